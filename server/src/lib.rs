@@ -1,0 +1,1 @@
+//! Marigram: protocols and process.

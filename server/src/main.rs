@@ -1,0 +1,3 @@
+//! The binary `marigram`.
+
+fn main() {}

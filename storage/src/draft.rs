@@ -1,0 +1,103 @@
+//! What a decoder hands to the engine: rows by name, before names have ids.
+//!
+//! A decoder (line protocol, `INSERT`) fills a [`Draft`]; [`crate::Engine::write`] gives every name an id, every series an
+//! ordinal, logs the result as one batch and applies it. A draft is kept until its batch is durable, because a cut in
+//! between asks for it to be resolved again.
+
+use crate::schema::TableMode;
+use crate::values::FieldColumn;
+
+/// The rows of one request body: stored together or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Draft {
+    /// One entry per table, by first appearance.
+    pub tables: Vec<DraftTable>,
+    /// Where the body came from, for exactly-once sources.
+    pub position: Option<SourcePosition>,
+}
+
+/// A span of an ordered source: `from` exclusive, `to` inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourcePosition {
+    /// The source, within the store.
+    pub source: u128,
+    /// The position before this batch.
+    pub from: u64,
+    /// The position after it.
+    pub to: u64,
+}
+
+/// The rows of one table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftTable {
+    /// Case-sensitive.
+    pub name: String,
+    /// The mode a table gets that does not exist yet.
+    pub mode: TableMode,
+    /// The tags that occur; [`DraftSeries`] names them by index.
+    pub tags: Vec<String>,
+    /// The different series that occur.
+    pub series: DraftSeries,
+    /// Per row: which of `series`.
+    pub row_series: Vec<u32>,
+    /// Per row: ns since the epoch.
+    pub times: Vec<i64>,
+    /// The fields that occur, by name.
+    pub fields: Vec<FieldColumn<String>>,
+}
+
+/// Sets of tag values, in one arena. Absent and empty tags are left out; within a set the order is free, no tag twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DraftSeries {
+    /// (index into `tags`, end of the value in `bytes`); a value starts where the one before ends.
+    pairs: Vec<(u32, u32)>,
+    /// Per set: where its pairs end.
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl DraftSeries {
+    /// How many sets.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// No set at all.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds a tag to the set under construction. An empty value is an absent tag.
+    pub fn push_tag(&mut self, tag: u32, value: &[u8]) {
+        if value.is_empty() {
+            return;
+        }
+        self.bytes.extend_from_slice(value);
+        self.pairs.push((tag, u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)));
+    }
+
+    /// Ends the set under construction and returns its index.
+    pub fn finish(&mut self) -> u32 {
+        self.ends.push(u32::try_from(self.pairs.len()).unwrap_or(u32::MAX));
+        u32::try_from(self.ends.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets the set under construction.
+    pub fn abandon(&mut self) {
+        let pairs = self.ends.last().map_or(0, |end| *end as usize);
+        self.pairs.truncate(pairs);
+        let bytes = self.pairs.last().map_or(0, |pair| pair.1 as usize);
+        self.bytes.truncate(bytes);
+    }
+
+    /// The pairs of one set.
+    pub fn tags(&self, set: usize) -> impl Iterator<Item = (u32, &[u8])> {
+        let start = if set == 0 { 0 } else { self.ends.get(set - 1).map_or(0, |end| *end as usize) };
+        let end = self.ends.get(set).map_or(start, |end| *end as usize);
+        (start..end).filter_map(move |at| {
+            let (tag, value_end) = *self.pairs.get(at)?;
+            let value_start = if at == 0 { 0 } else { self.pairs.get(at - 1)?.1 };
+            Some((tag, self.bytes.get(value_start as usize..value_end as usize)?))
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! What can go wrong, by what the caller does next.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Variants differ in what the caller does next, not in where the failure arose.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Can never succeed as sent: tell the client, do not retry.
+    #[error("invalid {what}: {reason}")]
+    Invalid {
+        /// What was refused.
+        what: &'static str,
+        /// Why, naming the object.
+        reason: String,
+    },
+    /// A name that does not exist.
+    #[error("{what} not found: {name:?}")]
+    NotFound {
+        /// `database`, `table` …
+        what: &'static str,
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A name that exists already.
+    #[error("{what} already exists: {name:?}")]
+    AlreadyExists {
+        /// `database`, `table` …
+        what: &'static str,
+        /// The name that is taken.
+        name: String,
+    },
+    /// The field exists with another type.
+    #[error(
+        "field type conflict: input field \"{field}\" on measurement \"{table}\" is type {sent}, already exists as type {stored}"
+    )]
+    TypeConflict {
+        /// The table.
+        table: String,
+        /// The field, or the tag of that name.
+        field: String,
+        /// The type in the batch.
+        sent: &'static str,
+        /// The type in the catalog.
+        stored: &'static str,
+    },
+    /// A limit of the schema or of cardinality is reached.
+    #[error("{what} limit exceeded: {reason}")]
+    Limit {
+        /// What is counted.
+        what: &'static str,
+        /// The limit and the object.
+        reason: String,
+    },
+    /// Full for the moment: retry once the memtable drains.
+    #[error("write buffer is full at {used_bytes} of {bytes_max} bytes")]
+    Overloaded {
+        /// What is held now.
+        used_bytes: u64,
+        /// What may be held.
+        bytes_max: u64,
+    },
+    /// The disk is full: reads go on, writes resume when space returns.
+    #[error("disk is full: {free_bytes} bytes are free, {reserve_bytes} are kept in reserve")]
+    DiskFull {
+        /// What is free now.
+        free_bytes: u64,
+        /// What writes leave untouched.
+        reserve_bytes: u64,
+    },
+    /// The disk returned bytes we did not write: set the file aside, never guess.
+    #[error("corrupt {path} at byte {offset}: {reason}", path = path.display())]
+    Corrupt {
+        /// Relative to the data directory.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// The rule that the bytes break.
+        reason: String,
+    },
+    /// Acknowledged data of a table cannot be read.
+    #[error("table {table:?} is damaged between {from} and {to}: {reason}")]
+    Damaged {
+        /// The table's name.
+        table: String,
+        /// First time of the range, ns since the epoch.
+        from: i64,
+        /// Last time of the range, ns since the epoch.
+        to: i64,
+        /// File, offset and the rule that is broken.
+        reason: String,
+    },
+    /// The files are of a version, or use a feature, that this build does not know.
+    #[error("unsupported {path}: {reason}", path = path.display())]
+    Unsupported {
+        /// Relative to the data directory.
+        path: PathBuf,
+        /// The version or the feature bits.
+        reason: String,
+    },
+    /// Another process holds the data directory.
+    #[error("data directory is in use by another process: {path}", path = path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The operating system said no; `op` is the verb we were on.
+    #[error("cannot {op} {path}: {source}", path = path.display())]
+    Io {
+        /// The verb: read, write, sync …
+        op: &'static str,
+        /// Relative to the data directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A sync failed, so what is durable is unknown: stop writing, reopen, replay.
+    #[error("writes are stopped after a failed sync")]
+    Poisoned,
+    /// The engine is closed, or it was opened read-only.
+    #[error("writes are closed: {reason}")]
+    ReadOnly {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps what the operating system said.
+    pub fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { op, path: path.into(), source }
+    }
+
+    /// Bytes that break a rule.
+    pub fn corrupt(path: impl Into<PathBuf>, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.into(), offset, reason: reason.into() }
+    }
+
+    /// Input that can never succeed.
+    pub fn invalid(what: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid { what, reason: reason.into() }
+    }
+}

@@ -1,0 +1,11 @@
+//! The engine of Marigram: bytes, durability, time. Knows no SQL, no protocol, no HTTP.
+
+pub mod clock;
+pub mod disk;
+pub mod draft;
+pub mod error;
+pub mod schema;
+pub mod time;
+pub mod values;
+
+pub use error::{Error, Result};

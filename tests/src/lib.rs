@@ -1,0 +1,1 @@
+//! The model, and what the tests of several crates share.
