@@ -1,5 +1,7 @@
 //! The engine of Marigram: bytes, durability, time. Knows no SQL, no protocol, no HTTP.
 
+mod bytes;
+pub mod catalog;
 pub mod clock;
 pub mod disk;
 pub mod draft;

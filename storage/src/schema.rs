@@ -209,12 +209,7 @@ impl Table {
     /// The start of the partition that holds `time`. Times before the first whole partition share one that starts at
     /// `i64::MIN`.
     pub fn partition_of(&self, time: i64) -> i64 {
-        let width = self
-            .widths
-            .iter()
-            .rev()
-            .find(|width| width.from <= time)
-            .map_or(DAY_NS, |width| width.width);
+        let width = self.widths.iter().rev().find(|width| width.from <= time).map_or(DAY_NS, |width| width.width);
         crate::time::bucket_start(time, width, 0).unwrap_or(i64::MIN)
     }
 }
