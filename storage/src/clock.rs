@@ -1,5 +1,7 @@
 //! Time and chance enter here; tests replace them.
 
+pub mod sim;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the engine asks for the time and for random ids.

@@ -1,7 +1,7 @@
 //! The world enters here: files, as few verbs as the engine needs.
 //!
-//! Every byte that the engine keeps goes through [`Disk`] and [`File`]. [`RealDisk`] is a directory of the operating
-//! system; [`SimDisk`] (in `disk/sim.rs`) is the one that tests use: at a crash it keeps any subset of what was not synced.
+//! Every byte that the engine keeps goes through [`Disk`] and [`File`]. [`real::RealDisk`] is a directory of the operating
+//! system; [`sim::SimDisk`] is the one that tests use: at a crash it keeps any subset of what was not synced.
 //! Paths are relative to the data directory and are made by the engine, never by a user.
 //!
 //! What the engine assumes of a disk, and no more:
@@ -10,6 +10,9 @@
 //! - without them, any subset of the unsynced 512-byte sectors and names may survive, in any order;
 //! - [`Disk::link_new`] and [`Disk::rename`] are atomic; a failed sync says nothing about what is durable, and a second
 //!   sync that succeeds does not undo it.
+
+pub mod real;
+pub mod sim;
 
 use std::io;
 use std::path::Path;

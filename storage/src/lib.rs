@@ -10,5 +10,7 @@ pub mod schema;
 pub mod series;
 pub mod time;
 pub mod values;
+pub mod world;
 
 pub use error::{Error, Result};
+pub use world::World;
