@@ -1,5 +1,6 @@
 //! The engine of Marigram: bytes, durability, time. Knows no SQL, no protocol, no HTTP.
 
+pub mod aggregate;
 mod bytes;
 pub mod catalog;
 pub mod clock;

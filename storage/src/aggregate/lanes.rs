@@ -1,0 +1,168 @@
+//! The row kernel: floats are cut into integer lanes, which add exactly and in any order.
+//!
+//! With sigma = 1.5 * 2^e, `t = x + sigma` lies in [2^e, 2^(e+1)), where doubles are u = 2^(e-52) apart and their
+//! bit patterns count them: bits(t) - bits(sigma) is x in units of u, rounded to an integer, and
+//! x - (t - sigma) is the rest of it, exactly. The next level does the same to the rest, 52 bits below.
+//! The integer additions may be reordered, so the compiler vectorizes the loop; no intrinsics are needed.
+//!
+//! The kernel proves itself, in the same pass:
+//! - `outside` collects the bits in which some t differs from sigma above the mantissa. Zero means that every x
+//!   was small enough for the plan (NaN and infinity are not).
+//! - `rest` collects what is left after the last level. Zero (but for signs) means that nothing is left.
+//!
+//! Why two levels of 52 bits are nearly always enough: they cover all doubles that are multiples of 2^(e-104).
+//! Keep the loops as they are: scalar accumulators, nothing else in them. By hand it gets slower
+//! (`benches/micro/exact_sum.rs`).
+
+/// Rows per call: an integer lane grows by at most 2^51 per row.
+pub(super) const ROWS_MAX: usize = 1024;
+
+/// How to cut values of magnitude below 2^(exponent of the first level - 1).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    exponents: [i32; 3],
+    sigmas: [f64; 3],
+    /// 2 or 3.
+    levels: u32,
+}
+
+/// A part of the sum of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// In units of 2^exponent.
+    pub(super) mantissa: i128,
+    /// Of the unit.
+    pub(super) exponent: i32,
+}
+
+impl Plan {
+    /// For values whose absolute bits are at most `top_bits`, with two levels. `None` where sigma would overflow.
+    pub(super) fn new(top_bits: u64) -> Option<Self> {
+        const LOWEST: i32 = -1022;
+        let bound = (top_bits >> 52) as i32 - 1022;
+        if 1022 < bound {
+            return None;
+        }
+        let first = (bound + 1).max(LOWEST);
+        let second = (first - 52).max(LOWEST);
+        let third = (second - 52).max(LOWEST);
+        let exponents = [first, second, third];
+        let sigmas = exponents.map(|e| f64::from_bits((((e + 1023) as u64) << 52) | (1 << 51)));
+        Some(Self { exponents, sigmas, levels: 2 })
+    }
+
+    /// The same with one more level, if this has two.
+    pub(super) fn deeper(mut self) -> Option<Self> {
+        (self.levels == 2).then(|| {
+            self.levels = 3;
+            self
+        })
+    }
+
+    /// The exact sum of a block in two parts, or `None` if the plan does not cover the block's values.
+    pub(super) fn reduce(&self, rows: &[f64]) -> Option<[Part; 2]> {
+        assert!(rows.len() <= ROWS_MAX);
+        let lanes = if self.levels == 2 { two_levels(rows, &self.sigmas) } else { three_levels(rows, &self.sigmas) };
+        if lanes.outside >> 52 != 0 || lanes.rest << 1 != 0 {
+            return None;
+        }
+        let count = rows.len() as u64;
+        let [first, second, third] = self.exponents;
+        let units = |level: usize| {
+            i128::from(lanes.sums[level].wrapping_sub(count.wrapping_mul(self.sigmas[level].to_bits())) as i64)
+        };
+        let upper = Part { mantissa: (units(0) << (first - second)) + units(1), exponent: second - 52 };
+        let lower = if self.levels == 2 { 0 } else { units(2) };
+        Some([upper, Part { mantissa: lower, exponent: third - 52 }])
+    }
+}
+
+/// What a pass over rows leaves.
+pub(super) struct Lanes {
+    sums: [u64; 3],
+    outside: u64,
+    rest: u64,
+}
+
+/// Defines a kernel that is compiled twice, for any machine and for those with AVX2, and picks one per call.
+macro_rules! dispatched {
+    ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $kind),*) -> $result {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $kind),*) -> $result {
+                    $body($($arg),*)
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: both features were just detected.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            $body($($arg),*)
+        }
+    };
+}
+
+dispatched! {
+    /// The largest absolute value, as bits: those of a NaN are above all others.
+    top_bits, top_bits_body, (rows: &[f64]) -> u64
+}
+dispatched! { two_levels, two_levels_body, (rows: &[f64], sigmas: &[f64; 3]) -> Lanes }
+dispatched! { three_levels, three_levels_body, (rows: &[f64], sigmas: &[f64; 3]) -> Lanes }
+dispatched! {
+    /// Copies rows, absent ones as -0.0, which adds nothing and has no sign to lose.
+    mask, mask_body, (rows: &[f64], presence: &[u64], out: &mut [f64; ROWS_MAX]) -> ()
+}
+
+#[inline(always)]
+fn top_bits_body(rows: &[f64]) -> u64 {
+    rows.iter().fold(0, |top: i64, x| top.max((x.to_bits() << 1 >> 1) as i64)) as u64
+}
+
+#[inline(always)]
+fn two_levels_body(rows: &[f64], sigmas: &[f64; 3]) -> Lanes {
+    let [s0, s1, _] = *sigmas;
+    let (mut a, mut b, mut outside, mut rest) = (0u64, 0u64, 0u64, 0u64);
+    for &x in rows {
+        let t = x + s0;
+        a = a.wrapping_add(t.to_bits());
+        outside |= t.to_bits() ^ s0.to_bits();
+        let r = x - (t - s0);
+        let u = r + s1;
+        b = b.wrapping_add(u.to_bits());
+        rest |= (r - (u - s1)).to_bits();
+    }
+    Lanes { sums: [a, b, 0], outside, rest }
+}
+
+#[inline(always)]
+fn three_levels_body(rows: &[f64], sigmas: &[f64; 3]) -> Lanes {
+    let [s0, s1, s2] = *sigmas;
+    let (mut a, mut b, mut c, mut outside, mut rest) = (0u64, 0u64, 0u64, 0u64, 0u64);
+    for &x in rows {
+        let t = x + s0;
+        a = a.wrapping_add(t.to_bits());
+        outside |= t.to_bits() ^ s0.to_bits();
+        let r = x - (t - s0);
+        let u = r + s1;
+        b = b.wrapping_add(u.to_bits());
+        let q = r - (u - s1);
+        let v = q + s2;
+        c = c.wrapping_add(v.to_bits());
+        rest |= (q - (v - s2)).to_bits();
+    }
+    Lanes { sums: [a, b, c], outside, rest }
+}
+
+#[inline(always)]
+fn mask_body(rows: &[f64], presence: &[u64], out: &mut [f64; ROWS_MAX]) {
+    const ABSENT: u64 = 1 << 63;
+    for ((from, to), word) in rows.chunks(64).zip(out.chunks_mut(64)).zip(presence) {
+        for (index, (x, y)) in from.iter().zip(to).enumerate() {
+            let keep = 0u64.wrapping_sub((word >> index) & 1);
+            *y = f64::from_bits((x.to_bits() & keep) | (ABSENT & !keep));
+        }
+    }
+}
