@@ -1,0 +1,457 @@
+//! From text to one statement: a tree that DataFusion plans, or one of ours.
+//!
+//! DataFusion sees queries, `EXPLAIN` and the sources of `INSERT`; everything else is parsed here with sqlparser's parser
+//! as a library and executed by `ddl`, `insert` and `show`. Trees are passed on, never printed and parsed again.
+//! One statement a request. Unquoted names fold to lower case ([`fold`]).
+
+mod create_table;
+mod guard;
+mod parameters;
+mod refuse;
+
+use sqlparser::ast;
+use sqlparser::ast::{Expr, Ident, ObjectName, ObjectType, ShowStatementFilter, ShowStatementOptions, TableObject};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::error::{QueryError, QueryErrorKind};
+
+pub(crate) use create_table::CreateTable;
+pub(crate) use parameters::Parameters;
+pub use parameters::ScalarParam;
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Statement {
+    /// `SELECT`, `VALUES`, `WITH`, or `EXPLAIN` of one.
+    Query(Box<ast::Statement>),
+    /// `INSERT INTO`.
+    Insert(Insert),
+    CreateDatabase {
+        name: String,
+        if_not_exists: bool,
+    },
+    DropDatabase {
+        name: String,
+        if_exists: bool,
+    },
+    CreateTable(CreateTable),
+    DropTable {
+        name: TableName,
+        if_exists: bool,
+    },
+    /// `DESCRIBE t`, `SHOW COLUMNS FROM t`.
+    Describe(TableName),
+    ShowDatabases,
+    ShowTables {
+        like: Option<String>,
+    },
+    ShowSchemas,
+    /// `SHOW name`; words stand apart by one space, dots too.
+    ShowVariable(String),
+    /// `SET name = value`, as text.
+    Set {
+        name: String,
+        value: String,
+    },
+}
+
+/// `INSERT INTO table (columns) source`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Insert {
+    pub(crate) table: TableName,
+    /// Empty: the declared order.
+    pub(crate) columns: Vec<String>,
+    pub(crate) source: Box<ast::Statement>,
+}
+
+/// A table's name with what stood before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableName {
+    pub(crate) database: Option<String>,
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
+}
+
+impl Statement {
+    /// Whether it changes something, so that a reading method must not carry it.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::Insert(_)
+                | Self::CreateDatabase { .. }
+                | Self::DropDatabase { .. }
+                | Self::CreateTable(_)
+                | Self::DropTable { .. }
+        )
+    }
+}
+
+/// A name as its table knows it: unquoted ones fold to lower case.
+pub(crate) fn fold(ident: Ident) -> String {
+    if ident.quote_style.is_some() { ident.value } else { ident.value.to_ascii_lowercase() }
+}
+
+/// Reads one statement and puts the parameters in their places.
+pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, QueryError> {
+    if sql.len() > guard::SQL_BYTES_MAX {
+        return Err(QueryError::new(
+            QueryErrorKind::Limit,
+            format!("the statement has {} bytes, at most {} are read", sql.len(), guard::SQL_BYTES_MAX),
+        ));
+    }
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize_with_location()
+        .map_err(|error| QueryError::syntax(format!("syntax error: {error}")))?;
+    guard::check(&tokens)?;
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+    while parser.consume_token(&Token::SemiColon) {}
+    if parser.peek_token_ref().token == Token::EOF {
+        return Err(QueryError::syntax("the statement is empty"));
+    }
+    let mut statement = one(&mut parser)?;
+    if parser.peek_token_ref().token != Token::EOF && !parser.consume_token(&Token::SemiColon) {
+        return Err(QueryError::syntax(format!(
+            "syntax error: expected the end of the statement, found {}",
+            parser.peek_token_ref()
+        )));
+    }
+    while parser.consume_token(&Token::SemiColon) {}
+    if parser.peek_token_ref().token != Token::EOF {
+        return Err(QueryError::syntax("one statement a request"));
+    }
+    if let Statement::Query(query) | Statement::Insert(Insert { source: query, .. }) = &mut statement {
+        parameters.fill(query)?;
+        refuse::check(query)?;
+    }
+    Ok(statement)
+}
+
+fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::DATABASE]) {
+        return create_database(parser);
+    }
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
+        return create_table::parse(parser).map(Statement::CreateTable);
+    }
+    translate(parser.parse_statement()?)
+}
+
+fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {
+    match statement {
+        ast::Statement::Query(_) => Ok(Statement::Query(Box::new(statement))),
+        ast::Statement::Explain { .. } => explain(statement).map(|plan| Statement::Query(Box::new(plan))),
+        ast::Statement::ExplainTable { table_name, .. } => Ok(Statement::Describe(table_name_of(table_name)?)),
+        ast::Statement::Insert(insert) => self::insert(insert).map(Statement::Insert),
+        ast::Statement::Drop { object_type, if_exists, mut names, cascade, purge, .. } => {
+            let (Some(name), true) = (names.pop(), names.is_empty()) else {
+                return Err(QueryError::unsupported("DROP of several objects at once"));
+            };
+            if cascade || purge {
+                return Err(QueryError::unsupported("DROP … CASCADE or PURGE"));
+            }
+            match object_type {
+                ObjectType::Database => Ok(Statement::DropDatabase { name: single(name)?, if_exists }),
+                ObjectType::Table => Ok(Statement::DropTable { name: table_name_of(name)?, if_exists }),
+                other => Err(QueryError::unsupported(format!("DROP {other}"))),
+            }
+        }
+        ast::Statement::ShowDatabases { show_options, .. } => {
+            plain_show(&show_options)?;
+            Ok(Statement::ShowDatabases)
+        }
+        ast::Statement::ShowSchemas { show_options, .. } => {
+            plain_show(&show_options)?;
+            Ok(Statement::ShowSchemas)
+        }
+        ast::Statement::ShowTables { show_options, .. } => {
+            if show_options.show_in.is_some() {
+                return Err(QueryError::unsupported("SHOW TABLES FROM"));
+            }
+            Ok(Statement::ShowTables { like: like(show_options)? })
+        }
+        ast::Statement::ShowColumns { show_options, .. } => {
+            let name = show_options
+                .show_in
+                .and_then(|show_in| show_in.parent_name)
+                .ok_or_else(|| QueryError::syntax("SHOW COLUMNS needs FROM and a table"))?;
+            Ok(Statement::Describe(table_name_of(name)?))
+        }
+        ast::Statement::ShowVariable { variable } => {
+            let words: Vec<_> = variable.into_iter().map(fold).collect();
+            // The parser leaves dots out: `marigram.snapshot` arrives as two words.
+            Ok(Statement::ShowVariable(words.join(" ")))
+        }
+        ast::Statement::Set(set) => self::set(set),
+        ast::Statement::CreateView(_) => Err(QueryError::unsupported("CREATE VIEW")),
+        other => {
+            let text = other.to_string();
+            let words: Vec<_> = text.split_whitespace().take(2).collect();
+            Err(QueryError::unsupported(words.join(" ")))
+        }
+    }
+}
+
+/// `CREATE DATABASE [IF NOT EXISTS] name [WITH (retention = …) | WITH DURATION … NAME …]`.
+fn create_database(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
+    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = single(parser.parse_object_name(false)?)?;
+    if parser.parse_keyword(Keyword::WITH) {
+        if parser.consume_token(&Token::LParen) {
+            let options = parser.parse_comma_separated(Parser::parse_sql_option)?;
+            parser.expect_token(&Token::RParen)?;
+            for option in options {
+                database_option(option)?;
+            }
+        } else {
+            influx_options(parser)?;
+        }
+    }
+    Ok(Statement::CreateDatabase { name, if_not_exists })
+}
+
+fn database_option(option: ast::SqlOption) -> Result<(), QueryError> {
+    let (key, value) = option_pair(option)?;
+    match key.as_str() {
+        "retention" if is_forever(&value) => Ok(()),
+        "retention" => Err(QueryError::unsupported("a retention other than 'forever'")),
+        other => Err(QueryError::new(
+            QueryErrorKind::Invalid,
+            format!("unknown database option {other:?}; the only one is retention"),
+        )),
+    }
+}
+
+/// What agents write behind `CREATE DATABASE x WITH`: InfluxQL's words.
+fn influx_options(parser: &mut Parser<'_>) -> Result<(), QueryError> {
+    let mut any = false;
+    loop {
+        let token = parser.next_token();
+        let Token::Word(word) = &token.token else {
+            parser.prev_token();
+            break;
+        };
+        match word.value.to_lowercase().as_str() {
+            "duration" => {
+                if !is_forever(&words_of_duration(parser)) {
+                    return Err(QueryError::unsupported("a retention other than 'forever'"));
+                }
+            }
+            // One copy is what we keep; how long a shard is, partition_width says.
+            "replication" | "name" => {
+                parser.next_token();
+            }
+            "shard" => {
+                parser.next_token();
+                words_of_duration(parser);
+            }
+            _ => {
+                return Err(QueryError::syntax(format!(
+                    "syntax error: expected an option of CREATE DATABASE, found {token}"
+                )));
+            }
+        }
+        any = true;
+    }
+    if any { Ok(()) } else { Err(QueryError::syntax("syntax error: expected options behind WITH")) }
+}
+
+/// `30d` arrives as a number and a word.
+fn words_of_duration(parser: &mut Parser<'_>) -> String {
+    let first = parser.next_token().token.to_string();
+    if first.chars().all(|c| c.is_ascii_digit())
+        && let Token::Word(unit) = parser.peek_token().token
+        && matches!(unit.value.as_str(), "ns" | "u" | "ms" | "s" | "m" | "h" | "d" | "w")
+    {
+        parser.next_token();
+        return first + &unit.value;
+    }
+    first
+}
+
+fn is_forever(text: &str) -> bool {
+    let text = text.trim_matches('\'').to_lowercase();
+    matches!(text.as_str(), "forever" | "inf" | "null" | "0" | "0s" | "0d" | "0h")
+}
+
+/// `key = value` of a `WITH (…)`, the value as it was written, without quotes.
+fn option_pair(option: ast::SqlOption) -> Result<(String, String), QueryError> {
+    match option {
+        ast::SqlOption::KeyValue { key, value } => {
+            let text = match &value {
+                Expr::Value(value) => match &value.value {
+                    ast::Value::SingleQuotedString(text) => text.clone(),
+                    other => other.to_string(),
+                },
+                Expr::Identifier(ident) => ident.value.clone(),
+                other => {
+                    return Err(QueryError::syntax(format!("option {key} needs a plain value, not {other}")));
+                }
+            };
+            Ok((fold(key), text))
+        }
+        other => Err(QueryError::syntax(format!("syntax error: expected an option name = value, found {other}"))),
+    }
+}
+
+/// DataFusion reads the flags of `EXPLAIN` and not PostgreSQL's list of options: `EXPLAIN (ANALYZE, VERBOSE) …`.
+fn explain(statement: ast::Statement) -> Result<ast::Statement, QueryError> {
+    let ast::Statement::Explain {
+        describe_alias,
+        mut analyze,
+        mut verbose,
+        query_plan,
+        estimate,
+        statement,
+        format,
+        options,
+    } = statement
+    else {
+        return Ok(statement);
+    };
+    if query_plan || estimate {
+        return Err(QueryError::unsupported("EXPLAIN QUERY PLAN or ESTIMATE"));
+    }
+    if !matches!(*statement, ast::Statement::Query(_)) {
+        return Err(QueryError::unsupported("EXPLAIN of anything but a query"));
+    }
+    for option in options.into_iter().flatten() {
+        let on = match option.arg.as_ref().map(ToString::to_string).map(|text| text.to_lowercase()).as_deref() {
+            None | Some("true" | "on" | "1") => true,
+            Some("false" | "off" | "0") => false,
+            Some(other) => return Err(QueryError::syntax(format!("EXPLAIN option {} {other}", option.name))),
+        };
+        match fold(option.name).as_str() {
+            "analyze" => analyze = on,
+            "verbose" => verbose = on,
+            // Costs, timings and row counts are in every plan that was run.
+            "costs" | "timing" | "summary" | "buffers" => {}
+            other => return Err(QueryError::unsupported(format!("EXPLAIN option {other}"))),
+        }
+    }
+    Ok(ast::Statement::Explain {
+        describe_alias,
+        analyze,
+        verbose,
+        query_plan,
+        estimate,
+        statement,
+        format,
+        options: None,
+    })
+}
+
+fn insert(insert: ast::Insert) -> Result<Insert, QueryError> {
+    let odd = insert.or.is_some()
+        || insert.ignore
+        || insert.overwrite
+        || insert.partitioned.is_some()
+        || !insert.after_columns.is_empty()
+        || !insert.assignments.is_empty()
+        || insert.replace_into
+        || insert.priority.is_some()
+        || insert.insert_alias.is_some()
+        || insert.settings.is_some()
+        || insert.format_clause.is_some()
+        || insert.multi_table_insert_type.is_some()
+        || insert.output.is_some();
+    if odd {
+        return Err(QueryError::unsupported("this form of INSERT"));
+    }
+    if insert.on.is_some() {
+        return Err(QueryError::unsupported("ON CONFLICT; a table of mode 'upsert' keeps the later row"));
+    }
+    if insert.returning.is_some() {
+        return Err(QueryError::unsupported("RETURNING"));
+    }
+    let TableObject::TableName(table) = insert.table else {
+        return Err(QueryError::unsupported("INSERT into anything but a table"));
+    };
+    let Some(source) = insert.source else {
+        return Err(QueryError::unsupported("INSERT … DEFAULT VALUES"));
+    };
+    let columns = insert.columns.into_iter().map(single).collect::<Result<_, _>>()?;
+    Ok(Insert { table: table_name_of(table)?, columns, source: Box::new(ast::Statement::Query(source)) })
+}
+
+fn set(set: ast::Set) -> Result<Statement, QueryError> {
+    match set {
+        ast::Set::SingleAssignment { variable, values, .. } => {
+            let name = variable.0.iter().map(|part| part.to_string().to_lowercase()).collect::<Vec<_>>().join(".");
+            let values: Vec<_> = values.iter().map(plain_text).collect();
+            Ok(Statement::Set { name, value: values.join(", ") })
+        }
+        ast::Set::SetTimeZone { value, .. } => {
+            Ok(Statement::Set { name: "timezone".to_owned(), value: plain_text(&value) })
+        }
+        ast::Set::SetNames { charset_name, .. } => {
+            Ok(Statement::Set { name: "client_encoding".to_owned(), value: fold(charset_name) })
+        }
+        other => Err(QueryError::unsupported(other)),
+    }
+}
+
+fn plain_text(expr: &Expr) -> String {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            ast::Value::SingleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        },
+        Expr::Identifier(ident) => ident.value.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn plain_show(options: &ShowStatementOptions) -> Result<(), QueryError> {
+    if options.show_in.is_some() || options.filter_position.is_some() || options.limit.is_some() {
+        return Err(QueryError::unsupported("a condition behind SHOW"));
+    }
+    Ok(())
+}
+
+fn like(options: ShowStatementOptions) -> Result<Option<String>, QueryError> {
+    use ast::ShowStatementFilterPosition as Position;
+    match options.filter_position {
+        None => Ok(None),
+        Some(Position::Infix(ShowStatementFilter::Like(pattern)))
+        | Some(Position::Suffix(ShowStatementFilter::Like(pattern))) => Ok(Some(pattern)),
+        Some(_) => Err(QueryError::unsupported("a condition other than LIKE behind SHOW")),
+    }
+}
+
+/// A name without anything before it.
+fn single(name: ObjectName) -> Result<String, QueryError> {
+    let mut parts = parts(name)?;
+    match (parts.pop(), parts.is_empty()) {
+        (Some(name), true) => Ok(name),
+        _ => Err(QueryError::syntax("a plain name is needed here, without a dot")),
+    }
+}
+
+/// `[database.][schema.]table`.
+pub(crate) fn table_name_of(name: ObjectName) -> Result<TableName, QueryError> {
+    let mut parts = parts(name)?;
+    let table = parts.pop().unwrap_or_default();
+    let schema = parts.pop();
+    let database = parts.pop();
+    if table.is_empty() || !parts.is_empty() {
+        return Err(QueryError::syntax("a table is named [database.][schema.]table"));
+    }
+    Ok(TableName { database, schema, table })
+}
+
+fn parts(name: ObjectName) -> Result<Vec<String>, QueryError> {
+    name.0
+        .into_iter()
+        .map(|part| match part {
+            ast::ObjectNamePart::Identifier(ident) => Ok(fold(ident)),
+            other @ ast::ObjectNamePart::Function(_) => Err(QueryError::syntax(format!("{other} is not a name"))),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use std::collections::HashMap;
+
+use marigram_storage::schema::{ColumnKind, FieldType, TableMode};
+
+use super::*;
+
+fn read(sql: &str) -> Result<Statement, QueryError> {
+    parse(sql, &Parameters(&HashMap::new()))
+}
+
+#[track_caller]
+fn refused(sql: &str, sqlstate: &str, says: &str) {
+    let error = read(sql).expect_err(sql);
+    assert_eq!(error.sqlstate, sqlstate, "{sql}: {error}");
+    assert!(error.message.contains(says), "{sql}: {error}");
+}
+
+#[test]
+fn databases_are_created_in_the_texts_that_agents_send() {
+    #[track_caller]
+    fn check(sql: &str, name: &str, if_not_exists: bool) {
+        assert_eq!(read(sql), Ok(Statement::CreateDatabase { name: name.to_owned(), if_not_exists }), "{sql}");
+    }
+    check("CREATE DATABASE telegraf", "telegraf", false);
+    check("create database Telegraf;", "telegraf", false);
+    check("CREATE DATABASE \"Telegraf\"", "Telegraf", false);
+    check("CREATE DATABASE IF NOT EXISTS x ; ;", "x", true);
+    check("CREATE DATABASE benchmark WITH REPLICATION 1", "benchmark", false);
+    check("CREATE DATABASE x WITH DURATION INF REPLICATION 1 SHARD DURATION 1d NAME \"autogen\"", "x", false);
+    check("CREATE DATABASE x WITH (retention = 'forever')", "x", false);
+    refused("CREATE DATABASE x WITH (retention = '400 days')", "0A000", "retention");
+    refused("CREATE DATABASE x WITH DURATION 30d", "0A000", "retention");
+    refused("CREATE DATABASE x WITH (colour = 'red')", "22023", "colour");
+    refused("CREATE DATABASE a.b", "42601", "dot");
+}
+
+#[test]
+fn a_request_is_one_statement() {
+    refused("", "42601", "empty");
+    refused(" ; -- nothing", "42601", "empty");
+    refused("SELECT 1; SELECT 2", "42601", "one statement");
+    refused("SELECT 1 garbage more", "42601", "syntax error");
+    refused("SELEC 1", "42601", "syntax error");
+    refused("SELECT 'open", "42601", "syntax error");
+    assert!(read("SELECT 1;;").is_ok());
+}
+
+#[test]
+fn a_table_has_tags_where_its_key_says_so() {
+    let sql = "CREATE TABLE gauge (station VARCHAR, Kind TEXT, time TIMESTAMP NOT NULL, level DOUBLE PRECISION, \
+               quality BIGINT, n BIGINT UNSIGNED, ok BOOLEAN, \"Note\" VARCHAR, PRIMARY KEY (station, kind, time)) \
+               WITH (mode = 'upsert', partition_width = '6 hours')";
+    let Ok(Statement::CreateTable(table)) = read(sql) else { panic!("{:?}", read(sql)) };
+    let columns: Vec<_> = table.columns.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    assert_eq!(
+        columns,
+        [
+            ("station", ColumnKind::Tag),
+            ("kind", ColumnKind::Tag),
+            ("time", ColumnKind::Time),
+            ("level", ColumnKind::Field(FieldType::F64)),
+            ("quality", ColumnKind::Field(FieldType::I64)),
+            ("n", ColumnKind::Field(FieldType::U64)),
+            ("ok", ColumnKind::Field(FieldType::Bool)),
+            ("Note", ColumnKind::Field(FieldType::String)),
+        ]
+    );
+    assert_eq!((table.mode, table.partition_width_ns), (TableMode::Upsert, Some(6 * 3_600_000_000_000)));
+}
+
+#[test]
+fn a_table_without_a_key_appends() {
+    let Ok(Statement::CreateTable(table)) = read("CREATE TABLE IF NOT EXISTS db.public.e (time TIMESTAMPTZ, v REAL)")
+    else {
+        panic!()
+    };
+    assert_eq!((table.mode, table.if_not_exists), (TableMode::Append, true));
+    assert_eq!(table.name.database.as_deref(), Some("db"));
+    let Ok(Statement::CreateTable(table)) =
+        read("CREATE TABLE e (host TEXT, time TIMESTAMP, v REAL, PRIMARY KEY (host, time)) WITH (mode = append)")
+    else {
+        panic!()
+    };
+    assert_eq!(table.mode, TableMode::Append);
+}
+
+#[test]
+fn tables_that_cannot_be_kept_are_refused_by_name() {
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL) WITH (mode = 'upsert')", "42P16", "PRIMARY KEY");
+    refused("CREATE TABLE t (v REAL)", "42P16", "time");
+    refused("CREATE TABLE t (time TIMESTAMP)", "42P16", "outside");
+    refused("CREATE TABLE t (time BIGINT, v REAL)", "42P16", "timestamp");
+    refused("CREATE TABLE t (time TIMESTAMP, at TIMESTAMP)", "42P16", "\"at\"");
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL, v REAL)", "42701", "twice");
+    refused("CREATE TABLE t (time TIMESTAMP, n BIGINT, v REAL, PRIMARY KEY (n, time))", "42P16", "VARCHAR");
+    refused("CREATE TABLE t (time TIMESTAMP, h TEXT, v REAL, PRIMARY KEY (h))", "42P16", "time");
+    refused("CREATE TABLE t (time TIMESTAMP, \"H\" TEXT, v REAL, PRIMARY KEY (h, time))", "42703", "\"H\"");
+    refused("CREATE TABLE t (time TIMESTAMP, v UUID)", "0A000", "UUID");
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL DEFAULT 1)", "0A000", "DEFAULT");
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL NOT NULL)", "0A000", "NOT NULL");
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL) WITH (mode = 'x')", "22023", "'x'");
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL) WITH (partition_width = '1 minute')", "22023", "1 minute");
+    refused("CREATE TABLE t (time TIMESTAMP, v REAL) WITH (fillfactor = 70)", "22023", "fillfactor");
+    refused("CREATE TABLE t AS SELECT 1", "0A000", "AS");
+}
+
+#[test]
+fn parts_that_nothing_plans_are_refused() {
+    refused("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "0A000", "TABLESAMPLE");
+    refused("SELECT * FROM t FOR UPDATE", "0A000", "FOR UPDATE");
+    refused("SELECT * INTO u FROM t", "0A000", "INTO");
+    refused("WITH x AS (DELETE FROM t) SELECT 1", "0A000", "changes data");
+    refused("SELECT * FROM (SELECT * FROM t TABLESAMPLE SYSTEM (10)) AS x", "0A000", "TABLESAMPLE");
+    refused("DELETE FROM t WHERE true", "0A000", "DELETE");
+    refused("UPDATE t SET a = 1", "0A000", "UPDATE");
+    refused("ALTER TABLE t ADD COLUMN a TEXT", "0A000", "ALTER TABLE");
+    refused("TRUNCATE t", "0A000", "TRUNCATE");
+    refused("INSERT INTO t (a) VALUES (1) ON CONFLICT DO NOTHING", "0A000", "ON CONFLICT");
+    refused("INSERT INTO t (a) VALUES (1) RETURNING a", "0A000", "RETURNING");
+    refused("DROP TABLE a, b", "0A000", "several");
+    refused("EXPLAIN DROP TABLE a", "0A000", "EXPLAIN");
+}
+
+#[test]
+fn long_chains_are_refused_before_they_are_trees() {
+    let long = format!("SELECT * FROM t WHERE {}", vec!["a = 1"; 100_000].join(" OR "));
+    refused(&long, "54001", "operators");
+    let unions = vec!["SELECT 1"; 10_000].join(" UNION ALL ");
+    refused(&unions, "54001", "set operations");
+    refused(&format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)), "54001", "nested");
+    let rows = format!("INSERT INTO t (a) VALUES {}", vec!["(-1)"; 20_000].join(", "));
+    assert!(matches!(read(&rows), Ok(Statement::Insert(_))));
+    let list = format!("SELECT * FROM t WHERE a IN ({})", vec!["-1"; 20_000].join(", "));
+    assert!(matches!(read(&list), Ok(Statement::Query(_))));
+}
+
+#[test]
+fn parameters_become_literals() {
+    let values = HashMap::from([
+        ("1".to_owned(), ScalarParam::I64(i64::MIN)),
+        ("host".to_owned(), ScalarParam::String("it's".to_owned())),
+        ("x".to_owned(), ScalarParam::F64(4.0)),
+    ]);
+    let statement = parse("SELECT $1, $host, $x LIMIT $1", &Parameters(&values));
+    let Ok(Statement::Query(query)) = statement else { panic!("{statement:?}") };
+    assert_eq!(query.to_string(), "SELECT -9223372036854775808, 'it''s', 4.0 LIMIT -9223372036854775808");
+    refused("SELECT $2", "42P02", "$2");
+}
+
+#[test]
+fn explain_takes_both_spellings() {
+    for sql in ["EXPLAIN ANALYZE SELECT 1", "EXPLAIN (ANALYZE) SELECT 1", "EXPLAIN (ANALYZE true, COSTS off) SELECT 1"]
+    {
+        let Ok(Statement::Query(query)) = read(sql) else { panic!("{sql}: {:?}", read(sql)) };
+        assert!(matches!(*query, ast::Statement::Explain { analyze: true, .. }), "{sql}");
+    }
+}
+
+#[test]
+fn shows_and_describes_are_ours() {
+    assert_eq!(read("show databases"), Ok(Statement::ShowDatabases));
+    assert_eq!(read("SHOW TABLES LIKE 'c%'"), Ok(Statement::ShowTables { like: Some("c%".to_owned()) }));
+    assert_eq!(read("SHOW marigram.snapshot"), Ok(Statement::ShowVariable("marigram snapshot".to_owned())));
+    let cpu = TableName { database: None, schema: Some("public".to_owned()), table: "Cpu".to_owned() };
+    for sql in ["DESCRIBE public.\"Cpu\"", "DESC public.\"Cpu\"", "SHOW COLUMNS FROM public.\"Cpu\""] {
+        assert_eq!(read(sql), Ok(Statement::Describe(cpu.clone())), "{sql}");
+    }
+    assert_eq!(
+        read("SET TIME ZONE 'UTC'"),
+        Ok(Statement::Set { name: "timezone".to_owned(), value: "UTC".to_owned() })
+    );
+}
