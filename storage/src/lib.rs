@@ -4,6 +4,7 @@ pub mod aggregate;
 mod bytes;
 pub mod catalog;
 pub mod clock;
+pub mod codec;
 pub mod disk;
 pub mod draft;
 pub mod error;

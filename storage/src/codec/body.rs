@@ -1,0 +1,242 @@
+//! The values of a page, or of a piece of a WAL column: which codec, and its bytes.
+
+use super::decimal::{self, Decimals};
+use super::float::{decode_split, encode_split};
+use super::integer::{IntScratch, Order, decode_ints, encode_ints};
+use super::string::{Dictionary, Form, StringsRef, decode_strings, encode_strings};
+use super::varint::take;
+use super::zip::Zip;
+use super::{ValuesRef, boolean};
+use crate::values::Values;
+
+/// Ids of the codecs. They are in our files and never change their meaning. 17 (F32), 18 (ALP-RD), 32 and 33 (pco) are
+/// reserved for codecs that this build does not know.
+pub(super) mod id {
+    /// Integers, in vectors.
+    pub(in super::super) const INTEGER: u8 = 1;
+    /// Few integers, one by one. Only in the WAL.
+    pub(in super::super) const VARINT: u8 = 2;
+    /// Doubles as integers of `10^-parameter`.
+    pub(in super::super) const DECIMAL: u8 = 16;
+    /// Doubles, bytes of equal weight side by side, zstd.
+    pub(in super::super) const SPLIT_ZSTD: u8 = 19;
+    /// Few decimals, one by one. Only in the WAL.
+    pub(in super::super) const DECIMAL_VARINT: u8 = 20;
+    /// Strings by code.
+    pub(in super::super) const DICTIONARY: u8 = 48;
+    /// Strings, zstd.
+    pub(in super::super) const ZSTD: u8 = 49;
+    /// Booleans; parameter 0: one bit each, 1: all false, 2: all true.
+    pub(in super::super) const BITMAP: u8 = 50;
+    /// Values as they are.
+    pub(in super::super) const RAW: u8 = 51;
+}
+
+/// Room to encode columns in; reuse it. Its history never changes what is written.
+pub struct EncodeScratch {
+    pub(super) ints: IntScratch,
+    pub(super) numbers: Vec<i64>,
+    pub(super) body: Vec<u8>,
+    decimals: Decimals,
+    dictionary: Dictionary,
+    planes: Vec<u8>,
+    zip: Zip,
+}
+
+impl EncodeScratch {
+    /// Room for one vector of each kind of work (about 60 KiB), more as it is needed.
+    pub fn new() -> Self {
+        Self {
+            ints: IntScratch::new(),
+            numbers: Vec::new(),
+            body: Vec::new(),
+            decimals: Decimals::default(),
+            dictionary: Dictionary::default(),
+            planes: Vec::new(),
+            zip: Zip::default(),
+        }
+    }
+}
+
+impl Default for EncodeScratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Room to decode columns in.
+pub(super) struct DecodeScratch {
+    pub(super) ints: IntScratch,
+    planes: Vec<u8>,
+    zip: Zip,
+}
+
+impl DecodeScratch {
+    pub(super) fn new() -> Self {
+        Self { ints: IntScratch::new(), planes: Vec::new(), zip: Zip::default() }
+    }
+}
+
+/// What was appended, and the range of the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Encoded {
+    pub(super) codec: u8,
+    pub(super) parameter: u8,
+    /// Raw bits of the smallest and the greatest value.
+    pub(super) range: Option<(u64, u64)>,
+}
+
+/// Appends `1..=8192` values.
+pub(super) fn encode_body(values: ValuesRef<'_>, scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> Encoded {
+    match values {
+        ValuesRef::I64(values) => {
+            let (min, max) = encode_ints(values, Order::Signed, &mut scratch.ints, out);
+            Encoded { codec: id::INTEGER, parameter: 0, range: Some((min as u64, max as u64)) }
+        }
+        ValuesRef::U64(values) => {
+            let mut numbers = std::mem::take(&mut scratch.numbers);
+            numbers.clear();
+            numbers.extend(values.iter().map(|value| *value as i64));
+            let (min, max) = encode_ints(&numbers, Order::Unsigned, &mut scratch.ints, out);
+            scratch.numbers = numbers;
+            Encoded { codec: id::INTEGER, parameter: 0, range: Some((min as u64, max as u64)) }
+        }
+        ValuesRef::F64(values) => {
+            let (codec, parameter) = encode_doubles(values, scratch, out);
+            Encoded { codec, parameter, range: Some(range_of_doubles(values)) }
+        }
+        ValuesRef::Bool(values) => {
+            let (any, all) = (values.contains(&true), !values.contains(&false));
+            let parameter = if all { 2 } else { u8::from(!any) };
+            if parameter == 0 {
+                boolean::encode_bools(values, out);
+            }
+            Encoded { codec: id::BITMAP, parameter, range: Some((u64::from(all), u64::from(any))) }
+        }
+        ValuesRef::String { bytes, ends, start } => {
+            let strings = StringsRef { bytes, ends, start };
+            let form = encode_strings(strings, &mut scratch.dictionary, &mut scratch.ints, &mut scratch.zip, out);
+            let codec = match form {
+                Form::Dictionary => id::DICTIONARY,
+                Form::Zstd => id::ZSTD,
+                Form::Raw => id::RAW,
+            };
+            Encoded { codec, parameter: 0, range: None }
+        }
+    }
+}
+
+/// Codec and parameter.
+fn encode_doubles(values: &[f64], scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> (u8, u8) {
+    let EncodeScratch { ints, decimals, planes, zip, .. } = scratch;
+    let start = out.len();
+    if decimal::find_decimals(values, decimals) {
+        decimal::encode_decimals(values, decimals, ints, out);
+        let decimal_bytes = out.len() - start;
+        if decimals.exceptions.len() <= values.len() / 8 {
+            return (id::DECIMAL, decimals.digits);
+        }
+        // Neither one nor the other: the smaller.
+        let split = out.len();
+        if encode_split(values, planes, zip, out) && out.len() - split < decimal_bytes {
+            out.drain(start..split);
+            return (id::SPLIT_ZSTD, 0);
+        }
+        out.truncate(split);
+        if decimal_bytes < values.len() * 8 {
+            return (id::DECIMAL, decimals.digits);
+        }
+        out.truncate(start);
+    } else if encode_split(values, planes, zip, out) {
+        return (id::SPLIT_ZSTD, 0);
+    }
+    put_raw(values, out);
+    (id::RAW, 0)
+}
+
+/// Appends doubles as they are.
+pub(super) fn put_raw(values: &[f64], out: &mut Vec<u8>) {
+    out.extend(values.iter().flat_map(|value| value.to_bits().to_le_bytes()));
+}
+
+/// Bits of the smallest and the greatest; −0.0 is less than 0.0.
+fn range_of_doubles(values: &[f64]) -> (u64, u64) {
+    // Total order on integers: the bits below the sign count backwards in negative numbers.
+    let key = |bits: i64| bits ^ ((bits >> 63) as u64 >> 1) as i64;
+    let (mut min, mut max) = (i64::MAX, i64::MIN);
+    for value in values {
+        let key = key(value.to_bits() as i64);
+        min = min.min(key);
+        max = max.max(key);
+    }
+    (key(min) as u64, key(max) as u64)
+}
+
+/// What a codec and its parameter stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Codec {
+    pub(super) id: u8,
+    pub(super) parameter: u8,
+}
+
+/// Replaces what is in `values` from `keep` on by `count` values of a body, which they fill to its end.
+///
+/// `values` may be longer than `keep`: what is overwritten is not cleared first. After an error its end is anything.
+pub(super) fn decode_body(
+    codec: Codec,
+    mut body: &[u8],
+    count: usize,
+    keep: usize,
+    scratch: &mut DecodeScratch,
+    values: &mut Values,
+) -> Result<(), &'static str> {
+    let DecodeScratch { ints, planes, zip } = scratch;
+    let body = &mut body;
+    if codec.parameter != 0 && !matches!(codec.id, id::DECIMAL | id::BITMAP) {
+        return Err("a codec without parameter has one");
+    }
+    match (values, codec.id) {
+        (Values::I64(values), id::INTEGER) => decode_ints(body, ints, tail(values, keep, count))?,
+        (Values::U64(values), id::INTEGER) => decode_ints(body, ints, tail(values, keep, count))?,
+        (Values::F64(values), id::DECIMAL) => {
+            decimal::decode_decimals(body, codec.parameter, ints, tail(values, keep, count))?;
+        }
+        (Values::F64(values), id::SPLIT_ZSTD) => {
+            decode_split(body, planes, zip, tail(values, keep, count))?;
+            *body = &[];
+        }
+        (Values::F64(values), id::RAW) => {
+            let raw = take(body, count * 8)?.as_chunks::<8>().0;
+            for (value, raw) in tail(values, keep, count).iter_mut().zip(raw) {
+                *value = f64::from_bits(u64::from_le_bytes(*raw));
+            }
+        }
+        (Values::Bool(values), id::BITMAP) => {
+            let values = tail(values, keep, count);
+            match codec.parameter {
+                0 => boolean::decode_bools(take(body, count.div_ceil(8))?, values)?,
+                1 => values.fill(false),
+                2 => values.fill(true),
+                _ => return Err("a bitmap has an unknown form"),
+            }
+        }
+        (Values::String(strings), id::DICTIONARY | id::ZSTD | id::RAW) => {
+            strings.ends.truncate(keep);
+            strings.bytes.truncate(strings.ends.last().map_or(0, |end| *end as usize));
+            let form = match codec.id {
+                id::DICTIONARY => Form::Dictionary,
+                id::ZSTD => Form::Zstd,
+                _ => Form::Raw,
+            };
+            decode_strings(body, form, count, ints, zip, strings)?;
+        }
+        _ => return Err("the codec is unknown, or not one of this type"),
+    }
+    if body.is_empty() { Ok(()) } else { Err("bytes are left behind the last value") }
+}
+
+/// The last `count` slots, behind `keep` others.
+fn tail<T: Copy + Default>(values: &mut Vec<T>, keep: usize, count: usize) -> &mut [T] {
+    values.resize(keep + count, T::default());
+    &mut values[keep..]
+}

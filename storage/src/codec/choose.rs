@@ -1,0 +1,70 @@
+//! What a width would cost: exactly, patches included, from a histogram of bit widths.
+//!
+//! Nothing is sampled and nothing is remembered between vectors, so the same rows always give the same bytes.
+
+use super::bitpack::packed_bytes;
+use super::varint::varint_bytes;
+
+/// How many values need how many bits.
+pub(super) type Histogram = [u32; 65];
+
+/// How values of one mode are stored best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packing {
+    /// Bits per value; what is above goes into patches.
+    pub(super) width: usize,
+    /// How many values have bits above the width.
+    pub(super) patches: usize,
+    /// Bytes of the high part of each patch: 1, 2, 4 or 8; 0 without patches.
+    pub(super) patch_bytes: usize,
+    /// Bytes of packed values and patches together.
+    pub(super) bytes: usize,
+}
+
+/// Bytes that hold `bits` bits of a patch.
+#[inline(always)]
+fn patch_bytes(bits: usize) -> usize {
+    match bits {
+        0..=8 => 1,
+        9..=16 => 2,
+        17..=32 => 4,
+        _ => 8,
+    }
+}
+
+/// The cheapest width for `count` values; of equals the widest, which has the fewest patches.
+#[inline(always)]
+pub(super) fn packing(histogram: &Histogram, count: usize) -> Packing {
+    let top = histogram.iter().rposition(|values| *values > 0).unwrap_or(0);
+    let mut best = Packing { width: top, patches: 0, patch_bytes: 0, bytes: packed_bytes(count, top) };
+    let mut patches = 0;
+    for width in (0..top).rev() {
+        patches += histogram[width + 1] as usize;
+        let patch_bytes = patch_bytes(top - width);
+        let listed = varint_bytes(patches as u64) + 1 + patches * (2 + patch_bytes);
+        if listed >= best.bytes {
+            break; // Patches only become more, and they alone cost too much.
+        }
+        let bytes = packed_bytes(count, width) + listed;
+        if bytes < best.bytes {
+            best = Packing { width, patches, patch_bytes, bytes };
+        }
+    }
+    best
+}
+
+/// Counts bit widths; four tables, so that equal neighbours do not wait for one another.
+#[inline(always)]
+pub(super) fn histogram(values: &[u64]) -> Histogram {
+    let mut tables = [[0u16; 65]; 4];
+    let (quads, rest) = values.as_chunks::<4>();
+    for quad in quads {
+        for (table, value) in tables.iter_mut().zip(quad) {
+            table[64 - value.leading_zeros() as usize] += 1;
+        }
+    }
+    for value in rest {
+        tables[0][64 - value.leading_zeros() as usize] += 1;
+    }
+    std::array::from_fn(|bits| tables.iter().map(|table| u32::from(table[bits])).sum())
+}

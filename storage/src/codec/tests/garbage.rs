@@ -1,0 +1,144 @@
+//! Bytes that no writer made, behind a checksum that says somebody did.
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::{Random, bits, column, kinds};
+
+/// Puts the right checksum into a changed page.
+fn seal(page: &mut [u8]) {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&page[..12]);
+    hasher.update(&page[16..]);
+    let crc = hasher.finalize();
+    page[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A page as a reader may use it: one slot per row, strings in order and UTF-8, doubles in slots.
+fn check(page: &PageBuf, kind: FieldType) {
+    assert_eq!(page.values.kind(), kind);
+    assert_eq!(page.values.len(), page.rows);
+    if let Values::String(strings) = &page.values {
+        for index in 0..strings.len() {
+            std::str::from_utf8(strings.get(index)).unwrap();
+        }
+        assert!(strings.ends.is_sorted());
+        assert!(strings.bytes.capacity() <= 64 << 20, "room for {} bytes", strings.bytes.capacity());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn a_changed_page_gives_values_or_an_error(
+        kind in kinds(), shape in 0u64..100, rows in 1usize..3000, seed: u64, changes in 1usize..6,
+    ) {
+        let mut random = Random::new(seed);
+        let values = column(kind, shape, rows, &mut random);
+        let (mut scratch, mut page) = (EncodeScratch::new(), PageBuf::new());
+        let mut bytes = Vec::new();
+        encode_page(rows, None, ValuesRef::from(&values), &mut scratch, &mut bytes);
+        for _ in 0..20 {
+            let mut bytes = bytes.clone();
+            for _ in 0..changes {
+                // Heads are where the harm is: half of the changes fall on the first 64 bytes.
+                let end = if random.below(2) == 0 { bytes.len().min(64) } else { bytes.len() };
+                let at = random.below(end as u64) as usize;
+                bytes[at] = match random.below(3) {
+                    0 => random.next() as u8,
+                    1 => bytes[at] ^ (1 << random.below(8)),
+                    _ => [0, 0xff, 0x80, 1][random.below(4) as usize],
+                };
+            }
+            seal(&mut bytes);
+            if decode_page(&bytes, kind, &mut page).is_ok() {
+                check(&page, kind);
+            }
+        }
+    }
+
+    #[test]
+    fn random_bodies_give_values_or_an_error(
+        kind in kinds(), codec in 0u8..64, parameter in 0u8..18, presence in 0u8..4,
+        rows in 0u16..9000, present in 0u16..9000, body in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let mut bytes = vec![kind.code(), codec, parameter, presence];
+        bytes.extend_from_slice(&rows.to_le_bytes());
+        bytes.extend_from_slice(&present.to_le_bytes());
+        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&body);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        seal(&mut bytes);
+        let mut page = PageBuf::new();
+        if decode_page(&bytes, kind, &mut page).is_ok() {
+            check(&page, kind);
+        }
+        let _ = decode_column(&mut body.as_slice(), kind, usize::from(rows));
+    }
+
+    #[test]
+    fn a_changed_column_gives_values_or_an_error(
+        kind in kinds(), shape in 0u64..100, count in 1usize..3000, seed: u64,
+    ) {
+        let mut random = Random::new(seed);
+        let values = column(kind, shape, count, &mut random);
+        let mut bytes = Vec::new();
+        encode_column(ValuesRef::from(&values), &mut EncodeScratch::new(), &mut bytes);
+        for _ in 0..20 {
+            let mut bytes = bytes.clone();
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << random.below(8);
+            if let Ok(decoded) = decode_column(&mut bytes.as_slice(), kind, count) {
+                prop_assert_eq!(decoded.len(), count);
+            }
+        }
+    }
+
+    /// Without a new checksum every changed byte is found.
+    #[test]
+    fn a_flipped_bit_is_an_error(kind in kinds(), shape in 0u64..100, rows in 1usize..2000, seed: u64) {
+        let mut random = Random::new(seed);
+        let values = column(kind, shape, rows, &mut random);
+        let (mut page, mut bytes) = (PageBuf::new(), Vec::new());
+        encode_page(rows, None, ValuesRef::from(&values), &mut EncodeScratch::new(), &mut bytes);
+        for _ in 0..10 {
+            let (at, bit) = (random.below(bytes.len() as u64) as usize, random.below(8));
+            bytes[at] ^= 1 << bit;
+            prop_assert!(decode_page(&bytes, kind, &mut page).is_err());
+            bytes[at] ^= 1 << bit;
+        }
+        prop_assert!(decode_page(&bytes[..bytes.len() - 1], kind, &mut page).is_err());
+        prop_assert_eq!(decode_page(&bytes, kind, &mut page), Ok(()));
+        prop_assert_eq!(bits(&page.values), bits(&values));
+    }
+}
+
+#[test]
+fn a_column_that_announces_much_and_holds_little_is_refused_at_once() {
+    for kind in [FieldType::I64, FieldType::U64, FieldType::F64, FieldType::Bool, FieldType::String] {
+        assert!(decode_column(&mut &[1, 0, 2, 0, 4][..], kind, usize::MAX / 16).is_err());
+        assert!(decode_column(&mut &[][..], kind, usize::MAX / 16).is_err());
+    }
+}
+
+#[test]
+fn a_frame_that_cannot_hold_what_it_announces_gets_no_room() {
+    let values = column(FieldType::String, 3, 100, &mut Random::new(1));
+    let mut bytes = Vec::new();
+    encode_page(100, None, ValuesRef::from(&values), &mut EncodeScratch::new(), &mut bytes);
+    assert_eq!(bytes[1], 49, "zstd");
+    // 8192 strings of 64 KiB each, from a frame of two bytes.
+    let mut page = vec![5, 49, 0, 0, 0, 32, 0, 32, 34, 0, 0, 0, 0, 0, 0, 0];
+    for _ in 0..8 {
+        page.extend_from_slice(&[0, 0x80, 0x80, 0x08]);
+    }
+    page.extend_from_slice(&[0x28, 0xb5]);
+    page.resize(16 + 40, 0);
+    seal(&mut page);
+    let mut buffer = PageBuf::new();
+    let error = decode_page(&page, FieldType::String, &mut buffer).unwrap_err();
+    assert_eq!(error, "a zstd frame is too short for what it announces");
+    assert!(matches!(&buffer.values, Values::String(strings) if strings.bytes.capacity() < 1 << 20));
+}
