@@ -161,9 +161,10 @@ impl Names {
         }
     }
 
-    /// The sync failed: the names stay visible until the power goes. With `partly`, some reached the disk.
+    /// The sync failed: the names stay visible until the power goes. With `partly`, some reached the disk. The name of a
+    /// directory only stays unsynced: nobody could write it again.
     pub(super) fn fail_sync(&mut self, dir: &str, partly: bool, rng: &mut SimRng) {
-        let touches = |change: &Change| change.places().any(|place| place.dir == dir);
+        let touches = |change: &Change| change.entry != Entry::Dir && change.places().any(|place| place.dir == dir);
         let (lost, rest) = std::mem::take(&mut self.pending).into_iter().partition(touches);
         self.pending = rest;
         for change in &lost as &Vec<Change> {
