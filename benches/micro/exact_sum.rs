@@ -4,7 +4,7 @@
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use marigram_storage::aggregate::{ExactSum, IntSum};
+use marigram_storage::aggregate::{ExactSum, GroupSums, IntSum};
 
 fn main() {
     divan::main();
@@ -77,6 +77,17 @@ fn exact_per_minute(bencher: Bencher) {
             })
             .fold(0.0, f64::max)
     });
+}
+
+/// 1024 groups, in random order or in runs of 100 rows.
+#[divan::bench(args = ["random", "runs"])]
+fn exact_grouped(bencher: Bencher, order: &str) {
+    let rows = values("decimals");
+    let group = |index: u64| if order == "runs" { index / 100 } else { noise(index) % 1024 };
+    let groups: Vec<usize> = (0..ROWS as u64).map(|index| group(index) as usize).collect();
+    let mut sums = GroupSums::new();
+    sums.grow(1024);
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(move || sums.add(black_box(&groups), black_box(&rows)));
 }
 
 #[divan::bench]

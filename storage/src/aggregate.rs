@@ -16,6 +16,7 @@
 //! Byte layout: `storage/format/state.md`.
 
 pub mod exact_sum;
+pub mod groups;
 mod lanes;
 pub mod state;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 mod wide;
 
 pub use exact_sum::ExactSum;
+pub use groups::GroupSums;
 pub use state::{Content, FirstLast, IntSum, IntegerOutOfRange, MinMax, Side, float_key, float_value};
 
 /// Bytes that no state serializes to; names the rule they break.

@@ -8,7 +8,7 @@
 //! Stored values are finite, but an expression may yield NaN or infinity: such rows are remembered by kind,
 //! beside the sum of the finite ones.
 
-use super::lanes::{self, Plan};
+use super::lanes::{self, Part, Plan};
 use super::wide::{Chunks, UNIT_EXPONENT, WORDS, Wide};
 use super::{InvalidState, round, round_quotient};
 
@@ -224,7 +224,7 @@ impl ExactSum {
             self.add_special(x);
             return None;
         }
-        self.flags |= ANY | (u8::from(bits != NEGATIVE_ZERO) << 1);
+        self.note(x);
         let magnitude = ((bits & ((1 << 52) - 1)) | (u64::from(field != 0) << 52)) as i64;
         let sign = (bits as i64) >> 63;
         (magnitude != 0).then_some(((magnitude ^ sign) - sign, field.max(1) as i16 - 1075))
@@ -242,7 +242,7 @@ impl ExactSum {
     }
 
     /// Adds at most [`lanes::ROWS_MAX`] values. `plan` is what fitted the block before.
-    fn add_block(&mut self, rows: &[f64], plan: &mut Option<Plan>) {
+    pub(super) fn add_block(&mut self, rows: &[f64], plan: &mut Option<Plan>) {
         let before = *plan;
         let fits = |plan: Option<Plan>| plan.and_then(|plan| Some((plan, plan.reduce(rows)?)));
         let parts = fits(before).or_else(|| {
@@ -258,14 +258,21 @@ impl ExactSum {
             return;
         };
         *plan = Some(fitting);
-        let mut significant = false;
-        for part in parts {
-            if part.mantissa != 0 {
-                self.add_scaled(part.mantissa, part.exponent as i16);
-                significant = true;
-            }
+        parts.into_iter().for_each(|part| self.add_part(part));
+        self.flag_finite(rows, parts.iter().any(|part| part.mantissa != 0));
+    }
+
+    /// Adds a number; the values that it came from were [noted](Self::note).
+    pub(super) fn add_part(&mut self, part: Part) {
+        if part.mantissa != 0 {
+            self.add_scaled(part.mantissa, part.exponent as i16);
         }
-        self.flag_finite(rows, significant);
+    }
+
+    /// Notes that there is a finite value.
+    #[inline]
+    pub(super) fn note(&mut self, x: f64) {
+        self.flags |= ANY | (u8::from(x.to_bits() != NEGATIVE_ZERO) << 1);
     }
 
     /// Adds values that are very far apart, or not all finite.

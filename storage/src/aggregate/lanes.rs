@@ -51,6 +51,31 @@ impl Plan {
         Some(Self { exponents, sigmas, levels: 2 })
     }
 
+    /// The same for values up to 16 times as large, and more that are small.
+    pub(super) fn roomy(top_bits: u64) -> Option<Self> {
+        Self::new(top_bits + (4 << 52))
+    }
+
+    /// One value in units of the two levels, or `None` if the plan does not cover it.
+    #[inline]
+    pub(super) fn cut(&self, x: f64) -> Option<[u64; 2]> {
+        let [s0, s1, _] = self.sigmas;
+        let t = x + s0;
+        let r = x - (t - s0);
+        let u = r + s1;
+        let rest = (r - (u - s1)).to_bits() << 1;
+        let outside = (t.to_bits() ^ s0.to_bits()) >> 52;
+        let units = [t.to_bits().wrapping_sub(s0.to_bits()), u.to_bits().wrapping_sub(s1.to_bits())];
+        (rest | outside == 0).then_some(units)
+    }
+
+    /// The total of at most [`ROWS_MAX`] values that were [cut](Self::cut).
+    pub(super) fn part(&self, units: [u64; 2]) -> Part {
+        let [first, second, _] = self.exponents;
+        let [high, low] = units.map(|units| i128::from(units as i64));
+        Part { mantissa: (high << (first - second)) + low, exponent: second - 52 }
+    }
+
     /// The same with one more level, if this has two.
     pub(super) fn deeper(mut self) -> Option<Self> {
         (self.levels == 2).then(|| {
@@ -67,13 +92,9 @@ impl Plan {
             return None;
         }
         let count = rows.len() as u64;
-        let [first, second, third] = self.exponents;
-        let units = |level: usize| {
-            i128::from(lanes.sums[level].wrapping_sub(count.wrapping_mul(self.sigmas[level].to_bits())) as i64)
-        };
-        let upper = Part { mantissa: (units(0) << (first - second)) + units(1), exponent: second - 52 };
-        let lower = if self.levels == 2 { 0 } else { units(2) };
-        Some([upper, Part { mantissa: lower, exponent: third - 52 }])
+        let units = |level: usize| lanes.sums[level].wrapping_sub(count.wrapping_mul(self.sigmas[level].to_bits()));
+        let lower = if self.levels == 2 { 0 } else { i128::from(units(2) as i64) };
+        Some([self.part([units(0), units(1)]), Part { mantissa: lower, exponent: self.exponents[2] - 52 }])
     }
 }
 

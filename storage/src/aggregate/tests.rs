@@ -371,6 +371,46 @@ fn bytes_that_no_sum_writes_are_refused() {
 }
 
 #[test]
+fn grouped_sums_equal_single_ones() {
+    let mut rng = SmallRng::seed_from_u64(6);
+    for round in 0..10 {
+        for kind in 0..KINDS {
+            let count = [1, 3, 40][rng.random_range(0..3)];
+            let mut grouped = GroupSums::new();
+            let mut single = vec![ExactSum::new(); count];
+            for _ in 0..4 {
+                // The kind changes, so that plans fail.
+                let kind = if rng.random_range(0..4) == 0 { rng.random_range(0..KINDS) } else { kind };
+                let rows = rng.random_range(1..4000);
+                let values = vector(&mut rng, kind, rows);
+                let run = [1, 1, 100][rng.random_range(0..3)];
+                let groups: Vec<usize> = (0..rows).map(|row| (row / run * 7 + row / 900) % count).collect();
+                grouped.grow(count);
+                grouped.add(&groups, &values);
+                for (group, x) in groups.iter().zip(&values) {
+                    single[*group].add(*x);
+                }
+                grouped.merge(0, &single[count - 1].clone());
+                let last = single[count - 1].clone();
+                single[0].merge(&last);
+                if count == 40 {
+                    let taken = grouped.take(7);
+                    assert_eq!(taken, single[..7], "kind {kind} round {round}");
+                    single = single.split_off(7);
+                    single.resize(40, ExactSum::new());
+                }
+            }
+            grouped.grow(count);
+            let heap_bytes = grouped.heap_bytes();
+            let taken = grouped.take(count);
+            assert!(taken.iter().map(ExactSum::heap_bytes).sum::<usize>() <= heap_bytes);
+            assert_eq!(taken, single, "kind {kind} round {round}");
+            assert_eq!((grouped.len(), grouped.wide_bytes()), (0, 0));
+        }
+    }
+}
+
+#[test]
 fn integer_sums_are_exact_and_refuse_to_wrap() {
     let mut sum = IntSum::new();
     assert_eq!(sum.to_i64(), Ok(0));
