@@ -12,6 +12,7 @@ pub mod schema;
 pub mod series;
 pub mod time;
 pub mod values;
+pub mod wal;
 pub mod world;
 
 pub use error::{Error, Result};
