@@ -9,6 +9,7 @@ pub mod disk;
 pub mod draft;
 pub mod error;
 pub mod schema;
+pub mod segment;
 pub mod series;
 pub mod time;
 pub mod values;

@@ -1,0 +1,89 @@
+//! The segment: immutable rows of one table and one partition, sorted by series key, then time, then arrival.
+//!
+//! [`SegmentWriter`] takes sorted stripes and appends a segment to a [`Sink`], holding one stripe's input, one encoded
+//! column and the directories of series and pages in memory. [`SegmentReader`] holds the decoded directories of one
+//! segment and reads pages, key blocks and tag columns when they are asked for.
+//!
+//! Always true:
+//! - a segment is never changed once it is written; nothing in it depends on where in which file it lies;
+//! - every byte is under a crc32 that is checked each time the byte is read from the disk, not only the first time;
+//! - bytes that pass the checksum are still only bytes from outside: every length is bounded by the segment's, every sum is
+//!   checked against the directories, and a broken rule is [`crate::Error::Corrupt`] at the file's offset, never a panic;
+//! - the same stripes give the same bytes.
+//!
+//! Not here: which segments there are (`manifest`), merging them (`scan`, `compaction`).
+//! Byte layout: `storage/format/segment.md`.
+
+mod footer;
+mod head;
+mod index;
+mod keys;
+mod open;
+mod reader;
+mod run;
+mod sink;
+mod tags;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use footer::{Footer, Section, SectionKind};
+pub use head::{FileHead, FileId};
+pub use index::{ColumnPage, PageRange, StripeRange};
+pub use keys::KeyCursor;
+pub use reader::{ReadCounters, SegmentReader};
+pub use run::RunRange;
+pub use sink::{FileSink, Sink};
+pub use tags::TagColumn;
+pub use writer::{Run, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput};
+
+use std::path::Path;
+
+use crate::error::Error;
+
+/// The most rows of a stripe.
+pub const STRIPE_ROWS_MAX: usize = 1 << 20;
+/// A page with so many rows ends at the end of a series.
+pub const PAGE_ROWS_MIN: usize = 2048;
+/// The most (column, page) pairs of a segment: bounds what its page index takes in memory.
+pub(crate) const PAGE_CELLS_MAX: u64 = 1 << 26;
+/// What every section, segment and page begins at a multiple of.
+pub(crate) const ALIGNMENT: usize = 8;
+
+/// Why bytes of a segment are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// They break a rule of the format.
+    Corrupt(String),
+    /// They use what this build does not know.
+    Unsupported(String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Corrupt(reason)
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Self {
+        Self::Corrupt(reason.to_owned())
+    }
+}
+
+impl Refusal {
+    /// As an error of the file at `path`, found at `offset` of it.
+    pub(crate) fn at(self, path: &Path, offset: u64) -> Error {
+        match self {
+            Self::Corrupt(reason) => Error::corrupt(path, offset, reason),
+            Self::Unsupported(reason) => Error::Unsupported { path: path.to_owned(), reason },
+        }
+    }
+}
+
+/// Bytes up to the next multiple of [`ALIGNMENT`].
+pub(crate) fn padding(bytes: u64) -> usize {
+    (bytes.wrapping_neg() % ALIGNMENT as u64) as usize
+}

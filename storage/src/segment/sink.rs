@@ -1,0 +1,66 @@
+//! Where a segment's bytes go while it is written.
+
+use std::path::Path;
+
+use crate::disk::{File, write_all_at};
+use crate::error::{Error, Result};
+
+/// How much a [`FileSink`] gathers before it writes.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Takes the bytes of a segment in order.
+pub trait Sink {
+    /// Appends `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+}
+
+impl Sink for Vec<u8> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Appends to a file from an offset on, in large writes. What is buffered is lost unless [`FileSink::flush`] is called;
+/// nothing is synced.
+pub struct FileSink<'a> {
+    file: &'a dyn File,
+    path: &'a Path,
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> FileSink<'a> {
+    /// Writes to `file`, whose name is `path`, from byte `offset` on.
+    pub fn new(file: &'a dyn File, path: &'a Path, offset: u64) -> Self {
+        Self { file, path, offset, buffer: Vec::new() }
+    }
+
+    /// Where the next byte goes.
+    pub fn offset(&self) -> u64 {
+        self.offset + self.buffer.len() as u64
+    }
+
+    /// Hands what is buffered to the file.
+    pub fn flush(&mut self) -> Result<()> {
+        write_all_at(self.file, self.offset, &self.buffer).map_err(|source| Error::io("write", self.path, source))?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Sink for FileSink<'_> {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let room = BUFFER_BYTES.saturating_sub(self.buffer.len()).min(bytes.len());
+            let (head, tail) = bytes.split_at(room);
+            self.buffer.extend_from_slice(head);
+            bytes = tail;
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+}

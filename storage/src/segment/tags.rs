@@ -1,0 +1,151 @@
+//! Tag columns: for one tag its values and a code for each series, so that `tag = value` finds series without keys.
+
+use crate::codec::{EncodeScratch, ValuesRef, decode_column, encode_column};
+use crate::schema::FieldType;
+use crate::values::{Strings, Values};
+
+use super::index::take_u64;
+
+/// One tag of a segment, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagColumn {
+    values: Strings,
+    codes: Vec<u32>,
+}
+
+impl TagColumn {
+    /// The different values, ascending bytewise; the value of code *n* is at *n* − 1.
+    pub fn values(&self) -> &Strings {
+        &self.values
+    }
+
+    /// For each series 0 = absent, or the code of its value.
+    pub fn codes(&self) -> &[u32] {
+        &self.codes
+    }
+
+    /// The value of a code; `None` for 0, absent, and for codes that do not occur.
+    pub fn value(&self, code: u32) -> Option<&str> {
+        let index = code.checked_sub(1)? as usize;
+        (index < self.values.len()).then(|| std::str::from_utf8(self.values.get(index)).ok()).flatten()
+    }
+
+    /// The value that a series has.
+    pub fn value_of(&self, series: u32) -> Option<&str> {
+        self.codes.get(series as usize).and_then(|code| self.value(*code))
+    }
+
+    /// The code of a value; `None` if no series has it.
+    pub fn code(&self, value: Option<&str>) -> Option<u32> {
+        let Some(value) = value else { return Some(0) };
+        let (mut low, mut high) = (0, self.values.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.values.get(middle).cmp(value.as_bytes()) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle as u32 + 1),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// The series that have one of the values, ascending.
+    pub fn matching(&self, values: &[Option<&str>]) -> Vec<u32> {
+        let mut wanted: Vec<u32> = values.iter().filter_map(|value| self.code(*value)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let series = self.codes.iter().zip(0_u32..);
+        match wanted.as_slice() {
+            [] => Vec::new(),
+            [one] => series.filter(|(code, _)| *code == one).map(|(_, series)| series).collect(),
+            some => series.filter(|(code, _)| some.binary_search(code).is_ok()).map(|(_, series)| series).collect(),
+        }
+    }
+
+    /// What it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.values.bytes.capacity() + (self.values.ends.capacity() + self.codes.capacity()) * 4
+    }
+
+    pub(crate) fn decode(mut input: &[u8], series: u32) -> Result<Self, String> {
+        let (count, rest) = input.split_first_chunk::<4>().ok_or("a tag is cut short")?;
+        input = rest;
+        let count = u32::from_le_bytes(*count);
+        if series < count {
+            return Err(format!("a tag has {count} values for {series} series"));
+        }
+        let Values::String(values) = decode_column(&mut input, FieldType::String, count as usize)? else {
+            return Err("the values of a tag are no strings".to_owned());
+        };
+        if (1..values.len()).any(|index| values.get(index) <= values.get(index - 1)) {
+            return Err("the values of a tag do not ascend".to_owned());
+        }
+        let codes = take_u64(&mut input, series as usize)?;
+        if !input.is_empty() || codes.iter().any(|code| u64::from(count) < *code) {
+            return Err("a code of a tag has no value".to_owned());
+        }
+        Ok(Self { values, codes: codes.into_iter().map(|code| code as u32).collect() })
+    }
+}
+
+/// One tag while the segment is written.
+pub(crate) struct TagWriter {
+    /// Values by first appearance.
+    ids: hashbrown::HashMap<Vec<u8>, u32>,
+    /// For each series so far, up to the last that has the tag: 0, or 1 + the value's id.
+    codes: Vec<u32>,
+    last: Vec<u8>,
+}
+
+impl TagWriter {
+    pub(crate) fn new() -> Self {
+        Self { ids: hashbrown::HashMap::new(), codes: Vec::new(), last: Vec::new() }
+    }
+
+    /// No series has the tag.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.codes.is_empty()
+    }
+
+    /// The value of a series; series come in order.
+    pub(crate) fn push(&mut self, series: u32, value: &[u8]) {
+        if self.last == value
+            && let Some(&code) = self.codes.last()
+        {
+            self.codes.resize(series as usize, 0);
+            self.codes.push(code);
+            return;
+        }
+        let next = self.ids.len() as u32;
+        let id = *self.ids.entry_ref(value).or_insert(next);
+        self.codes.resize(series as usize, 0);
+        self.codes.push(id + 1);
+        self.last.clear();
+        self.last.extend_from_slice(value);
+    }
+
+    /// The section, for so many series.
+    pub(crate) fn encode(&self, series: u32, scratch: &mut EncodeScratch) -> Vec<u8> {
+        let mut sorted: Vec<(&[u8], u32)> = self.ids.iter().map(|(value, id)| (value.as_slice(), *id)).collect();
+        sorted.sort_unstable();
+        let mut values = Strings::default();
+        let mut code_of = vec![0_u64; sorted.len() + 1];
+        for ((value, id), code) in sorted.iter().zip(1..) {
+            values.bytes.extend_from_slice(value);
+            assert!(u32::try_from(values.bytes.len()).is_ok(), "values of a tag fit 4 GiB");
+            values.ends.push(values.bytes.len() as u32);
+            if let Some(slot) = code_of.get_mut(*id as usize + 1) {
+                *slot = code;
+            }
+        }
+        let present = self.codes.iter().map(|id| code_of.get(*id as usize).copied().unwrap_or_default());
+        let absent = (series as usize).saturating_sub(self.codes.len());
+        let codes: Vec<u64> = present.chain(std::iter::repeat_n(0, absent)).collect();
+        let mut out = (sorted.len() as u32).to_le_bytes().to_vec();
+        let strings = ValuesRef::String { bytes: &values.bytes, ends: &values.ends, start: 0 };
+        encode_column(strings, scratch, &mut out);
+        encode_column(ValuesRef::U64(&codes), scratch, &mut out);
+        out
+    }
+}

@@ -1,0 +1,97 @@
+//! Reads all of a segment and checks that its parts agree: what `marigram verify` and an archive's upload ask for.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::codec::PageBuf;
+use crate::error::Result;
+use crate::schema::ColumnId;
+use crate::series::decode_key;
+use crate::values::Values;
+
+use super::SegmentReader;
+use super::open::read;
+use super::run::RunRange;
+
+/// What is read at once.
+const VERIFY_BYTES: u64 = 1 << 20;
+
+impl SegmentReader {
+    /// Reads every byte and checks every rule: the hash of the whole, sections, keys, tags, pages, and that they agree.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with its place.
+    pub fn verify_all(&self, expected_hash: Option<u128>) -> Result<()> {
+        let mut hash = Xxh3::new();
+        for start in (0..self.bytes).step_by(VERIFY_BYTES as usize) {
+            let end = self.bytes.min(start + VERIFY_BYTES);
+            hash.update(&read(self.file.as_ref(), &self.path, self.offset, start..end)?);
+        }
+        for section in &self.footer.sections {
+            let end = section.offset + section.bytes;
+            let bytes = read(self.file.as_ref(), &self.path, self.offset, section.offset..end)?;
+            if crc32fast::hash(&bytes) != section.crc32 {
+                let name = section.kind.name();
+                return Err(self.corrupt(section.offset, format!("the checksum of section {name} does not match")));
+            }
+        }
+        self.verify_keys()?;
+        self.verify_pages()?;
+        if expected_hash.is_some_and(|expected| expected != hash.digest128()) {
+            return Err(self.corrupt(0, "the hash of the segment does not match"));
+        }
+        Ok(())
+    }
+
+    /// Keys ascend over blocks, and tag columns say what keys say.
+    fn verify_keys(&self) -> Result<()> {
+        let mut cursor = self.keys();
+        let mut previous: Option<Vec<u8>> = None;
+        let tags = self.tags.iter().map(|(column, ..)| Ok((*column, self.tag(*column)?)));
+        let tags = tags.collect::<Result<Vec<_>>>()?;
+        for series in 0..self.footer.series {
+            let key = cursor.key(series)?;
+            if previous.as_deref().is_some_and(|previous| key <= previous) {
+                return Err(self.corrupt(self.keys.offset, format!("the key of series {series} is out of order")));
+            }
+            let decoded = decode_key(key).map_err(|error| self.corrupt(self.keys.offset, error.to_string()))?;
+            let told = tags.iter().filter_map(|(column, tag)| Some((*column, tag.as_ref()?.value_of(series)?)));
+            let agree = told
+                .eq(decoded.iter().map(|(column, value)| (*column, std::str::from_utf8(value).unwrap_or_default())));
+            if !agree {
+                return Err(self.corrupt(self.keys.offset, format!("tags and key of series {series} differ")));
+            }
+            previous = Some(key.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Pages decode, times are in order and as the run directory says.
+    fn verify_pages(&self) -> Result<()> {
+        let (mut scratch, mut page) = (Vec::new(), PageBuf::new());
+        let mut runs = self.runs.iter();
+        let mut run: Option<(&RunRange, i64)> = None;
+        for (index, range) in self.index.pages.iter().enumerate() {
+            for (column, _) in &self.fields {
+                self.read_page(*column, index, &mut scratch, &mut page)?;
+            }
+            self.read_page(ColumnId::TIME, index, &mut scratch, &mut page)?;
+            let Values::I64(times) = &page.values else { continue };
+            for (row, &time) in (range.first_row..).zip(times) {
+                let ends = |(run, _): &(&RunRange, i64)| row == run.first_row + u64::from(run.rows);
+                if run.as_ref().is_none_or(ends) {
+                    run = runs.next().map(|run| (run, run.time_min));
+                }
+                let (first, last) = run.map_or((i64::MAX, i64::MIN), |(run, least)| (least, run.time_max));
+                let edge = run.is_some_and(|(run, _)| row == run.first_row && time != run.time_min)
+                    || run
+                        .is_some_and(|(run, _)| row + 1 == run.first_row + u64::from(run.rows) && time != run.time_max);
+                if edge || !(first..=last).contains(&time) {
+                    let offset = self.column_page(ColumnId::TIME, index).map_or(0, |page| page.offset);
+                    return Err(self.corrupt(offset, format!("the time of row {row} is not as its run says")));
+                }
+                run = run.map(|(run, _)| (run, time));
+            }
+        }
+        Ok(())
+    }
+}

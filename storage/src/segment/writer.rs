@@ -1,0 +1,443 @@
+//! Writes one segment, stripe by stripe.
+//!
+//! A stripe goes to the sink column by column as it comes; what is kept until [`SegmentWriter::finish`] are the
+//! directories: packed keys, tag codes, runs, and a few bytes per page. The caller sorts, merges and cuts stripes; the
+//! writer cuts pages and asserts the order, because a segment out of order would answer wrongly for ever.
+
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, encode_page};
+use crate::error::{Error, Result};
+use crate::schema::{Column, ColumnId, ColumnKind, FieldType, TableId};
+use crate::series::key_tags;
+use crate::values::Values;
+
+use super::footer::{Footer, Section, SectionKind, Tail};
+use super::index::{ColumnPages, encode_pages};
+use super::keys::KeysWriter;
+use super::run::RunsWriter;
+use super::sink::Sink;
+use super::tags::TagWriter;
+use super::{PAGE_CELLS_MAX, PAGE_ROWS_MIN, STRIPE_ROWS_MAX, padding};
+
+/// A long series is split at multiples of this many rows: what the codecs take at once.
+const VECTOR_ROWS: usize = 1024;
+
+/// What a segment is about.
+#[derive(Clone, Debug)]
+pub struct SegmentSpec {
+    /// The table.
+    pub table: TableId,
+    /// Start of the partition, ns.
+    pub partition_start: i64,
+    /// Tags and fields of the table in any order; time may be among them. Those without a value are not written.
+    pub columns: Vec<Column>,
+    /// The least sequence number of the batches that the rows came with.
+    pub sequence_min: u64,
+    /// The greatest, included.
+    pub sequence_max: u64,
+}
+
+/// The rows of one series in a stripe.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Key bytes of the series.
+    pub key: &'a [u8],
+    /// At least 1.
+    pub rows: u32,
+}
+
+/// One field of a stripe.
+#[derive(Clone, Debug)]
+pub struct StripeField {
+    /// Which field.
+    pub column: ColumnId,
+    /// One bit per row of the stripe, the lowest first, none behind the last row; `None` if all rows have a value.
+    pub presence: Option<Vec<u64>>,
+    /// The present values in row order.
+    pub values: Values,
+}
+
+/// Rows sorted by key, then time, then arrival.
+#[derive(Clone, Copy, Debug)]
+pub struct StripeInput<'a> {
+    /// Ascending by key; the first may continue the last series of the stripe before.
+    pub runs: &'a [Run<'a>],
+    /// One per row, ns; ascending within a series, equal times allowed.
+    pub times: &'a [i64],
+    /// In any order; a field that is left out is absent in all rows.
+    pub fields: &'a [StripeField],
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// Length, a multiple of 8.
+    pub bytes: u64,
+    /// xxh3-128 of all bytes.
+    pub hash: u128,
+    /// How many rows.
+    pub rows: u64,
+    /// The first time, ns; `i64::MAX` without rows.
+    pub time_min: i64,
+    /// The last time, included, ns; `i64::MIN` without rows.
+    pub time_max: i64,
+    /// How many different series.
+    pub series: u32,
+}
+
+/// Appends one segment to a [`Sink`].
+pub struct SegmentWriter<'a, S: Sink + ?Sized> {
+    out: Out<'a, S>,
+    spec: SegmentSpec,
+    keys: KeysWriter,
+    tags: BTreeMap<ColumnId, TagWriter>,
+    runs: RunsWriter,
+    time: ColumnPages,
+    fields: BTreeMap<ColumnId, ColumnPages>,
+    stripe_pages: Vec<u64>,
+    page_rows: Vec<u64>,
+    rows: u64,
+    time_min: i64,
+    time_max: i64,
+    /// Of the last row, to check the next stripe against.
+    last_time: i64,
+    scratch: EncodeScratch,
+    buffer: Vec<u8>,
+}
+
+struct Out<'a, S: Sink + ?Sized> {
+    sink: &'a mut S,
+    hash: Xxh3,
+    bytes: u64,
+    sections: Vec<Section>,
+}
+
+impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
+    /// Begins a segment. What the sink holds already is none of it, but its length must be a multiple of 8.
+    pub fn new(sink: &'a mut S, spec: SegmentSpec) -> Self {
+        assert!(spec.sequence_min <= spec.sequence_max, "a sequence range is not empty");
+        let mut tags = BTreeMap::new();
+        let mut fields = BTreeMap::new();
+        for column in &spec.columns {
+            match column.kind {
+                ColumnKind::Time => {}
+                ColumnKind::Tag => drop(tags.insert(column.id, TagWriter::new())),
+                ColumnKind::Field(kind) => drop(fields.insert(column.id, ColumnPages::new(kind))),
+            }
+        }
+        Self {
+            out: Out { sink, hash: Xxh3::new(), bytes: 0, sections: Vec::new() },
+            spec,
+            keys: KeysWriter::new(),
+            tags,
+            runs: RunsWriter::default(),
+            time: ColumnPages::new(FieldType::I64),
+            fields,
+            stripe_pages: Vec::new(),
+            page_rows: Vec::new(),
+            rows: 0,
+            time_min: i64::MAX,
+            time_max: i64::MIN,
+            last_time: i64::MIN,
+            scratch: EncodeScratch::default(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Writes a stripe of at least one row. Panics if its rows are out of order or its counts contradict each other.
+    ///
+    /// # Errors
+    /// The sink's, and [`Error::Limit`] if the segment would have more pages than a reader allows.
+    pub fn stripe(&mut self, input: &StripeInput<'_>) -> Result<()> {
+        assert!(!input.times.is_empty(), "a stripe has rows");
+        assert!(input.times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
+        self.directories(input);
+        let pages = cut_pages(input.runs);
+        let cells = (self.page_rows.len() + pages.len()) as u64 * (self.fields.len() as u64 + 1);
+        if PAGE_CELLS_MAX < cells {
+            let reason = format!("{} columns in more than {} pages", self.fields.len(), self.page_rows.len());
+            return Err(Error::Limit { what: "segment", reason });
+        }
+        self.stripe_pages.push(pages.len() as u64);
+        self.page_rows.extend(pages.iter().map(|rows| *rows as u64));
+
+        let time = ColumnInput { presence: None, values: ValuesRef::I64(input.times) };
+        self.buffer.clear();
+        write_column(&time, &pages, &mut self.time, &mut self.scratch, &mut self.buffer);
+        self.out.write(&self.buffer)?;
+        for field in input.fields {
+            let known = self.fields.get(&field.column).is_some_and(|pages| pages.kind == field.values.kind());
+            assert!(known, "a field of a stripe is in the schema with its type");
+        }
+        for (column, target) in &mut self.fields {
+            let Some(field) = input.fields.iter().find(|field| field.column == *column) else {
+                pages.iter().for_each(|rows| target.push_absent(*rows as u32));
+                continue;
+            };
+            let presence = field.presence.as_deref();
+            let present = presence.map_or(input.times.len(), |words| count_ones(words, input.times.len()));
+            assert!(present == field.values.len(), "a field has a value for each present row");
+            self.buffer.clear();
+            let input = ColumnInput { presence, values: ValuesRef::from(&field.values) };
+            write_column(&input, &pages, target, &mut self.scratch, &mut self.buffer);
+            self.out.write(&self.buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Keys, tags and runs of a stripe.
+    fn directories(&mut self, input: &StripeInput<'_>) {
+        let continues = input.runs.first().is_some_and(|run| self.keys.last() == Some(run.key));
+        self.runs.stripe(input.runs.len(), continues);
+        let mut rest = input.times;
+        for (index, run) in input.runs.iter().enumerate() {
+            assert!(0 < run.rows, "a run has rows");
+            assert!((run.rows as usize) <= rest.len(), "runs have the rows of their stripe");
+            let (times, after) = rest.split_at(run.rows as usize);
+            rest = after;
+            let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+            assert!(times.is_sorted(), "times of a run ascend");
+            if index == 0 && continues {
+                assert!(self.last_time <= first, "times of a series ascend");
+            } else {
+                self.series(run.key);
+            }
+            self.runs.run(run.rows, first, last);
+            self.time_min = self.time_min.min(first);
+            self.time_max = self.time_max.max(last);
+            self.last_time = last;
+        }
+        assert!(rest.is_empty(), "runs have the rows of their stripe");
+        assert!(u32::try_from(self.runs.runs()).is_ok(), "runs of a segment fit u32");
+        self.rows += input.times.len() as u64;
+    }
+
+    fn series(&mut self, key: &[u8]) {
+        let series = self.keys.series();
+        self.keys.push(key);
+        for tag in key_tags(key) {
+            let tag = tag.ok().and_then(|(column, value)| Some((self.tags.get_mut(&column)?, value)));
+            assert!(tag.is_some(), "a series key holds tags of the schema");
+            if let Some((writer, value)) = tag {
+                writer.push(series, &value);
+            }
+        }
+    }
+
+    /// Writes what leads to the pages. Without any stripe the result is a valid segment of no rows.
+    pub fn finish(mut self) -> Result<SegmentSummary> {
+        let series = self.keys.series();
+        let (keys, key_index) = std::mem::replace(&mut self.keys, KeysWriter::new()).finish();
+        let none = ColumnId(0);
+        self.section(SectionKind::KEYS, true, none, &keys)?;
+        self.section(SectionKind::KEY_INDEX, true, none, &key_index.encode())?;
+        self.tags.retain(|_, tag| !tag.is_absent());
+        for (column, tag) in std::mem::take(&mut self.tags) {
+            let bytes = tag.encode(series, &mut self.scratch);
+            self.section(SectionKind::TAG, false, column, &bytes)?;
+            self.tags.insert(column, TagWriter::new());
+        }
+        let runs = self.runs.encode(&mut self.scratch);
+        self.section(SectionKind::RUNS, true, none, &runs)?;
+        self.fields.retain(|_, field| !field.is_absent());
+        let columns: Vec<_> = std::iter::once(&self.time).chain(self.fields.values()).collect();
+        let pages = encode_pages(&self.stripe_pages, &self.page_rows, &columns, &mut self.scratch);
+        self.section(SectionKind::PAGES, true, none, &pages)?;
+        let schema = self.schema();
+        self.section(SectionKind::SCHEMA, true, none, &schema)?;
+        self.section(SectionKind::SUSPECTS, false, none, &[])?;
+
+        let footer = Footer {
+            table: self.spec.table,
+            partition_start: self.spec.partition_start,
+            sequence_min: self.spec.sequence_min,
+            sequence_max: self.spec.sequence_max,
+            rows: self.rows,
+            time_min: self.time_min,
+            time_max: self.time_max,
+            series,
+            runs: self.runs.runs() as u32,
+            stripes: self.stripe_pages.len() as u32,
+            pages: self.page_rows.len() as u32,
+            columns: (self.tags.len() + self.fields.len()) as u32,
+            sections: std::mem::take(&mut self.out.sections),
+        };
+        let bytes = footer.encode(0, 0);
+        let tail = Tail::of(&bytes, self.out.bytes);
+        self.out.write(&bytes)?;
+        self.out.write(&tail.encode())?;
+        Ok(SegmentSummary {
+            bytes: self.out.bytes,
+            hash: self.out.hash.digest128(),
+            rows: self.rows,
+            time_min: self.time_min,
+            time_max: self.time_max,
+            series,
+        })
+    }
+
+    /// Id, kind and name of the columns that have a value.
+    fn schema(&self) -> Vec<u8> {
+        let mut columns: Vec<_> = self.spec.columns.iter().collect();
+        columns.sort_by_key(|column| column.id);
+        columns.retain(|column| self.tags.contains_key(&column.id) || self.fields.contains_key(&column.id));
+        let mut out = Vec::new();
+        for column in columns {
+            out.extend_from_slice(&column.id.0.to_le_bytes());
+            out.push(column.kind.code());
+            crate::bytes::put_bytes(&mut out, column.name.as_bytes());
+        }
+        out
+    }
+
+    /// Appends a section and pads it.
+    pub(super) fn section(&mut self, kind: SectionKind, required: bool, column: ColumnId, bytes: &[u8]) -> Result<()> {
+        let crc32 = crc32fast::hash(bytes);
+        let offset = self.out.bytes;
+        self.out.sections.push(Section { kind, required, column, offset, bytes: bytes.len() as u64, crc32 });
+        self.out.write(bytes)?;
+        let zeros = [0; super::ALIGNMENT];
+        self.out.write(zeros.get(..padding(self.out.bytes)).unwrap_or_default())
+    }
+}
+
+impl<S: Sink + ?Sized> Out<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.sink.write(bytes)
+    }
+}
+
+/// Rows of each page of a stripe: a page ends with a series once it has [`PAGE_ROWS_MIN`] rows; a series that would
+/// overflow it is split into parts of about the same length, so that most pages hold rows of one series only.
+fn cut_pages(runs: &[Run<'_>]) -> Vec<usize> {
+    let mut pages = Vec::new();
+    let mut open = 0;
+    for run in runs {
+        open += run.rows as usize;
+        while PAGE_ROWS_MAX < open {
+            let parts = open.div_ceil(PAGE_ROWS_MAX);
+            let rows = open.div_ceil(parts).next_multiple_of(VECTOR_ROWS).min(PAGE_ROWS_MAX);
+            pages.push(rows);
+            open -= rows;
+        }
+        if PAGE_ROWS_MIN <= open {
+            pages.push(open);
+            open = 0;
+        }
+    }
+    if open != 0 {
+        pages.push(open);
+    }
+    pages
+}
+
+/// One column of a stripe.
+struct ColumnInput<'a> {
+    presence: Option<&'a [u64]>,
+    values: ValuesRef<'a>,
+}
+
+/// Appends the pages of a column to `out`.
+fn write_column(
+    input: &ColumnInput<'_>,
+    pages: &[usize],
+    target: &mut ColumnPages,
+    scratch: &mut EncodeScratch,
+    out: &mut Vec<u8>,
+) {
+    let before = target.len();
+    let (mut row, mut rest) = (0, input.values);
+    let mut bits = Vec::new();
+    for &rows in pages {
+        let present = input.presence.map_or(rows, |words| take_bits(words, row, rows, &mut bits));
+        if present == 0 {
+            target.push_absent(rows as u32);
+        } else {
+            let presence = (present != rows).then_some(bits.as_slice());
+            let (values, tail) = rest.split_at(present);
+            rest = tail;
+            let start = out.len();
+            let stats = encode_page(rows, presence, values, scratch, out);
+            target.push(out.get(start..).unwrap_or_default(), &stats);
+        }
+        row += rows;
+    }
+    assert!(target.len() == before + pages.len(), "a column has every page");
+}
+
+/// Copies `count` bits from bit `first` on to the front of `out`; returns how many are set.
+fn take_bits(words: &[u64], first: usize, count: usize, out: &mut Vec<u64>) -> usize {
+    out.clear();
+    let (word, shift) = (first / 64, first % 64);
+    let at = |index: usize| words.get(index).copied().unwrap_or(0);
+    for index in 0..count.div_ceil(64) {
+        let low = at(word + index) >> shift;
+        let high = if shift == 0 { 0 } else { at(word + index + 1) << (64 - shift) };
+        out.push(low | high);
+    }
+    if let Some(last) = out.last_mut()
+        && !count.is_multiple_of(64)
+    {
+        *last &= (1 << (count % 64)) - 1;
+    }
+    out.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+fn count_ones(words: &[u64], rows: usize) -> usize {
+    assert!(words.len() == rows.div_ceil(64), "a presence has a bit for each row");
+    words.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pages_of(runs: &[u32]) -> Vec<usize> {
+        cut_pages(&runs.iter().map(|rows| Run { key: &[], rows: *rows }).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn pages_end_with_a_series_where_they_can() {
+        #[track_caller]
+        fn check(runs: &[u32], want: &[usize]) {
+            assert_eq!(pages_of(runs), want, "pages of runs {runs:?}");
+        }
+        check(&[1], &[1]);
+        check(&[2047, 1, 5], &[2048, 5]);
+        check(&[1080; 5], &[2160, 2160, 1080]);
+        check(&[8192], &[8192]);
+        check(&[8640; 2], &[5120, 3520, 5120, 3520]); // a day at 10 s
+        check(&[8193], &[5120, 3073]);
+        check(&[2000, 8192], &[5120, 5072]);
+        check(&[65_537], &[8192, 8192, 7168, 7168, 7168, 7168, 7168, 7168, 6145]);
+    }
+
+    proptest! {
+        #[test]
+        fn pages_cover_the_rows_within_bounds(runs in prop::collection::vec(prop_oneof![1..40_u32, 1..30_000_u32], 1..60)) {
+            let pages = pages_of(&runs);
+            prop_assert_eq!(pages.iter().sum::<usize>(), runs.iter().sum::<u32>() as usize);
+            prop_assert!(pages.iter().all(|rows| (1..=PAGE_ROWS_MAX).contains(rows)));
+            let short = pages.iter().filter(|rows| **rows < PAGE_ROWS_MIN).count();
+            prop_assert!(short <= 1, "{:?}", pages);
+        }
+
+        #[test]
+        fn bits_are_taken_from_anywhere(words in prop::collection::vec(any::<u64>(), 1..6), first in 0..200_usize, count in 0..200_usize) {
+            let bit = |words: &[u64], index: usize| words.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1);
+            let mut out = Vec::new();
+            let set = take_bits(&words, first, count, &mut out);
+            prop_assert_eq!(set, (first..first + count).filter(|index| bit(&words, *index)).count());
+            for index in 0..out.len() * 64 {
+                prop_assert_eq!(bit(&out, index), index < count && bit(&words, first + index));
+            }
+        }
+    }
+}
