@@ -1,0 +1,96 @@
+//! The blocking HTTP client of `sql`, `write` and `demo`.
+
+use std::io::Read;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{CliError, CliResult};
+
+/// Which server, which database.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClientArgs {
+    /// The server.
+    #[arg(long, env = "MARIGRAM_URL", default_value = "http://127.0.0.1:8086", value_name = "URL")]
+    pub(crate) url: String,
+    /// The database.
+    #[arg(long, env = "MARIGRAM_DB", default_value = "main", value_name = "NAME")]
+    pub(crate) db: String,
+    /// Sent as `Authorization: Bearer`; not needed while the server has no tokens.
+    #[arg(long, env = "MARIGRAM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+/// A connection that is kept between requests.
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    token: Option<String>,
+}
+
+/// What the server said to a write.
+pub(crate) struct WriteReply {
+    pub(crate) status: u16,
+    /// The error's text; empty if there is none.
+    pub(crate) message: String,
+    /// (line, reason) of each refused line that is named.
+    pub(crate) lines: Vec<(u64, String)>,
+}
+
+impl Client {
+    pub(crate) fn new(args: &ClientArgs) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .build();
+        Self { agent: config.into(), url: args.url.trim_end_matches('/').to_owned(), token: args.token.clone() }
+    }
+
+    /// Runs one statement; the answer's bytes in `format`.
+    pub(crate) fn query(&self, db: &str, sql: &str, format: &str) -> CliResult<impl Read + use<>> {
+        let body = serde_json::json!({ "db": db, "q": sql, "format": format }).to_string();
+        let mut request =
+            self.agent.post(format!("{}/api/v3/query_sql", self.url)).header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.send(body).map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response.into_body().into_reader());
+        }
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        Err(CliError::failed(message_of(&text).unwrap_or_else(|| format!("the server answered {status}: {text}"))))
+    }
+
+    /// Sends one body of line protocol.
+    pub(crate) fn write(&self, db: &str, precision: &str, body: &[u8]) -> CliResult<WriteReply> {
+        let mut request =
+            self.agent.post(format!("{}/api/v3/write_lp", self.url)).query("db", db).query("precision", precision);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.send(body).map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let lines = json.get("data").and_then(|data| data.as_array()).map(|lines| {
+            lines.iter().filter_map(|line| {
+                let reason = line.get("error_message")?.as_str()?.to_owned();
+                Some((line.get("line_number")?.as_u64()?, reason))
+            })
+        });
+        let lines = lines.map(Iterator::collect).unwrap_or_default();
+        Ok(WriteReply { status, message: message_of(&text).unwrap_or(text), lines })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> CliError {
+        CliError::failed(format_args!("cannot reach {}: {error}", self.url))
+            .hint("is the server running? `marigram serve` starts one; --url names another")
+    }
+}
+
+fn message_of(text: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    Some(json.get("message")?.as_str()?.to_owned())
+}

@@ -1,0 +1,380 @@
+//! Settings: file, environment and flags become one checked [`Config`].
+//!
+//! Later layers win: defaults, `--config FILE`, `MARIGRAM_SECTION__KEY`, flags. Every layer speaks the same language: a
+//! dotted key and a text, checked by the one table in `settings.rs`. An unknown key is an error that names where it stands
+//! and the nearest key that exists. Nothing here touches the network or the data directory.
+
+mod settings;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use settings::{SETTINGS, Setting};
+
+/// The environment variables that start so are settings; `__` separates section and key.
+pub const ENV_PREFIX: &str = "MARIGRAM_";
+/// Variables with the prefix that the client commands read; no settings.
+const ENV_OTHER: [&str; 4] = ["MARIGRAM_CONFIG", "MARIGRAM_URL", "MARIGRAM_DB", "MARIGRAM_TOKEN"];
+
+/// Everything the server can be told, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the data lies.
+    pub data_dir: PathBuf,
+    /// Addresses of HTTP, `HOST:PORT`; port 0 picks a free one. Empty: no HTTP.
+    pub http: Vec<String>,
+    /// Allows a listener off loopback while everybody may do everything.
+    pub insecure: bool,
+    /// Bytes of memory that the process aims to stay below.
+    pub memory_limit: u64,
+    /// Recent rows in memory.
+    pub memtable: MemtableConfig,
+    /// The write-ahead log.
+    pub wal: WalConfig,
+    /// What a write may be.
+    pub write: WriteConfig,
+    /// What a query may use.
+    pub query: QueryConfig,
+    /// Connections.
+    pub connection: ConnectionConfig,
+    /// The log on stderr.
+    pub log: LogConfig,
+    /// Who may do what.
+    pub auth: AuthConfig,
+}
+
+/// Recent rows in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemtableConfig {
+    /// Bytes at which a cut starts.
+    pub bytes_max: u64,
+}
+
+/// The write-ahead log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WalConfig {
+    /// Bytes of all slots.
+    pub bytes_max: u64,
+}
+
+/// What a write may be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WriteConfig {
+    /// Bytes of a body after decompression.
+    pub body_bytes_max: u64,
+    /// Bytes of a line of line protocol.
+    pub line_bytes_max: u64,
+    /// Columns of a table.
+    pub columns_max: u64,
+    /// Tags and fields of a line.
+    pub line_columns_max: u64,
+    /// How long a write waits for room before it is refused.
+    pub wait_max: Duration,
+    /// Whether a write creates its database.
+    pub create_databases: bool,
+    /// Times later than now by more than this are refused; `None`: no limit.
+    pub future_max: Option<Duration>,
+    /// Decoded bytes of all bodies that are being stored.
+    pub inflight_bytes_max: u64,
+    /// Bodies that are parsed and stored at the same time.
+    pub concurrency: u64,
+}
+
+/// What a query may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueryConfig {
+    /// How long a query may run.
+    pub timeout: Duration,
+    /// Bytes of memory for all queries.
+    pub memory_bytes_max: u64,
+    /// Queries that run at the same time.
+    pub concurrency: u64,
+}
+
+/// Connections.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionConfig {
+    /// Open connections.
+    pub count_max: u64,
+    /// How long a body may stand still.
+    pub idle_max: Duration,
+    /// How long a stop waits for requests under way.
+    pub drain_max: Duration,
+}
+
+/// The log on stderr.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogConfig {
+    /// `pretty` or `json`.
+    pub format: LogFormat,
+    /// A level, or directives such as `info,marigram_storage=debug`.
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuthConfig {
+    /// Whether requests need a token. Not built yet: only `false` is accepted.
+    pub enabled: bool,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct ConfigError {
+    /// Where it stands: the file, the variable, the flag.
+    pub place: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What to do instead, if there is a good guess.
+    pub hint: Option<String>,
+}
+
+/// The layers above the defaults, lowest first.
+#[derive(Debug, Default)]
+pub struct Sources {
+    layers: Vec<(String, String, String)>,
+}
+
+impl Sources {
+    /// Adds a file of TOML.
+    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let place = format!("config file {}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            place: place.clone(),
+            reason: format!("cannot read it: {error}"),
+            hint: None,
+        })?;
+        self.toml(&place, &text)
+    }
+
+    /// Adds TOML text; `place` names it in errors.
+    pub fn toml(&mut self, place: &str, text: &str) -> Result<(), ConfigError> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError {
+            place: place.to_owned(),
+            reason: error.message().to_owned(),
+            hint: error.span().map(|span| {
+                let line = text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1;
+                format!("line {line} of the file")
+            }),
+        })?;
+        self.flatten(place, "", table)
+    }
+
+    /// Adds those of the environment's variables that are settings.
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        variables.sort();
+        for (name, text) in variables {
+            if !ENV_OTHER.contains(&name.as_str()) {
+                let key = name[ENV_PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
+                self.layers.push((format!("environment variable {name}"), key, text));
+            }
+        }
+    }
+
+    /// Adds one setting by key, as a flag does.
+    pub fn flag(&mut self, place: &str, key: &str, text: &str) {
+        self.layers.push((place.to_owned(), key.to_owned(), text.to_owned()));
+    }
+
+    fn flatten(&mut self, place: &str, prefix: &str, table: toml::Table) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            match value {
+                toml::Value::Table(inner) => self.flatten(place, &key, inner)?,
+                value => {
+                    let text = value::toml_text(&value).ok_or_else(|| ConfigError {
+                        place: place.to_owned(),
+                        reason: format!("setting {key:?} has a value of the wrong type"),
+                        hint: hint_for(&key),
+                    })?;
+                    self.layers.push((place.to_owned(), key, text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The defaults with all layers on top.
+    pub fn build(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        // Other settings are derived from this one, so it comes first, whichever layer it stands in.
+        let (first, rest): (Vec<_>, Vec<_>) = self.layers.iter().partition(|(_, key, _)| key == "memory_limit");
+        for (place, key, text) in first.into_iter().chain(rest) {
+            let Some(setting) = settings::find(key) else {
+                return Err(ConfigError {
+                    place: place.clone(),
+                    reason: format!("unknown setting {key:?}"),
+                    hint: hint_for(key),
+                });
+            };
+            setting.set(&mut config, text).map_err(|reason| ConfigError {
+                place: place.clone(),
+                reason: format!("setting {key:?} cannot be {text:?}: {reason}"),
+                hint: Some(format!("{key}: {} (default {})", setting.about, setting.default)),
+            })?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self {
+            data_dir: PathBuf::new(),
+            http: Vec::new(),
+            insecure: false,
+            memory_limit: 0,
+            memtable: MemtableConfig::default(),
+            wal: WalConfig::default(),
+            write: WriteConfig::default(),
+            query: QueryConfig::default(),
+            connection: ConnectionConfig::default(),
+            log: LogConfig::default(),
+            auth: AuthConfig::default(),
+        };
+        for setting in SETTINGS {
+            let set = setting.set(&mut config, setting.default);
+            assert!(set.is_ok(), "the default of {} is not accepted: {set:?}", setting.key);
+        }
+        config
+    }
+}
+
+impl Config {
+    /// What hangs together between settings.
+    fn check(&self) -> Result<(), ConfigError> {
+        let error = |key: &str, reason: String, hint: &str| {
+            Err(ConfigError { place: format!("setting {key:?}"), reason, hint: Some(hint.to_owned()) })
+        };
+        if self.auth.enabled {
+            let reason = "this version has no tokens yet".to_owned();
+            return error("auth.enabled", reason, "leave it off and listen on loopback only");
+        }
+        if self.write.inflight_bytes_max < self.write.body_bytes_max {
+            let reason = "it is smaller than write.body_bytes_max, so a full body could never be stored".to_owned();
+            return error("write.inflight_bytes_max", reason, "raise it or lower write.body_bytes_max");
+        }
+        for address in &self.http {
+            if !self.insecure && !is_loopback(address) {
+                let reason = format!("{address} can be reached from other machines, and nobody needs a token");
+                return error("http", reason, "listen on 127.0.0.1, or pass --insecure if the network is trusted");
+            }
+        }
+        Ok(())
+    }
+
+    /// All settings as a commented TOML file.
+    pub fn to_toml(&self) -> String {
+        settings::to_toml(self)
+    }
+}
+
+/// Whether only this machine can connect to `HOST:PORT`. A name other than `localhost` counts as reachable.
+fn is_loopback(address: &str) -> bool {
+    match address.parse::<std::net::SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
+    }
+}
+
+fn hint_for(key: &str) -> Option<String> {
+    settings::nearest(key).map(|setting| format!("the nearest known setting is {:?}", setting.key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_toml(text: &str) -> Result<Config, ConfigError> {
+        let mut sources = Sources::default();
+        sources.toml("test", text)?;
+        sources.build()
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let mut sources = Sources::default();
+        sources.toml("file", "[write]\nwait_max = '1 s'\nbody_bytes_max = '1 MiB'\n[log]\nlevel = 'warn'").unwrap();
+        sources.environment([
+            ("MARIGRAM_WRITE__WAIT_MAX".to_owned(), "3 s".to_owned()),
+            ("MARIGRAM_LOG__LEVEL".to_owned(), "debug".to_owned()),
+            ("MARIGRAM_URL".to_owned(), "http://elsewhere".to_owned()),
+            ("PATH".to_owned(), "/bin".to_owned()),
+        ]);
+        sources.flag("--log-level", "log.level", "error");
+        let config = sources.build().unwrap();
+        assert_eq!(config.write.body_bytes_max, 1 << 20);
+        assert_eq!(config.write.wait_max, Duration::from_secs(3));
+        assert_eq!(config.log.level, "error");
+    }
+
+    #[test]
+    fn a_derived_size_that_is_named_holds_whatever_layer_limits_memory() {
+        let mut sources = Sources::default();
+        sources.toml("file", "[memtable]\nbytes_max = '80 MiB'").unwrap();
+        sources.flag("--memory-limit", "memory_limit", "4 GiB");
+        let config = sources.build().unwrap();
+        assert_eq!((config.memtable.bytes_max, config.query.memory_bytes_max), (80 << 20, 1 << 30));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = from_toml("[write]\nbody_byte_max = 5").unwrap_err();
+        assert_eq!(error.to_string(), "test: unknown setting \"write.body_byte_max\"");
+        assert_eq!(error.hint.unwrap(), "the nearest known setting is \"write.body_bytes_max\"");
+        let mut sources = Sources::default();
+        sources.environment([("MARIGRAM_DATADIR".to_owned(), "x".to_owned())]);
+        let error = sources.build().unwrap_err();
+        assert_eq!(error.to_string(), "environment variable MARIGRAM_DATADIR: unknown setting \"datadir\"");
+        assert_eq!(error.hint.unwrap(), "the nearest known setting is \"data_dir\"");
+    }
+
+    #[test]
+    fn a_wrong_value_names_the_key_the_place_and_the_default() {
+        let error = from_toml("[write]\nwait_max = 'soon'").unwrap_err();
+        assert!(error.to_string().starts_with("test: setting \"write.wait_max\" cannot be \"soon\": "), "{error}");
+        assert!(error.hint.unwrap().ends_with("(default 2 s)"));
+        assert!(from_toml("[log]\nformat = 'xml'").is_err());
+        assert!(from_toml("[auth]\nenabled = true").is_err());
+        assert!(from_toml("[[http]]\na = 1").is_err());
+        assert!(from_toml("not toml").unwrap_err().hint.unwrap().starts_with("line 1"));
+    }
+
+    #[test]
+    fn a_listener_off_loopback_needs_insecure() {
+        assert!(from_toml("http = '0.0.0.0:8086'").unwrap_err().hint.unwrap().contains("--insecure"));
+        assert!(from_toml("http = ['127.0.0.1:1', '[::]:8086']").is_err());
+        assert!(from_toml("http = 'example.org:8086'").is_err());
+        let config = from_toml("http = ['localhost:0', '127.0.0.1:0', '[::1]:0']").unwrap();
+        assert_eq!(config.http.len(), 3);
+        assert_eq!(from_toml("http = 'none'").unwrap().http, Vec::<String>::new());
+        let mut sources = Sources::default();
+        sources.flag("--http", "http", "0.0.0.0:0");
+        sources.flag("--insecure", "insecure", "true");
+        assert!(sources.build().unwrap().insecure);
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_the_same() {
+        let mut sources = Sources::default();
+        let text = "http = ['127.0.0.1:1', '127.0.0.1:2']\n[write]\nfuture_max = '1 h'\n[query]\ntimeout = '90 s'";
+        sources.toml("test", text).unwrap();
+        let config = sources.build().unwrap();
+        assert_eq!(from_toml(&config.to_toml()).unwrap(), config);
+        assert_eq!(from_toml(&Config::default().to_toml()).unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,356 @@
+//! Every setting in one table: key, unit, default, what it does, how it is set and shown.
+
+use std::fmt::Write as _;
+
+use super::value::{boolean, bytes, count, duration, format_bytes, format_duration};
+use super::{Config, LogFormat};
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Dotted: `section.key`.
+    pub key: &'static str,
+    /// `bytes`, `duration`, `count`, `text`, `switch`, `addresses` or `path`.
+    pub unit: &'static str,
+    /// As it would stand in a file.
+    pub default: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+    get: fn(&Config) -> String,
+}
+
+impl Setting {
+    pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        (self.set)(config, text)
+    }
+
+    /// The value in force, as text.
+    pub fn get(&self, config: &Config) -> String {
+        (self.get)(config)
+    }
+}
+
+const AUTO: &str = "auto";
+
+/// All settings, by section. `auto` values are computed when they are set, so `memory_limit` stands before its users.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "data_dir",
+        unit: "path",
+        default: "./marigram-data",
+        about: "Where the data lies; one process at a time.",
+        set: |config, text| {
+            if text.is_empty() {
+                return Err("it is empty".to_owned());
+            }
+            config.data_dir = text.into();
+            Ok(())
+        },
+        get: |config| config.data_dir.display().to_string(),
+    },
+    Setting {
+        key: "http",
+        unit: "addresses",
+        default: "127.0.0.1:8086",
+        about: "Where HTTP listens, HOST:PORT, several in a list; port 0 picks a free one; none: nowhere.",
+        set: |config, text| {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "none");
+            config.http = parts.map(str::to_owned).collect();
+            match config.http.iter().find(|part| !part.contains(':')) {
+                Some(part) => Err(format!("{part} has no port")),
+                None => Ok(()),
+            }
+        },
+        get: |config| if config.http.is_empty() { "none".to_owned() } else { config.http.join(",") },
+    },
+    Setting {
+        key: "insecure",
+        unit: "switch",
+        default: "false",
+        about: "Allows a listener off loopback although nobody needs a token.",
+        set: |config, text| Ok(config.insecure = boolean(text)?),
+        get: |config| config.insecure.to_string(),
+    },
+    Setting {
+        key: "memory_limit",
+        unit: "bytes",
+        default: AUTO,
+        about: "What the process aims to stay below; auto: half of the machine's or the control group's memory.",
+        set: |config, text| {
+            config.memory_limit = if text == AUTO { default_memory_limit() } else { bytes(text)?.max(128 << 20) };
+            // What was derived from it is derived again; an explicit value comes in a later layer or line.
+            config.memtable.bytes_max = default_memtable(config.memory_limit);
+            config.query.memory_bytes_max = config.memory_limit / 4;
+            Ok(())
+        },
+        get: |config| format_bytes(config.memory_limit),
+    },
+    Setting {
+        key: "memtable.bytes_max",
+        unit: "bytes",
+        default: AUTO,
+        about: "Recent rows in memory at which they are written out; auto: an eighth of memory_limit, 64 MiB to 1 GiB.",
+        set: |config, text| {
+            let auto = default_memtable(config.memory_limit);
+            config.memtable.bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };
+            Ok(())
+        },
+        get: |config| format_bytes(config.memtable.bytes_max),
+    },
+    Setting {
+        key: "wal.bytes_max",
+        unit: "bytes",
+        default: "1 GiB",
+        about: "The write-ahead log on disk; half of it starts a cut.",
+        set: |config, text| Ok(config.wal.bytes_max = at_least(bytes(text)?, 128 << 20)?),
+        get: |config| format_bytes(config.wal.bytes_max),
+    },
+    Setting {
+        key: "write.body_bytes_max",
+        unit: "bytes",
+        default: "32 MiB",
+        about: "A request body after decompression; a larger one is refused with 413.",
+        set: |config, text| Ok(config.write.body_bytes_max = within(bytes(text)?, 1 << 10, 1 << 30)?),
+        get: |config| format_bytes(config.write.body_bytes_max),
+    },
+    Setting {
+        key: "write.line_bytes_max",
+        unit: "bytes",
+        default: "1 MiB",
+        about: "One line of line protocol; a longer one is refused.",
+        set: |config, text| Ok(config.write.line_bytes_max = at_least(bytes(text)?, 1 << 10)?),
+        get: |config| format_bytes(config.write.line_bytes_max),
+    },
+    Setting {
+        key: "write.columns_max",
+        unit: "count",
+        default: "4096",
+        about: "Tags and fields of a table; a line that would add more is refused.",
+        set: |config, text| Ok(config.write.columns_max = within(count(text, 1)?, 1, 60_000)?),
+        get: |config| config.write.columns_max.to_string(),
+    },
+    Setting {
+        key: "write.line_columns_max",
+        unit: "count",
+        default: "1024",
+        about: "Tags and fields of one line; a longer one is refused.",
+        set: |config, text| Ok(config.write.line_columns_max = within(count(text, 1)?, 1, 60_000)?),
+        get: |config| config.write.line_columns_max.to_string(),
+    },
+    Setting {
+        key: "write.wait_max",
+        unit: "duration",
+        default: "2 s",
+        about: "How long a write waits for room before it is refused with 503 and Retry-After.",
+        set: |config, text| Ok(config.write.wait_max = duration(text)?),
+        get: |config| format_duration(config.write.wait_max),
+    },
+    Setting {
+        key: "write.create_databases",
+        unit: "switch",
+        default: "true",
+        about: "A write creates the database it names; off: an unknown one is 404.",
+        set: |config, text| Ok(config.write.create_databases = boolean(text)?),
+        get: |config| config.write.create_databases.to_string(),
+    },
+    Setting {
+        key: "write.future_max",
+        unit: "duration",
+        default: "none",
+        about: "Rows later than now by more than this are refused; none: no limit.",
+        set: |config, text| {
+            config.write.future_max = if text == "none" { None } else { Some(duration(text)?) };
+            Ok(())
+        },
+        get: |config| config.write.future_max.map_or_else(|| "none".to_owned(), format_duration),
+    },
+    Setting {
+        key: "write.inflight_bytes_max",
+        unit: "bytes",
+        default: "256 MiB",
+        about: "Decoded bytes of all bodies being stored; more wait up to write.wait_max.",
+        set: |config, text| Ok(config.write.inflight_bytes_max = within(bytes(text)?, 1 << 10, 1 << 40)?),
+        get: |config| format_bytes(config.write.inflight_bytes_max),
+    },
+    Setting {
+        key: "write.concurrency",
+        unit: "count",
+        default: "16",
+        about: "Bodies that are parsed and stored at the same time; the others wait.",
+        set: |config, text| Ok(config.write.concurrency = within(count(text, 1)?, 1, 1024)?),
+        get: |config| config.write.concurrency.to_string(),
+    },
+    Setting {
+        key: "query.timeout",
+        unit: "duration",
+        default: "5 min",
+        about: "How long a query may run before it is stopped with 504.",
+        set: |config, text| Ok(config.query.timeout = duration(text)?),
+        get: |config| format_duration(config.query.timeout),
+    },
+    Setting {
+        key: "query.memory_bytes_max",
+        unit: "bytes",
+        default: AUTO,
+        about: "Memory of all running queries; auto: a quarter of memory_limit.",
+        set: |config, text| {
+            let auto = config.memory_limit / 4;
+            config.query.memory_bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };
+            Ok(())
+        },
+        get: |config| format_bytes(config.query.memory_bytes_max),
+    },
+    Setting {
+        key: "query.concurrency",
+        unit: "count",
+        default: "8",
+        about: "Queries that run at the same time; the others wait.",
+        set: |config, text| Ok(config.query.concurrency = within(count(text, 1)?, 1, 1024)?),
+        get: |config| config.query.concurrency.to_string(),
+    },
+    Setting {
+        key: "connection.count_max",
+        unit: "count",
+        default: "4096",
+        about: "Open connections; more are not accepted until one closes.",
+        set: |config, text| Ok(config.connection.count_max = within(count(text, 1)?, 1, 1 << 20)?),
+        get: |config| config.connection.count_max.to_string(),
+    },
+    Setting {
+        key: "connection.idle_max",
+        unit: "duration",
+        default: "30 s",
+        about: "How long a request body may stand still before the request is refused with 408.",
+        set: |config, text| Ok(config.connection.idle_max = duration(text)?),
+        get: |config| format_duration(config.connection.idle_max),
+    },
+    Setting {
+        key: "connection.drain_max",
+        unit: "duration",
+        default: "10 s",
+        about: "How long a stop waits for requests under way.",
+        set: |config, text| Ok(config.connection.drain_max = duration(text)?),
+        get: |config| format_duration(config.connection.drain_max),
+    },
+    Setting {
+        key: "log.format",
+        unit: "text",
+        default: "pretty",
+        about: "pretty, or json with one object a line.",
+        set: |config, text| {
+            config.log.format = match text {
+                "pretty" => LogFormat::Pretty,
+                "json" => LogFormat::Json,
+                _ => return Err("it is neither pretty nor json".to_owned()),
+            };
+            Ok(())
+        },
+        get: |config| match config.log.format {
+            LogFormat::Pretty => "pretty".to_owned(),
+            LogFormat::Json => "json".to_owned(),
+        },
+    },
+    Setting {
+        key: "log.level",
+        unit: "text",
+        default: "info",
+        about: "error, warn, info, debug or trace, for all or as in info,marigram_storage=debug.",
+        set: |config, text| {
+            if let Err(error) = text.parse::<tracing_subscriber::filter::Targets>() {
+                return Err(error.to_string());
+            }
+            config.log.level = text.to_owned();
+            Ok(())
+        },
+        get: |config| config.log.level.clone(),
+    },
+    Setting {
+        key: "auth.enabled",
+        unit: "switch",
+        default: "false",
+        about: "Whether requests need a token; tokens are not there yet, so only false is accepted.",
+        set: |config, text| Ok(config.auth.enabled = boolean(text)?),
+        get: |config| config.auth.enabled.to_string(),
+    },
+];
+
+pub(super) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The known setting that resembles `key` most, if one does.
+pub(super) fn nearest(key: &str) -> Option<&'static Setting> {
+    let likeness = |setting: &Setting| strsim::normalized_damerau_levenshtein(setting.key, key);
+    let best = SETTINGS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (0.4 < likeness(best)).then_some(best)
+}
+
+pub(super) fn to_toml(config: &Config) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for setting in SETTINGS {
+        let (of, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        if of != section {
+            let _ = write!(text, "\n[{of}]\n");
+            section = of;
+        }
+        let _ = writeln!(text, "# {} Unit: {}. Default: {}.", setting.about, setting.unit, setting.default);
+        let value = setting.get(config);
+        let value = match setting.unit {
+            "count" | "switch" => value,
+            _ => toml::Value::String(value).to_string(),
+        };
+        let _ = writeln!(text, "{name} = {value}");
+    }
+    text
+}
+
+fn at_least(bytes: u64, min: u64) -> Result<u64, String> {
+    if bytes < min { Err(format!("it must be at least {}", format_bytes(min))) } else { Ok(bytes) }
+}
+
+fn within(value: u64, min: u64, max: u64) -> Result<u64, String> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(format!("it must lie between {min} and {max}")) }
+}
+
+/// Half of what the machine or its control group has, at least 128 MiB; 1 GiB where the system does not tell.
+fn default_memory_limit() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else {
+        return 1 << 30;
+    };
+    system.refresh_memory();
+    let machine = system.total_memory();
+    let limit = system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine));
+    (limit / 2).max(128 << 20)
+}
+
+fn default_memtable(memory_limit: u64) -> u64 {
+    (memory_limit / 8).clamp(64 << 20, 1 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_sentence_and_shows_what_it_was_set_to() {
+        let config = Config::default();
+        for setting in SETTINGS {
+            assert!(setting.about.ends_with('.'), "{}", setting.key);
+            let mut again = Config::default();
+            setting.set(&mut again, &setting.get(&config)).unwrap();
+            assert_eq!(setting.get(&again), setting.get(&config), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn derived_sizes_follow_the_memory_limit() {
+        let mut config = Config::default();
+        find("memory_limit").unwrap().set(&mut config, "4 GiB").unwrap();
+        assert_eq!(config.memtable.bytes_max, 512 << 20);
+        assert_eq!(config.query.memory_bytes_max, 1 << 30);
+        assert_eq!(default_memtable(1 << 20), 64 << 20);
+        assert_eq!(default_memtable(1 << 40), 1 << 30);
+    }
+}

@@ -1,0 +1,97 @@
+//! `/metrics`: Prometheus text, each metric with its help and type.
+
+use std::fmt::{Display, Write as _};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Response, header};
+
+use crate::Shared;
+use crate::metrics::{BUCKETS, Histogram};
+
+pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    let mut response = Response::new(Body::from(text(&shared)));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// All metrics of this process.
+fn text(shared: &Shared) -> String {
+    let metrics = &shared.metrics;
+    let mut page = Page::default();
+    page.head("marigram_info", "gauge", "Constant 1, labelled with the version.");
+    page.sample("marigram_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+    let up = shared.elapsed_since(shared.started_monotonic_ns).as_secs_f64();
+    page.gauge("marigram_uptime_seconds", "How long the server has been ready.", up);
+    page.head("marigram_http_replies_total", "counter", "Replies by class of status.");
+    for (index, counter) in metrics.http_replies.iter().enumerate() {
+        page.sample("marigram_http_replies_total", &format!("{{class=\"{}xx\"}}", index + 1), counter.get());
+    }
+    page.gauge("marigram_http_requests_in_flight", "Requests under way.", metrics.http_in_flight.get());
+    page.histogram("marigram_http_seconds", "From a request to the head of its reply.", &metrics.http_seconds);
+    for (name, help, counter) in [
+        ("connections_total", "Connections accepted.", &metrics.connections),
+        ("write_bodies_total", "Bodies of line protocol that came.", &metrics.write_bodies),
+        ("write_received_bytes_total", "Bytes of bodies as received.", &metrics.write_received_bytes),
+        ("write_decoded_bytes_total", "Bytes of bodies once decoded.", &metrics.write_decoded_bytes),
+        ("write_rows_total", "Rows stored from line protocol.", &metrics.write_rows),
+        ("write_lines_refused_total", "Lines refused, each named in its reply.", &metrics.write_lines_refused),
+        ("write_bodies_refused_total", "Bodies refused whole for what they are.", &metrics.write_bodies_refused),
+        ("write_full_total", "Bodies answered with 503 for want of room.", &metrics.write_full),
+        ("write_disk_full_total", "Bodies answered with 507.", &metrics.write_disk_full),
+        ("write_replayed_total", "Bodies of a numbered source that were stored before.", &metrics.write_replayed),
+        ("queries_total", "Statements of SQL begun.", &metrics.queries),
+        ("queries_failed_total", "Statements that failed before their first row.", &metrics.queries_failed),
+        ("queries_broken_total", "Answers broken off after their first byte.", &metrics.queries_broken),
+        ("query_rows_total", "Rows sent.", &metrics.query_rows),
+        ("query_bytes_total", "Bytes of rows sent, before compression.", &metrics.query_bytes),
+        ("influxql_statements_total", "Statements of InfluxQL.", &metrics.influxql_statements),
+    ] {
+        page.counter(&format!("marigram_{name}"), help, counter.get());
+    }
+    page.histogram("marigram_write_seconds", "From a write to its reply.", &metrics.write_seconds);
+    page.histogram("marigram_query_seconds", "From a statement to its first row.", &metrics.query_seconds);
+    page.gauge("marigram_queries_in_flight", "Statements until their last row.", metrics.queries_in_flight.get());
+    let waiting = shared.admission.bytes_used();
+    page.gauge("marigram_write_inflight_bytes", "Decoded bytes of bodies being stored.", waiting);
+    page.text
+}
+
+/// The text under construction.
+#[derive(Default)]
+pub(crate) struct Page {
+    text: String,
+}
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.sample(name, "", value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.head(name, "histogram", help);
+        let (counts, sum) = histogram.read();
+        let ends = BUCKETS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (count, end) in counts.iter().zip(ends) {
+            self.sample(&format!("{name}_bucket"), &format!("{{le=\"{end}\"}}"), count);
+        }
+        self.sample(&format!("{name}_sum"), "", sum);
+        self.sample(&format!("{name}_count"), "", counts.last().copied().unwrap_or_default());
+    }
+}

@@ -1,0 +1,100 @@
+//! Parameters of a request: query string and form, names matched exactly, the first of a name counts.
+
+use crate::status::Refusal;
+
+/// Decoded pairs in the order they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// From the part of a URL after `?`, or from a form body: the same syntax.
+    pub(crate) fn parse(text: &str) -> Self {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decoded(name), percent_decoded(value))
+        });
+        Self(pairs.collect())
+    }
+
+    /// From the URL of a request.
+    pub(crate) fn of(uri: &axum::http::Uri) -> Self {
+        Self::parse(uri.query().unwrap_or_default())
+    }
+
+    /// The first value of a name, if it is not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(found, value)| found == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A switch; absent is `default`.
+    pub(crate) fn switch(&self, name: &str, default: bool) -> Result<bool, Refusal> {
+        match self.get(name) {
+            None => Ok(default),
+            Some("true" | "1" | "t" | "on") => Ok(true),
+            Some("false" | "0" | "f" | "off") => Ok(false),
+            Some(other) => Err(Refusal::invalid(format!("parameter {name} is neither true nor false: {other:?}"))),
+        }
+    }
+
+    /// Adds pairs that count only where a name is not there yet.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    pub(crate) fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into()));
+    }
+}
+
+/// `+` is a blank, `%XX` a byte; what is no escape stays, and bytes that are not UTF-8 are replaced.
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                decoded.push(if first == b'+' { b' ' } else { first });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_the_first_counts() {
+        let params = Params::parse("db=my%20db&q=a%2Bb+c&db=other&flag&bad=%zz%4&u=%C3%BC&empty=&empty=x");
+        assert_eq!(params.get("db"), Some("my db"));
+        assert_eq!(params.get("q"), Some("a+b c"));
+        assert_eq!(params.get("flag"), None);
+        assert_eq!(params.get("bad"), Some("%zz%4"));
+        assert_eq!(params.get("u"), Some("ü"));
+        assert_eq!(params.get("empty"), Some("x"));
+    }
+
+    #[test]
+    fn a_switch_is_true_false_or_an_error() {
+        let params = Params::parse("a=true&b=0&c=maybe");
+        assert_eq!(params.switch("a", false), Ok(true));
+        assert_eq!(params.switch("b", true), Ok(false));
+        assert_eq!(params.switch("none", true), Ok(true));
+        assert_eq!(params.switch("c", true).unwrap_err().status.as_u16(), 400);
+    }
+}

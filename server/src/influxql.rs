@@ -1,0 +1,228 @@
+//! InfluxQL statements as text: those that agents send to make and list databases.
+//!
+//! Telegraf, micrometer and the client libraries send `CREATE DATABASE` at start, with or without quotes, `IF NOT EXISTS`,
+//! and a `WITH` clause that names a retention policy. The rest of the language is not read yet: a statement that is not
+//! known is an error that names it, and statements before it are still answered.
+//! The answers are in `http/influxql.rs`.
+
+mod token;
+
+use token::{Token, Tokens};
+
+/// A statement that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Statement {
+    /// `CREATE DATABASE name [WITH …]`: no error if it exists, as in InfluxDB.
+    CreateDatabase(String),
+    /// `DROP DATABASE name`: no error if it does not exist, as in InfluxDB.
+    DropDatabase(String),
+    ShowDatabases,
+    /// `SHOW RETENTION POLICIES [ON name]`; without a name those of the request's database.
+    ShowRetentionPolicies(Option<String>),
+    /// `SHOW MEASUREMENTS [ON name]`.
+    ShowMeasurements(Option<String>),
+}
+
+/// Why a text is no statement that is known; InfluxDB's words where it has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ParseError(pub(crate) String);
+
+/// Splits `text` at semicolons and reads each statement by itself.
+/// A text without any statement is an error, like InfluxDB's.
+pub(crate) fn parse(text: &str) -> Result<Vec<Result<Statement, ParseError>>, ParseError> {
+    let mut tokens = Tokens::new(text);
+    let mut statements = Vec::new();
+    loop {
+        while tokens.take_symbol(';')? {}
+        if tokens.at_end()? {
+            break;
+        }
+        let statement = statement(&mut tokens);
+        let failed = statement.is_err();
+        statements.push(statement);
+        if failed {
+            // Where the next statement starts is known only if the text up to there can be read.
+            tokens.skip_to(';')?;
+        } else if !tokens.at_end()? && !tokens.take_symbol(';')? {
+            let found = tokens.next_text()?;
+            statements.pop();
+            statements.push(Err(ParseError(format!("error parsing query: found {found}, expected ; or the end"))));
+            tokens.skip_to(';')?;
+        }
+    }
+    if statements.is_empty() {
+        return Err(ParseError("missing required parameter \"q\"".to_owned()));
+    }
+    Ok(statements)
+}
+
+fn statement(tokens: &mut Tokens<'_>) -> Result<Statement, ParseError> {
+    let start = tokens.clone();
+    if tokens.take_words(&["CREATE", "DATABASE"])? {
+        tokens.take_words(&["IF", "NOT", "EXISTS"])?;
+        let name = name(tokens)?;
+        if tokens.take_words(&["WITH"])? {
+            retention_clause(tokens)?;
+        }
+        return Ok(Statement::CreateDatabase(name));
+    }
+    if tokens.take_words(&["DROP", "DATABASE"])? {
+        tokens.take_words(&["IF", "EXISTS"])?;
+        return Ok(Statement::DropDatabase(name(tokens)?));
+    }
+    if tokens.take_words(&["SHOW", "DATABASES"])? {
+        return Ok(Statement::ShowDatabases);
+    }
+    if tokens.take_words(&["SHOW", "RETENTION", "POLICIES"])? {
+        return Ok(Statement::ShowRetentionPolicies(on_clause(tokens)?));
+    }
+    if tokens.take_words(&["SHOW", "MEASUREMENTS"])? {
+        return Ok(Statement::ShowMeasurements(on_clause(tokens)?));
+    }
+    let mut words = start;
+    let first = words.next_text()?.to_ascii_uppercase();
+    let known = ["CREATE", "DROP", "SHOW", "ALTER", "SELECT", "DELETE", "GRANT", "REVOKE", "SET", "KILL", "EXPLAIN"];
+    if known.contains(&first.as_str()) {
+        let second = if words.at_end()? { String::new() } else { format!(" {}", words.next_text()?) };
+        let second = if first == "SELECT" { String::new() } else { second.to_ascii_uppercase() };
+        return Err(ParseError(format!(
+            "{first}{second} is not supported in InfluxQL yet, use SQL at /api/v3/query_sql"
+        )));
+    }
+    Err(ParseError(format!("error parsing query: found {first}, expected SELECT, SHOW, CREATE, DROP")))
+}
+
+/// `[DURATION d] [REPLICATION n] [SHARD DURATION d] [FUTURE LIMIT d] [PAST LIMIT d] [NAME n]`, in any order. Read and
+/// checked, and without effect so far: one policy that keeps everything is what a database has.
+fn retention_clause(tokens: &mut Tokens<'_>) -> Result<(), ParseError> {
+    let mut any = false;
+    loop {
+        if tokens.take_words(&["DURATION"])?
+            || tokens.take_words(&["SHARD", "DURATION"])?
+            || tokens.take_words(&["FUTURE", "LIMIT"])?
+            || tokens.take_words(&["PAST", "LIMIT"])?
+        {
+            let text = tokens.next_text()?;
+            if !is_duration(&text) {
+                return Err(ParseError(format!("error parsing query: found {text}, expected duration")));
+            }
+        } else if tokens.take_words(&["REPLICATION"])? {
+            let text = tokens.next_text()?;
+            if !text.parse::<u32>().is_ok_and(|copies| 0 < copies) {
+                return Err(ParseError(format!("error parsing query: found {text}, expected a positive number")));
+            }
+        } else if tokens.take_words(&["NAME"])? {
+            name(tokens)?;
+        } else {
+            break;
+        }
+        any = true;
+    }
+    if any {
+        return Ok(());
+    }
+    let found = if tokens.at_end()? { "EOF".to_owned() } else { tokens.next_text()? };
+    Err(ParseError(format!("error parsing query: found {found}, expected DURATION, NAME, REPLICATION, SHARD")))
+}
+
+fn on_clause(tokens: &mut Tokens<'_>) -> Result<Option<String>, ParseError> {
+    if tokens.take_words(&["ON"])? { name(tokens).map(Some) } else { Ok(None) }
+}
+
+fn name(tokens: &mut Tokens<'_>) -> Result<String, ParseError> {
+    match tokens.next()? {
+        Some(Token::Quoted(name)) if !name.is_empty() => Ok(name),
+        Some(Token::Word(word)) if !word.starts_with(|c: char| c.is_ascii_digit()) => Ok(word.to_owned()),
+        // InfluxDB wants double quotes; agents have sent single ones.
+        Some(Token::Text(name)) if !name.is_empty() => Ok(name),
+        Some(other) => Err(ParseError(format!("error parsing query: found {}, expected identifier", other.text()))),
+        None => Err(ParseError("error parsing query: found EOF, expected identifier".to_owned())),
+    }
+}
+
+/// `INF`, `30d`, `1h30m`, `0s`.
+fn is_duration(text: &str) -> bool {
+    if text.eq_ignore_ascii_case("INF") {
+        return true;
+    }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let unit =
+            ["ns", "ms", "us", "u", "µs", "µ", "s", "m", "h", "d", "w"].into_iter().find_map(|u| after.strip_prefix(u));
+        match unit {
+            Some(next) if after.len() < rest.len() => rest = next,
+            _ => return false,
+        }
+    }
+    !text.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Result<Statement, ParseError> {
+        let mut statements = parse(text)?;
+        assert_eq!(statements.len(), 1, "{text}");
+        statements.remove(0)
+    }
+
+    #[test]
+    fn create_database_is_read_in_every_spelling_agents_use() {
+        for text in [
+            "CREATE DATABASE \"telegraf\"",
+            "CREATE DATABASE telegraf",
+            "create database telegraf;",
+            "  CREATE\tDATABASE IF NOT EXISTS \"telegraf\" ; ",
+            "CREATE DATABASE \"telegraf\" WITH DURATION 30d REPLICATION 1 SHARD DURATION 1h NAME \"liquid\"",
+            "CREATE DATABASE telegraf WITH NAME myrp",
+            "CREATE DATABASE telegraf WITH DURATION INF REPLICATION 1",
+            "CREATE DATABASE telegraf WITH REPLICATION 2 DURATION 1h30m SHARD DURATION 2w NAME 'x'",
+            "CREATE DATABASE 'telegraf'",
+            "-- made by hand\nCREATE /* here */ DATABASE telegraf",
+        ] {
+            assert_eq!(one(text), Ok(Statement::CreateDatabase("telegraf".to_owned())), "{text}");
+        }
+        assert_eq!(one(r#"CREATE DATABASE "a \"b\" ; c""#), Ok(Statement::CreateDatabase("a \"b\" ; c".to_owned())));
+        assert_eq!(one("CREATE DATABASE my_db.x"), Ok(Statement::CreateDatabase("my_db.x".to_owned())));
+    }
+
+    #[test]
+    fn several_statements_are_answered_one_by_one() {
+        let statements = parse("CREATE DATABASE a; nonsense here; SHOW DATABASES;;DROP DATABASE \"b\"").unwrap();
+        assert_eq!(statements.len(), 4);
+        assert_eq!(statements[0], Ok(Statement::CreateDatabase("a".to_owned())));
+        assert!(statements[1].as_ref().unwrap_err().0.contains("found NONSENSE"));
+        assert_eq!(statements[2], Ok(Statement::ShowDatabases));
+        assert_eq!(statements[3], Ok(Statement::DropDatabase("b".to_owned())));
+    }
+
+    #[test]
+    fn show_statements_take_a_database() {
+        assert_eq!(one("show retention policies"), Ok(Statement::ShowRetentionPolicies(None)));
+        assert_eq!(one("SHOW RETENTION POLICIES ON \"x\""), Ok(Statement::ShowRetentionPolicies(Some("x".to_owned()))));
+        assert_eq!(one("SHOW MEASUREMENTS ON x"), Ok(Statement::ShowMeasurements(Some("x".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        for (text, want) in [
+            ("CREATE DATABASE", "found EOF, expected identifier"),
+            ("CREATE DATABASE 1x", "found 1x, expected identifier"),
+            ("CREATE DATABASE a WITH", "found EOF, expected DURATION"),
+            ("CREATE DATABASE a WITH DURATION soon", "found soon, expected duration"),
+            ("CREATE DATABASE a WITH REPLICATION 0", "found 0, expected a positive number"),
+            ("CREATE DATABASE a b", "found b, expected ;"),
+            ("SELECT * FROM cpu", "SELECT is not supported"),
+            ("SHOW TAG KEYS", "SHOW TAG is not supported"),
+            ("ALTER RETENTION POLICY x", "ALTER RETENTION is not supported"),
+            ("DROP", "DROP is not supported"),
+        ] {
+            let error = one(text).unwrap_err();
+            assert!(error.0.contains(want), "{text}: {}", error.0);
+        }
+        assert!(parse(" ; ").is_err());
+        assert!(parse("CREATE DATABASE \"open").unwrap_err().0.contains("quote"));
+    }
+}

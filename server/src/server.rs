@@ -1,0 +1,233 @@
+//! The process: a runtime, the listeners, and how it starts and stops.
+//!
+//! Start: open the data (which replays the log), bind, serve; so whoever can connect is answered from all data.
+//! Stop: accept nothing more, let requests under way finish within `connection.drain_max`, close the data.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marigram_storage::clock::{Clock, SystemClock};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+
+use crate::admission::Admission;
+use crate::config::{Config, ConfigError};
+use crate::http;
+use crate::metrics::Metrics;
+
+/// A running server. Dropping it without [`Server::stop`] ends it at once, as `kill -9` would.
+pub struct Server {
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    http_addrs: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What all handlers share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: SystemClock,
+    pub(crate) metrics: Metrics,
+    pub(crate) admission: Admission,
+    /// Tells one process from the next, for clients that ask.
+    pub(crate) process_id: String,
+    pub(crate) started_wall_ns: i64,
+    pub(crate) started_monotonic_ns: u64,
+}
+
+/// Why [`Server::wait`] returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Somebody asked for it.
+    Signal,
+    /// Writes are stopped for good: the process must end within a second of it.
+    Failed(String),
+}
+
+/// How often is looked whether writes are stopped for good.
+const FAILURE_POLL: Duration = Duration::from_millis(200);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
+    /// The data.
+    #[error(transparent)]
+    Storage(#[from] marigram_storage::Error),
+}
+
+impl Server {
+    /// Opens the data, binds and serves. Returns when requests are answered.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let clock = SystemClock::new();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("marigram-http")
+            .build()
+            .map_err(StartError::Threads)?;
+        let write = &config.write;
+        let shared = Arc::new(Shared {
+            admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max),
+            metrics: Metrics::default(),
+            process_id: format!("{:016x}{:016x}", clock.random_u64(), clock.random_u64()),
+            started_wall_ns: clock.wall_ns(),
+            started_monotonic_ns: clock.monotonic_ns(),
+            clock,
+            config,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(usize::try_from(shared.config.connection.count_max).unwrap_or(4096)));
+        let mut server = Self { runtime, shared, http_addrs: Vec::new(), stop, listeners: Vec::new() };
+        for address in server.shared.config.http.clone() {
+            server.listen(&address, &places, stopped.clone())?;
+        }
+        Ok(server)
+    }
+
+    fn listen(
+        &mut self,
+        address: &str,
+        places: &Arc<Semaphore>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        let error = |source| StartError::Listen { address: address.to_owned(), source };
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind(address)).map_err(error)?;
+        self.http_addrs.push(listener.local_addr().map_err(error)?);
+        let listener = http::BoundedListener::new(listener, Arc::clone(places), Arc::clone(&self.shared));
+        let router = http::router(Arc::clone(&self.shared));
+        self.listeners.push(self.runtime.spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(until_true(stopped)).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "a listener ended");
+            }
+        }));
+        Ok(())
+    }
+
+    /// Where HTTP listens, in the order of the configuration.
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.http_addrs
+    }
+
+    /// The first of [`Server::http_addrs`].
+    ///
+    /// # Panics
+    /// If the server has no HTTP.
+    pub fn http_addr(&self) -> SocketAddr {
+        assert!(!self.http_addrs.is_empty(), "the server has no HTTP");
+        self.http_addrs[0]
+    }
+
+    /// Waits for SIGINT or SIGTERM, or until writes are stopped for good.
+    pub fn wait(&self) -> Ending {
+        self.runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+            let (mut terminate, mut interrupt) = match signals {
+                Ok(signals) => signals,
+                Err(error) => return Ending::Failed(format!("cannot wait for signals: {error}")),
+            };
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Ending::Signal,
+                    _ = interrupt.recv() => return Ending::Signal,
+                    () = tokio::time::sleep(FAILURE_POLL) => {
+                        if let Some(reason) = self.shared.failure() {
+                            // Those who wait for their write hear of it first.
+                            tokio::time::sleep(FAILURE_POLL).await;
+                            return Ending::Failed(reason.to_owned());
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// Ends at once, without closing anything.
+    pub fn abandon(self) {
+        self.runtime.shutdown_background();
+    }
+
+    /// Finishes what is under way and closes the data.
+    pub fn stop(self) -> Result<(), StartError> {
+        let _ = self.stop.send(true);
+        let drain_max = self.shared.config.connection.drain_max;
+        self.runtime.block_on(async {
+            let all = futures::future::join_all(self.listeners);
+            if tokio::time::timeout(drain_max, all).await.is_err() {
+                tracing::warn!(?drain_max, "requests under way were cut off");
+            }
+        });
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Since an earlier reading of the monotonic clock.
+    pub(crate) fn elapsed_since(&self, monotonic_ns: u64) -> Duration {
+        Duration::from_nanos(self.clock.monotonic_ns().saturating_sub(monotonic_ns))
+    }
+
+    /// Why writes are stopped for good, if they are.
+    pub(crate) fn failure(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+async fn until_true(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server is gone, which is a stop too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// ns since the epoch as RFC 3339 in UTC.
+pub(crate) fn format_time(ns: i64) -> String {
+    let seconds = ns.div_euclid(1_000_000_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Howard Hinnant's civil_from_days: years start in March, eras have 400 years.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", ns.rem_euclid(1_000_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        for (ns, want) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (1_582_934_400_000_000_000, "2020-02-29T00:00:00.000000000Z"),
+            (1_795_341_600_123_456_789, "2026-11-22T10:00:00.123456789Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+        ] {
+            assert_eq!(format_time(ns), want);
+        }
+    }
+}
