@@ -171,3 +171,84 @@ pub(super) fn unpack_plain(width: usize, input: &[u8], out: &mut [u64]) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fastlanes::BitPacking;
+
+    use super::super::tests::Random;
+    use super::*;
+
+    /// Bytes of the crate whose layout we have, in words as wide as we take.
+    fn pack_by_fastlanes(width: usize, values: &[u64]) -> Vec<u8> {
+        macro_rules! pack {
+            ($word:ty) => {{
+                let words: Vec<$word> = values.iter().map(|value| *value as $word).collect();
+                let mut packed = vec![0 as $word; 128 * width / size_of::<$word>()];
+                // SAFETY: the lengths are those of the width.
+                unsafe { BitPacking::unchecked_pack(width, &words, &mut packed) };
+                packed.iter().flat_map(|word| word.to_le_bytes()).collect()
+            }};
+        }
+        match width {
+            0..=8 => pack!(u8),
+            9..=16 => pack!(u16),
+            17..=32 => pack!(u32),
+            _ => pack!(u64),
+        }
+    }
+
+    #[test]
+    fn full_vectors_have_the_layout_of_fastlanes() {
+        let mut random = Random::new(1);
+        for width in 1..=64 {
+            let wide: Vec<u64> = (0..VECTOR_ROWS).map(|_| random.next()).collect();
+            let values: Vec<u64> = wide.iter().map(|value| value & mask(width)).collect();
+            let mut packed = Vec::new();
+            pack(width, &wide, &mut packed);
+            assert_eq!(packed, pack_by_fastlanes(width, &values), "width {width}");
+            assert_eq!(packed.len(), packed_bytes(VECTOR_ROWS, width));
+            let mut words = Words::new();
+            let unpacked: Vec<u64> = match width {
+                0..=8 => {
+                    unpack_u8(width, &packed, &mut words.w8);
+                    words.w8.iter().map(|word| u64::from(*word)).collect()
+                }
+                9..=16 => {
+                    unpack_u16(width, &packed, &mut words.w16);
+                    words.w16.iter().map(|word| u64::from(*word)).collect()
+                }
+                17..=32 => {
+                    unpack_u32(width, &packed, &mut words.w32);
+                    words.w32.iter().map(|word| u64::from(*word)).collect()
+                }
+                _ => {
+                    unpack_u64(width, &packed, &mut words.w64);
+                    words.w64.to_vec()
+                }
+            };
+            assert_eq!(unpacked, values, "width {width}");
+        }
+    }
+
+    #[test]
+    fn shorter_vectors_are_plain_bits() {
+        let mut random = Random::new(2);
+        for width in 0..=64 {
+            for count in [1, 2, 7, 8, 9, 63, 1023] {
+                let values: Vec<u64> = (0..count).map(|_| random.next() & mask(width)).collect();
+                let mut packed = Vec::new();
+                pack_plain(width, &values, &mut packed);
+                assert_eq!(packed.len(), packed_bytes(count, width));
+                let bit = |at: usize| u64::from(packed[at / 8] >> (at % 8) & 1);
+                for (index, value) in values.iter().enumerate() {
+                    let plain = (0..width).fold(0, |value, at| value | bit(index * width + at) << at);
+                    assert_eq!(plain, *value, "width {width}, value {index} of {count}");
+                }
+                let mut unpacked = vec![1; count];
+                unpack_plain(width, &packed, &mut unpacked);
+                assert_eq!(unpacked, values, "width {width}, {count} values");
+            }
+        }
+    }
+}

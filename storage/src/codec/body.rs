@@ -2,7 +2,7 @@
 
 use super::decimal::{self, Decimals};
 use super::float::{decode_split, encode_split};
-use super::integer::{IntScratch, Order, decode_ints, encode_ints};
+use super::integer::{DecodeInts, EncodeInts, Order, decode_ints, encode_ints};
 use super::string::{Dictionary, Form, StringsRef, decode_strings, encode_strings};
 use super::varint::take;
 use super::zip::Zip;
@@ -34,7 +34,7 @@ pub(super) mod id {
 
 /// Room to encode columns in; reuse it. Its history never changes what is written.
 pub struct EncodeScratch {
-    pub(super) ints: IntScratch,
+    pub(super) ints: EncodeInts,
     pub(super) numbers: Vec<i64>,
     pub(super) body: Vec<u8>,
     decimals: Decimals,
@@ -44,10 +44,10 @@ pub struct EncodeScratch {
 }
 
 impl EncodeScratch {
-    /// Room for one vector of each kind of work (about 60 KiB), more as it is needed.
+    /// Room for one vector of each kind of work (about 32 KiB), more as it is needed.
     pub fn new() -> Self {
         Self {
-            ints: IntScratch::new(),
+            ints: EncodeInts::new(),
             numbers: Vec::new(),
             body: Vec::new(),
             decimals: Decimals::default(),
@@ -66,14 +66,14 @@ impl Default for EncodeScratch {
 
 /// Room to decode columns in.
 pub(super) struct DecodeScratch {
-    pub(super) ints: IntScratch,
+    pub(super) ints: DecodeInts,
     planes: Vec<u8>,
     zip: Zip,
 }
 
 impl DecodeScratch {
     pub(super) fn new() -> Self {
-        Self { ints: IntScratch::new(), planes: Vec::new(), zip: Zip::default() }
+        Self { ints: DecodeInts::new(), planes: Vec::new(), zip: Zip::default() }
     }
 }
 

@@ -68,3 +68,34 @@ pub(super) fn histogram(values: &[u64]) -> Histogram {
     }
     std::array::from_fn(|bits| tables.iter().map(|table| u32::from(table[bits])).sum())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{INTEGER_SHAPES, Random, integers};
+    use super::*;
+
+    /// The least bytes of any width, by trying each.
+    fn least_bytes(values: &[u64]) -> usize {
+        let top = values.iter().map(|value| 64 - value.leading_zeros() as usize).max().unwrap();
+        let bytes = |width: usize| {
+            let patches = values.iter().filter(|value| width < 64 && **value >> width > 0).count();
+            let each = [1, 2, 4, 8].into_iter().find(|bytes| top.saturating_sub(width) <= bytes * 8).unwrap();
+            let listed = if patches > 0 { varint_bytes(patches as u64) + 1 + patches * (2 + each) } else { 0 };
+            packed_bytes(values.len(), width) + listed
+        };
+        (0..=top).map(bytes).min().unwrap()
+    }
+
+    #[test]
+    fn no_other_width_takes_fewer_bytes() {
+        let mut random = Random::new(3);
+        for round in 0..600 {
+            let count = [1024, 1 + random.below(1024) as usize][round % 2];
+            let values: Vec<u64> = integers(random.below(INTEGER_SHAPES), count, &mut random)
+                .into_iter()
+                .map(|value| value as u64 >> random.below(64))
+                .collect();
+            assert_eq!(packing(&histogram(&values), count).bytes, least_bytes(&values), "{values:?}");
+        }
+    }
+}

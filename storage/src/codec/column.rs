@@ -41,17 +41,12 @@ pub fn encode_column(values: ValuesRef<'_>, scratch: &mut EncodeScratch, out: &m
 /// The rule that the bytes break.
 pub fn decode_column(input: &mut &[u8], kind: FieldType, count: usize) -> Result<Values, String> {
     let mut values = Values::new(kind);
-    let mut scratch = DecodeScratch::new();
-    decode(input, count, &mut scratch, &mut values).map_err(str::to_owned)?;
+    decode(input, count, &mut values).map_err(str::to_owned)?;
     Ok(values)
 }
 
-fn decode(
-    input: &mut &[u8],
-    count: usize,
-    scratch: &mut DecodeScratch,
-    values: &mut Values,
-) -> Result<(), &'static str> {
+fn decode(input: &mut &[u8], count: usize, values: &mut Values) -> Result<(), &'static str> {
+    let mut scratch = None; // Few values need none.
     while values.len() < count {
         let piece = (count - values.len()).min(PAGE_ROWS_MAX);
         let codec = Codec { id: take_u8(input)?, parameter: take_u8(input)? };
@@ -61,7 +56,7 @@ fn decode(
             id::VARINT | id::DECIMAL_VARINT => decode_few(codec, body, piece, values)?,
             _ => {
                 let keep = values.len();
-                decode_body(codec, body, piece, keep, scratch, values)?;
+                decode_body(codec, body, piece, keep, scratch.get_or_insert_with(DecodeScratch::new), values)?;
             }
         }
     }

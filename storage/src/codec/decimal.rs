@@ -6,7 +6,7 @@
 //! `hi + lo` close to `10^-k`: the same bits as the division, proven for |i| < 2⁵³ and k ≤ 15, at a third of its cost.
 //! Where the processor has no FMA it divides.
 
-use super::integer::{IntScratch, decode_vector};
+use super::integer::{DecodeInts, EncodeInts, decode_vector};
 use super::varint::{put_varint, take, take_varint};
 use super::{VECTOR_ROWS, integer};
 
@@ -170,7 +170,7 @@ fn convert_vector(values: &[f64], power: f64, integers: &mut [i64], exact: &mut 
 }
 
 /// Appends a page of decimals: exceptions, then integers.
-pub(super) fn encode_decimals(values: &[f64], decimals: &Decimals, ints: &mut IntScratch, out: &mut Vec<u8>) {
+pub(super) fn encode_decimals(values: &[f64], decimals: &Decimals, ints: &mut EncodeInts, out: &mut Vec<u8>) {
     put_varint(decimals.exceptions.len() as u64, out);
     for at in &decimals.exceptions {
         out.extend_from_slice(&at.to_le_bytes());
@@ -185,7 +185,7 @@ pub(super) fn encode_decimals(values: &[f64], decimals: &Decimals, ints: &mut In
 pub(super) fn decode_decimals(
     input: &mut &[u8],
     digits: u8,
-    ints: &mut IntScratch,
+    ints: &mut DecodeInts,
     out: &mut [f64],
 ) -> Result<(), &'static str> {
     if digits > DIGITS_MAX {
@@ -197,7 +197,7 @@ pub(super) fn decode_decimals(
     }
     let positions = take(input, count as usize * 2)?.as_chunks::<2>().0;
     let exceptions = take(input, count as usize * 8)?.as_chunks::<8>().0;
-    let IntScratch { values, words, .. } = ints;
+    let DecodeInts { values, words } = ints;
     for out in out.chunks_mut(VECTOR_ROWS) {
         let integers = &mut values[..out.len()];
         decode_vector(input, words, integers)?;
@@ -240,4 +240,69 @@ fn restore_vector(integers: &[i64], digits: u8, out: &mut [f64]) -> bool {
         }
     }
     body::<false>(integers, digits, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Random;
+    use super::*;
+
+    #[test]
+    fn inverses_are_those_of_the_proof() {
+        for (power, (high, low)) in POWERS.iter().zip(INVERSES) {
+            let inverse = 1.0 / power;
+            assert_eq!((inverse.to_bits(), ((-inverse).mul_add(*power, 1.0) / power).to_bits()), (high, low));
+        }
+    }
+
+    #[test]
+    fn two_multiplications_give_the_bits_of_the_division() {
+        let mut random = Random::new(6);
+        for digits in 0..=DIGITS_MAX {
+            for _ in 0..40 {
+                let shift = 12 + random.below(52);
+                let mut integers: Vec<i64> = (0..1024).map(|_| random.next() as i64 >> shift).collect();
+                integers[..5].copy_from_slice(&[0, 1, -1, (1 << 51) - 1, 1 - (1 << 51)]);
+                let mut doubles = vec![0.0; 1024];
+                assert!(restore_vector(&integers, digits, &mut doubles));
+                for (integer, double) in integers.iter().zip(&doubles) {
+                    let want = *integer as f64 / POWERS[usize::from(digits)];
+                    assert_eq!(double.to_bits(), want.to_bits(), "{integer} / 10^{digits}");
+                    assert_eq!(integer_of(want, digits), Some(*integer));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_beyond_the_limit_are_refused() {
+        for integer in [1 << 51, -(1 << 51) - 1, i64::MIN, i64::MAX] {
+            assert!(!restore_vector(&[0, integer, 0], 2, &mut [0.0; 3]), "{integer}");
+            assert_eq!(double_of(integer, 2), None);
+        }
+        assert_eq!(integer_of((1u64 << 51) as f64, 0), None);
+        assert_eq!(integer_of(f64::INFINITY, 0), None);
+        assert_eq!(integer_of(-0.0, 3), None);
+    }
+
+    #[test]
+    fn digits_are_the_fewest_that_serve_the_page() {
+        #[track_caller]
+        fn check(values: &[f64], want: Option<(u8, usize)>) {
+            let mut decimals = Decimals::default();
+            let found = find_decimals(values, &mut decimals);
+            assert_eq!(found.then_some((decimals.digits, decimals.exceptions.len())), want);
+        }
+        let tenths: Vec<f64> = (0..4000).map(|index| f64::from(index % 977) / 10.0).collect();
+        check(&tenths, Some((1, 0)));
+        check(&[0.5], Some((1, 0)));
+        check(&[-0.0, -0.0], None);
+        check(&[std::f64::consts::PI; 100], None);
+        // One precise value among many is an exception; many of them decide.
+        let mut mixed = tenths.clone();
+        mixed[7] = 0.123_456_7;
+        check(&mixed, Some((1, 1)));
+        mixed[2000..].fill(0.123_456_7);
+        check(&mixed, Some((7, 0)));
+    }
 }

@@ -30,28 +30,31 @@ const FLAG_DIVISOR: u8 = 0x10;
 /// Patches come before the packed values.
 const FLAG_PATCH: u8 = 0x20;
 
-/// Room to work on one vector; holds nothing between calls.
-pub(super) struct IntScratch {
-    /// The vector's values.
-    pub(super) values: Box<[i64; VECTOR_ROWS]>,
+/// Room to encode one vector in; holds nothing between calls.
+pub(super) struct EncodeInts {
     scaled: Box<[u64; VECTOR_ROWS]>,
     deltas: Box<[u64; VECTOR_ROWS]>,
     folded: Box<[u64; VECTOR_ROWS]>,
     second: Box<[u64; VECTOR_ROWS]>,
+}
+
+impl EncodeInts {
+    pub(super) fn new() -> Self {
+        let room = || Box::new([0; VECTOR_ROWS]);
+        Self { scaled: room(), deltas: room(), folded: room(), second: room() }
+    }
+}
+
+/// Room to decode one vector in; holds nothing between calls.
+pub(super) struct DecodeInts {
+    /// For who needs a vector's integers before they become something else.
+    pub(super) values: Box<[i64; VECTOR_ROWS]>,
     pub(super) words: Box<Words>,
 }
 
-impl IntScratch {
+impl DecodeInts {
     pub(super) fn new() -> Self {
-        let room = || Box::new([0; VECTOR_ROWS]);
-        Self {
-            values: Box::new([0; VECTOR_ROWS]),
-            scaled: room(),
-            deltas: room(),
-            folded: room(),
-            second: room(),
-            words: Words::new(),
-        }
+        Self { values: Box::new([0; VECTOR_ROWS]), words: Words::new() }
     }
 }
 
@@ -63,7 +66,7 @@ pub(super) enum Order {
 }
 
 /// Appends the vectors of a column and returns its smallest and greatest value. `values` is not empty.
-pub(super) fn encode_ints(values: &[i64], order: Order, scratch: &mut IntScratch, out: &mut Vec<u8>) -> (i64, i64) {
+pub(super) fn encode_ints(values: &[i64], order: Order, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
     assert!(!values.is_empty());
     let flip = if order == Order::Unsigned { i64::MIN } else { 0 };
     let (mut min, mut max) = (i64::MAX, i64::MIN);
@@ -75,11 +78,11 @@ pub(super) fn encode_ints(values: &[i64], order: Order, scratch: &mut IntScratch
     (min ^ flip, max ^ flip)
 }
 
-fn encode_vector(values: &[i64], flip: i64, scratch: &mut IntScratch, out: &mut Vec<u8>) -> (i64, i64) {
+fn encode_vector(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2(values: &[i64], flip: i64, scratch: &mut IntScratch, out: &mut Vec<u8>) -> (i64, i64) {
+        fn with_avx2(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
             encode_vector_body(values, flip, scratch, out)
         }
         if super::has_avx2() {
@@ -91,7 +94,7 @@ fn encode_vector(values: &[i64], flip: i64, scratch: &mut IntScratch, out: &mut 
 }
 
 #[inline(always)]
-fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut IntScratch, out: &mut Vec<u8>) -> (i64, i64) {
+fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
     let count = values.len();
     let (mut min, mut max) = (i64::MAX, i64::MIN);
     for value in values {
@@ -104,7 +107,7 @@ fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut IntScratch, out: 
         put_varint(zigzag(min), out);
         return (min, max);
     }
-    let IntScratch { scaled, deltas, folded, second, .. } = scratch;
+    let EncodeInts { scaled, deltas, folded, second } = scratch;
     let (scaled, deltas) = (&mut scaled[..count], &mut deltas[..count]);
     let (folded, second) = (&mut folded[..count], &mut second[..count]);
     for (scaled, value) in scaled.iter_mut().zip(values) {
@@ -159,6 +162,12 @@ fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut IntScratch, out: 
     let value_width = bits(max.wrapping_sub(min) as u64 / divisor);
     // The runs' values alone must be smaller before the lengths are worth a look.
     if ((changes + 1) * value_width).div_ceil(8) < bytes && put_runs(min, divisor, value_width, scaled, bytes, out) {
+        return (min, max);
+    }
+    if mode == DELTA && packing.width == 0 && packing.patches == 0 {
+        // One step for all, which needs no divisor.
+        put_head(mode, 0, false, base, 1, out);
+        put_varint(zigzag((divisor as i64).wrapping_mul(delta_min)), out);
         return (min, max);
     }
     put_head(mode, packing.width, packing.patches > 0, base, divisor, out);
@@ -313,7 +322,7 @@ impl Slot for u64 {
 /// Decodes the vectors of a column of `out.len()` values.
 pub(super) fn decode_ints<T: Slot>(
     input: &mut &[u8],
-    scratch: &mut IntScratch,
+    scratch: &mut DecodeInts,
     out: &mut [T],
 ) -> Result<(), &'static str> {
     for out in out.chunks_mut(VECTOR_ROWS) {
@@ -514,4 +523,68 @@ fn decode_runs<T: Slot>(
         rest = tail;
     }
     if rest.is_empty() { Ok(()) } else { Err("runs are shorter than their vector") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{INTEGER_SHAPES, Random, integers};
+    use super::*;
+
+    #[test]
+    fn bytes_and_values_do_not_depend_on_the_processor() {
+        let mut random = Random::new(4);
+        let (mut encode, mut decode) = (EncodeInts::new(), DecodeInts::new());
+        for round in 0..INTEGER_SHAPES * 20 {
+            let count = [VECTOR_ROWS, 1 + random.below(1024) as usize][round as usize % 2];
+            let values = integers(round % INTEGER_SHAPES, count, &mut random);
+            let (mut fast, mut plain) = (Vec::new(), Vec::new());
+            let range = encode_vector(&values, 0, &mut encode, &mut fast);
+            assert_eq!(encode_vector_body(&values, 0, &mut encode, &mut plain), range);
+            assert_eq!(fast, plain, "{values:?}");
+            let (mut by_fast, mut by_plain) = (vec![1i64; count], vec![2i64; count]);
+            assert_eq!(decode_vector(&mut fast.as_slice(), &mut decode.words, &mut by_fast), Ok(()));
+            assert_eq!(decode_vector_body(&mut fast.as_slice(), &mut decode.words, &mut by_plain), Ok(()));
+            assert_eq!(by_fast, values);
+            assert_eq!(by_plain, values);
+        }
+    }
+
+    #[test]
+    fn each_mode_is_taken_where_it_is_the_smallest() {
+        #[track_caller]
+        fn check(mode: u8, values: impl Iterator<Item = i64>) {
+            let mut out = Vec::new();
+            encode_ints(&values.collect::<Vec<_>>(), Order::Signed, &mut EncodeInts::new(), &mut out);
+            assert_eq!(out[0], mode);
+        }
+        let noise = |index: i64| Random::new(index as u64).next() as i64;
+        let far = |index: i64| if index == 500 { 1 << 30 } else { 0 };
+        check(CONST, (0..1024).map(|_| i64::MIN));
+        check(FOR, (0..1024).map(|index| noise(index) & 15));
+        check(FOR | FLAG_DIVISOR, (0..1024).map(|index| (noise(index) & 15) * 7));
+        check(FOR | FLAG_PATCH, (0..1024).map(|index| (noise(index) & 15) + far(index)));
+        check(DELTA, (0..1024).map(|index| index * 1001));
+        check(DELTA_ZIGZAG | FLAG_PATCH, (0..1024).map(|index| index * 1000 + (noise(index) & 3) + far(index)));
+        check(DELTA_OF_DELTA, (0..1024).map(|index| index * index * 5000 + (noise(index) & 1)));
+        check(RLE, (0..1024).map(|index| noise(index / 90)));
+    }
+
+    #[test]
+    fn the_common_divisor_is_the_greatest() {
+        let mut random = Random::new(5);
+        for _ in 0..2000 {
+            let factor = (random.next() >> random.below(64)).max(1);
+            let count = 1 + random.below(40) as usize;
+            let values: Vec<u64> =
+                (0..count).map(|_| factor.wrapping_mul(random.below(u64::MAX / factor) + 1)).collect();
+            let want = values.iter().fold(0, |divisor, value| gcd(divisor, *value));
+            assert_eq!(common_divisor(&values), want, "{values:?}");
+            let divisor = Divisor::new(want);
+            for value in values {
+                assert_eq!(divisor.quotient(value), value / want);
+                assert!(divisor.divides(value));
+                assert_eq!(divisor.divides(value.wrapping_add(1)), value.wrapping_add(1).is_multiple_of(want));
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub struct PageBuf {
 }
 
 impl PageBuf {
-    /// An empty page (about 90 KiB of room to decode in).
+    /// An empty page (about 24 KiB of room to decode in).
     pub fn new() -> Self {
         Self {
             rows: 0,

@@ -5,7 +5,7 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::integer::{IntScratch, Order, decode_ints, encode_ints};
+use super::integer::{DecodeInts, EncodeInts, Order, decode_ints, encode_ints};
 use super::varint::{put_varint, take, take_u8, take_varint};
 use super::zip::{Zip, check_length};
 use crate::schema::STRING_BYTES_MAX;
@@ -102,7 +102,7 @@ pub(super) enum Form {
 pub(super) fn encode_strings(
     strings: StringsRef<'_>,
     dictionary: &mut Dictionary,
-    ints: &mut IntScratch,
+    ints: &mut EncodeInts,
     zip: &mut Zip,
     out: &mut Vec<u8>,
 ) -> Form {
@@ -146,7 +146,7 @@ pub(super) fn decode_strings(
     input: &mut &[u8],
     form: Form,
     count: usize,
-    ints: &mut IntScratch,
+    ints: &mut DecodeInts,
     zip: &mut Zip,
     out: &mut Strings,
 ) -> Result<(), &'static str> {
@@ -170,7 +170,7 @@ pub(super) fn decode_strings(
 fn decode_dictionary(
     input: &mut &[u8],
     count: usize,
-    ints: &mut IntScratch,
+    ints: &mut DecodeInts,
     zip: &mut Zip,
     out: &mut Strings,
 ) -> Result<(), &'static str> {
@@ -224,7 +224,7 @@ fn take_lengths(
     input: &mut &[u8],
     count: usize,
     start: usize,
-    ints: &mut IntScratch,
+    ints: &mut DecodeInts,
     ends: &mut Vec<u32>,
 ) -> Result<usize, &'static str> {
     let mut lengths = vec![0u64; count];

@@ -1,6 +1,7 @@
 //! What goes in comes out, bit by bit, whatever it is; what never went in does no harm.
 
 mod garbage;
+mod golden;
 
 use proptest::prelude::*;
 
