@@ -1,6 +1,7 @@
 //! Segments against a model: rows in memory, written in stripes, damaged, read back.
 
 mod damage;
+mod golden;
 mod model;
 mod roundtrip;
 mod size;
