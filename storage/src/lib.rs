@@ -8,6 +8,7 @@ pub mod codec;
 pub mod disk;
 pub mod draft;
 pub mod error;
+pub mod manifest;
 pub mod schema;
 pub mod segment;
 pub mod series;

@@ -1,0 +1,56 @@
+//! The whole state in one file, so that an open reads few edits.
+//!
+//! Byte layout: `storage/format/manifest.md`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::edit::{
+    SECTION_CUT, SECTION_IDENTITY, SECTION_SEGMENTS, at_end, decode_cut, decode_segments, encode_cut, encode_segments,
+};
+use super::envelope::{self, Head, Kind, take_u128};
+use super::state::State;
+use super::store::CheckpointName;
+use crate::bytes::Reader;
+use crate::{Error, Result};
+
+pub(super) fn encode(state: &State) -> Vec<u8> {
+    let mut identity = state.last_edit_id.to_le_bytes().to_vec();
+    identity.extend_from_slice(&state.series_seed.to_le_bytes());
+    let segments = encode_segments(state.segments().count(), state.segments());
+    let cut = encode_cut(&state.cut);
+    let head = Head { database_id: state.database_id, number: state.last_edit, epoch: state.epoch };
+    let sections = [(SECTION_IDENTITY, &*identity), (SECTION_SEGMENTS, &*segments), (SECTION_CUT, &*cut)];
+    envelope::encode(Kind::Checkpoint, head, &sections)
+}
+
+/// Never panics: these bytes come from disk.
+pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<State> {
+    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT];
+    let (head, sections) = envelope::decode(path, Kind::Checkpoint, &known, bytes)?;
+    let corrupt = |reason: String| Error::corrupt(path, 0, reason);
+    if (head.number, head.epoch) != (name.last_edit, name.epoch) {
+        return Err(corrupt(format!("this is the checkpoint of edit {} in epoch {}", head.number, head.epoch)));
+    }
+    if sections.len() != known.len() {
+        return Err(corrupt("a section is missing".into()));
+    }
+    let mut state = State::new(head.database_id, 0);
+    (state.epoch, state.last_edit) = (head.epoch, head.number);
+    let mut segments = Vec::new();
+    for (section, payload) in sections {
+        let mut reader = Reader::new(payload);
+        let done = match section {
+            SECTION_IDENTITY => take_u128(&mut reader).and_then(|id| {
+                state.last_edit_id = id;
+                state.series_seed = reader.u64()?;
+                Ok(())
+            }),
+            SECTION_SEGMENTS => decode_segments(&mut reader).map(|found| segments = found),
+            _ => decode_cut(&mut reader).map(|cut| state.cut = Arc::new(cut)),
+        };
+        done.and_then(|()| at_end(&reader)).map_err(|reason| corrupt(format!("section {section}: {reason}")))?;
+    }
+    state.fill(segments).map_err(corrupt)?;
+    Ok(state)
+}
