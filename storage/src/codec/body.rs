@@ -2,7 +2,8 @@
 
 use super::decimal::{self, Decimals};
 use super::float::{decode_split, encode_split};
-use super::integer::{DecodeInts, EncodeInts, Order, decode_ints, encode_ints};
+use super::integer::{EncodeInts, Order, encode_ints};
+use super::restore::{DecodeInts, decode_ints};
 use super::string::{Dictionary, Form, StringsRef, decode_strings, encode_strings};
 use super::varint::take;
 use super::zip::Zip;
@@ -102,8 +103,8 @@ pub(super) fn encode_body(values: ValuesRef<'_>, scratch: &mut EncodeScratch, ou
             Encoded { codec: id::INTEGER, parameter: 0, range: Some((min as u64, max as u64)) }
         }
         ValuesRef::F64(values) => {
-            let (codec, parameter) = encode_doubles(values, scratch, out);
-            Encoded { codec, parameter, range: Some(range_of_doubles(values)) }
+            let (codec, parameter, range) = encode_doubles(values, scratch, out);
+            Encoded { codec, parameter, range: Some(range.unwrap_or_else(|| range_of_doubles(values))) }
         }
         ValuesRef::Bool(values) => {
             let (any, all) = (values.contains(&true), !values.contains(&false));
@@ -126,32 +127,32 @@ pub(super) fn encode_body(values: ValuesRef<'_>, scratch: &mut EncodeScratch, ou
     }
 }
 
-/// Codec and parameter.
-fn encode_doubles(values: &[f64], scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> (u8, u8) {
+/// Codec, parameter, and the range if it is known without a look at the values.
+fn encode_doubles(values: &[f64], scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> (u8, u8, Option<(u64, u64)>) {
     let EncodeScratch { ints, decimals, planes, zip, .. } = scratch;
     let start = out.len();
     if decimal::find_decimals(values, decimals) {
-        decimal::encode_decimals(values, decimals, ints, out);
+        let range = decimal::encode_decimals(values, decimals, ints, out);
         let decimal_bytes = out.len() - start;
         if decimals.exceptions.len() <= values.len() / 8 {
-            return (id::DECIMAL, decimals.digits);
+            return (id::DECIMAL, decimals.digits, range.map(|(min, max)| (min.to_bits(), max.to_bits())));
         }
         // Neither one nor the other: the smaller.
         let split = out.len();
         if encode_split(values, planes, zip, out) && out.len() - split < decimal_bytes {
             out.drain(start..split);
-            return (id::SPLIT_ZSTD, 0);
+            return (id::SPLIT_ZSTD, 0, None);
         }
         out.truncate(split);
         if decimal_bytes < values.len() * 8 {
-            return (id::DECIMAL, decimals.digits);
+            return (id::DECIMAL, decimals.digits, None);
         }
         out.truncate(start);
     } else if encode_split(values, planes, zip, out) {
-        return (id::SPLIT_ZSTD, 0);
+        return (id::SPLIT_ZSTD, 0, None);
     }
     put_raw(values, out);
-    (id::RAW, 0)
+    (id::RAW, 0, None)
 }
 
 /// Appends doubles as they are.

@@ -78,26 +78,37 @@ fn encode_few(values: ValuesRef<'_>, out: &mut Vec<u8>) -> Option<Codec> {
             Some(Codec { id: id::VARINT, parameter: 0 })
         }
         ValuesRef::F64(values) => {
-            let Some(digits) = digits_of_all(values) else {
+            let mut integers = [0; VECTOR_VALUES_MIN];
+            let integers = &mut integers[..values.len()];
+            let Some(digits) = to_integers(values, integers) else {
                 put_raw(values, out);
                 return Some(Codec { id: id::RAW, parameter: 0 });
             };
-            put_deltas(values.iter().map(|value| decimal::integer_of(*value, digits).unwrap_or(0)), out);
+            put_deltas(integers.iter().copied(), out);
             Some(Codec { id: id::DECIMAL_VARINT, parameter: digits })
         }
         ValuesRef::Bool(_) | ValuesRef::String { .. } => None,
     }
 }
 
-/// The smallest `k` by which all values are decimals.
-fn digits_of_all(values: &[f64]) -> Option<u8> {
+/// Fills the integers of decimals of one `k`, the smallest that they have in common.
+fn to_integers(values: &[f64], integers: &mut [i64]) -> Option<u8> {
     let mut digits = 0;
-    for value in values {
-        if decimal::integer_of(*value, digits).is_none() {
-            digits = decimal::digits_of(*value)?.max(digits);
+    loop {
+        let mut pairs = values.iter().zip(&mut *integers);
+        let missed = pairs.find_map(|(value, integer)| match decimal::integer_of(*value, digits) {
+            Some(exact) => {
+                *integer = exact;
+                None
+            }
+            None => Some(*value),
+        });
+        match missed {
+            None => return Some(digits),
+            // One that only fewer digits would give is not a decimal of what the others need.
+            Some(missed) => digits = decimal::digits_of(missed).filter(|more| *more > digits)?,
         }
     }
-    values.iter().all(|value| decimal::integer_of(*value, digits).is_some()).then_some(digits)
 }
 
 fn put_deltas(values: impl Iterator<Item = i64>, out: &mut Vec<u8>) {
@@ -109,9 +120,6 @@ fn put_deltas(values: impl Iterator<Item = i64>, out: &mut Vec<u8>) {
 }
 
 fn decode_few(codec: Codec, mut body: &[u8], count: usize, values: &mut Values) -> Result<(), &'static str> {
-    if count > body.len() {
-        return Err("the body is cut short");
-    }
     let body = &mut body;
     let mut before = 0i64;
     let mut next = || {

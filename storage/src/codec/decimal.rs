@@ -6,7 +6,8 @@
 //! `hi + lo` close to `10^-k`: the same bits as the division, proven for |i| < 2⁵³ and k ≤ 15, at a third of its cost.
 //! Where the processor has no FMA it divides.
 
-use super::integer::{DecodeInts, EncodeInts, decode_vector};
+use super::integer::EncodeInts;
+use super::restore::{DecodeInts, decode_vector};
 use super::varint::{put_varint, take, take_varint};
 use super::{VECTOR_ROWS, integer};
 
@@ -169,8 +170,14 @@ fn convert_vector(values: &[f64], power: f64, integers: &mut [i64], exact: &mut 
     body(values, power, integers, exact)
 }
 
-/// Appends a page of decimals: exceptions, then integers.
-pub(super) fn encode_decimals(values: &[f64], decimals: &Decimals, ints: &mut EncodeInts, out: &mut Vec<u8>) {
+/// Appends a page of decimals: exceptions, then integers. Returns the smallest and the greatest value, if they follow
+/// from the integers: if there are no exceptions, because `i / 10^k` grows with `i`.
+pub(super) fn encode_decimals(
+    values: &[f64],
+    decimals: &Decimals,
+    ints: &mut EncodeInts,
+    out: &mut Vec<u8>,
+) -> Option<(f64, f64)> {
     put_varint(decimals.exceptions.len() as u64, out);
     for at in &decimals.exceptions {
         out.extend_from_slice(&at.to_le_bytes());
@@ -178,7 +185,9 @@ pub(super) fn encode_decimals(values: &[f64], decimals: &Decimals, ints: &mut En
     for at in &decimals.exceptions {
         out.extend_from_slice(&values[usize::from(*at)].to_bits().to_le_bytes());
     }
-    integer::encode_ints(&decimals.integers, integer::Order::Signed, ints, out);
+    let (min, max) = integer::encode_ints(&decimals.integers, integer::Order::Signed, ints, out);
+    let range = (double_of(min, decimals.digits)?, double_of(max, decimals.digits)?);
+    decimals.exceptions.is_empty().then_some(range)
 }
 
 /// Decodes a page of `out.len()` decimals.
@@ -304,5 +313,20 @@ mod tests {
         check(&mixed, Some((1, 1)));
         mixed[2000..].fill(0.123_456_7);
         check(&mixed, Some((7, 0)));
+    }
+
+    #[test]
+    fn integers_of_exceptions_repeat_a_neighbour() {
+        let mut decimals = Decimals::default();
+        let mut values = vec![0.5; 3000];
+        for at in [0, 1, 70, 1023, 1024, 2999] {
+            values[at] = -0.0;
+        }
+        values[69] = 0.7;
+        assert!(find_decimals(&values, &mut decimals));
+        assert_eq!(decimals.exceptions, [0, 1, 70, 1023, 1024, 2999]);
+        let mut want = vec![5; 3000];
+        want[69..=70].fill(7);
+        assert_eq!(decimals.integers, want);
     }
 }

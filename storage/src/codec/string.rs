@@ -5,7 +5,8 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::integer::{DecodeInts, EncodeInts, Order, decode_ints, encode_ints};
+use super::integer::{EncodeInts, Order, encode_ints};
+use super::restore::{DecodeInts, decode_ints};
 use super::varint::{put_varint, take, take_u8, take_varint};
 use super::zip::{Zip, check_length};
 use crate::schema::STRING_BYTES_MAX;

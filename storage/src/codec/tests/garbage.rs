@@ -63,14 +63,7 @@ proptest! {
         kind in kinds(), codec in 0u8..64, parameter in 0u8..18, presence in 0u8..4,
         rows in 0u16..9000, present in 0u16..9000, body in prop::collection::vec(any::<u8>(), 0..400),
     ) {
-        let mut bytes = vec![kind.code(), codec, parameter, presence];
-        bytes.extend_from_slice(&rows.to_le_bytes());
-        bytes.extend_from_slice(&present.to_le_bytes());
-        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&body);
-        bytes.resize(bytes.len().next_multiple_of(8), 0);
-        seal(&mut bytes);
+        let bytes = sealed([kind.code(), codec, parameter, presence], rows, present, &body);
         let mut page = PageBuf::new();
         if decode_page(&bytes, kind, &mut page).is_ok() {
             check(&page, kind);
@@ -123,6 +116,69 @@ fn a_column_that_announces_much_and_holds_little_is_refused_at_once() {
     }
 }
 
+/// A page with a good checksum.
+fn sealed(head: [u8; 4], rows: u16, present: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = head.to_vec();
+    bytes.extend_from_slice(&rows.to_le_bytes());
+    bytes.extend_from_slice(&present.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(body);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    seal(&mut bytes);
+    bytes
+}
+
+#[test]
+fn each_broken_rule_is_named() {
+    #[track_caller]
+    fn check(head: [u8; 4], rows: u16, present: u16, body: &[u8], want: &str) {
+        let kind = FieldType::from_code(head[0]).unwrap_or(FieldType::I64);
+        let error = decode_page(&sealed(head, rows, present, body), kind, &mut PageBuf::new()).unwrap_err();
+        assert_eq!(error, want);
+    }
+    let ints = [1, 1, 0, 0];
+    check([9, 1, 0, 0], 1, 1, &[0, 2], "a page is of another type than its column");
+    check(ints, 0, 0, &[], "the row count of a page is out of range");
+    check(ints, 8193, 1, &[0, 2], "the row count of a page is out of range");
+    check(ints, 1, 2, &[0, 2], "a page has more values than rows");
+    check([1, 1, 0, 3], 1, 1, &[0, 2], "the presence of a page has an unknown form");
+    check(ints, 2, 1, &[0, 2], "the presence of a page has an unknown form");
+    check([1, 1, 0, 2], 2, 1, &[3, 0, 0, 0, 0, 0, 0, 0, 0, 2], "the presence of a page contradicts its header");
+    check([1, 1, 0, 2], 2, 1, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 2], "the presence of a page contradicts its header");
+    check([1, 51, 0, 1], 2, 0, &[0], "a page without values has a body");
+    check([1, 17, 0, 0], 1, 1, &[0, 2], "the codec is unknown, or not one of this type");
+    check([1, 50, 0, 0], 1, 1, &[0, 2], "the codec is unknown, or not one of this type");
+    check([1, 1, 1, 0], 1, 1, &[0, 2], "a codec without parameter has one");
+    check(ints, 1, 1, &[0, 2, 0], "bytes are left behind the last value");
+    check(ints, 1, 1, &[0], "a number is cut short");
+    check(ints, 2, 2, &[6, 1, 0, 0], "an integer vector has an unknown mode");
+    check(ints, 2, 2, &[0x41, 1, 0, 0], "an integer vector has an unknown mode");
+    check(ints, 2, 2, &[1, 65, 0, 0], "an integer vector is wider than 64 bits");
+    check(ints, 2, 2, &[0x21, 1, 0, 3, 1], "an integer vector has impossible patches");
+    check(ints, 2, 2, &[0x21, 1, 0, 1, 3], "an integer vector has impossible patches");
+    check(ints, 2, 2, &[0x21, 1, 0, 1, 1, 2, 0, 1, 0], "a patch lies outside its vector");
+    check(ints, 3, 3, &[5, 1, 0, 1, 1, 0, 1], "runs are shorter than their vector");
+    check(ints, 3, 3, &[5, 1, 0, 1, 2, 0, 3], "runs are longer than their vector");
+    check(ints, 3, 3, &[5, 1, 0, 4, 2, 0, 3], "a vector of runs is longer than its vector");
+    check([3, 16, 16, 0], 1, 1, &[0, 0, 2], "decimals have more than 15 digits");
+    check([3, 16, 2, 0], 1, 1, &[2, 0, 2], "a page has more exceptions than values");
+    let far = [0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x08];
+    check([3, 16, 2, 0], 1, 1, &far, "the integer of a decimal is out of range");
+    check([3, 16, 0, 0], 1, 1, &[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], "an exception lies outside its page");
+    check([4, 50, 0, 0], 3, 3, &[8], "a bitmap has bits behind its end");
+    check([4, 50, 3, 0], 3, 3, &[], "a bitmap has an unknown form");
+    check([5, 51, 0, 0], 2, 2, &[0, 2, 0xc3, 0xa4], "a string is not UTF-8");
+    check([5, 51, 0, 0], 1, 1, &[0, 2, 0xff], "a string is not UTF-8");
+    check([5, 51, 0, 0], 1, 1, &[0, 1], "a string is longer than 64 KiB");
+    check([5, 48, 0, 0], 1, 1, &[2, 0, 2, 0], "a dictionary has more strings than its page has values");
+    check([5, 48, 0, 0], 1, 1, &[1, 0, 2, 0, b'a', 0, 2], "a code lies outside its dictionary");
+    check([5, 48, 0, 0], 1, 1, &[1, 0, 2, 2, b'a', 0, 0], "a dictionary has an unknown form");
+    let other = sealed(ints, 1, 1, &[0, 2]);
+    let error = decode_page(&other, FieldType::U64, &mut PageBuf::new()).unwrap_err();
+    assert_eq!(error, "a page is of another type than its column");
+}
+
 #[test]
 fn a_frame_that_cannot_hold_what_it_announces_gets_no_room() {
     let values = column(FieldType::String, 3, 100, &mut Random::new(1));
@@ -130,13 +186,9 @@ fn a_frame_that_cannot_hold_what_it_announces_gets_no_room() {
     encode_page(100, None, ValuesRef::from(&values), &mut EncodeScratch::new(), &mut bytes);
     assert_eq!(bytes[1], 49, "zstd");
     // 8192 strings of 64 KiB each, from a frame of two bytes.
-    let mut page = vec![5, 49, 0, 0, 0, 32, 0, 32, 34, 0, 0, 0, 0, 0, 0, 0];
-    for _ in 0..8 {
-        page.extend_from_slice(&[0, 0x80, 0x80, 0x08]);
-    }
-    page.extend_from_slice(&[0x28, 0xb5]);
-    page.resize(16 + 40, 0);
-    seal(&mut page);
+    let mut body = [0, 0x80, 0x80, 0x08].repeat(8);
+    body.extend_from_slice(&[0x28, 0xb5]);
+    let page = sealed([5, 49, 0, 0], 8192, 8192, &body);
     let mut buffer = PageBuf::new();
     let error = decode_page(&page, FieldType::String, &mut buffer).unwrap_err();
     assert_eq!(error, "a zstd frame is too short for what it announces");
