@@ -4,6 +4,7 @@
 //! DataFusion: what is public returns boxed futures and boxed streams.
 
 mod error;
+pub mod functions;
 mod statement;
 
 pub use error::{QueryError, QueryErrorKind};

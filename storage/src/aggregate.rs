@@ -25,7 +25,7 @@ mod wide;
 
 pub use exact_sum::ExactSum;
 pub use groups::GroupSums;
-pub use state::{Content, FirstLast, IntSum, IntegerOutOfRange, MinMax, Side, float_key, float_value};
+pub use state::{Content, FirstLast, IntSum, IntegerOutOfRange, MinMax, Side, float_extreme, float_key, float_value};
 
 /// Bytes that no state serializes to; names the rule they break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

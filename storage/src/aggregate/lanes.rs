@@ -14,6 +14,8 @@
 //! Keep the loops as they are: scalar accumulators, nothing else in them. By hand it gets slower
 //! (`benches/micro/exact_sum.rs`).
 
+use super::state::float_key;
+
 /// Rows per call: an integer lane grows by at most 2^51 per row.
 pub(super) const ROWS_MAX: usize = 1024;
 
@@ -133,6 +135,10 @@ dispatched! {
 dispatched! { two_levels, two_levels_body, (rows: &[f64], sigmas: &[f64; 3]) -> Lanes }
 dispatched! { three_levels, three_levels_body, (rows: &[f64], sigmas: &[f64; 3]) -> Lanes }
 dispatched! {
+    /// The least and the greatest [`float_key`]; of no rows `i64::MAX` and `i64::MIN`.
+    key_bounds, key_bounds_body, (rows: &[f64]) -> (i64, i64)
+}
+dispatched! {
     /// Copies rows, absent ones as -0.0, which adds nothing and has no sign to lose.
     mask, mask_body, (rows: &[f64], presence: &[u64], out: &mut [f64; ROWS_MAX]) -> ()
 }
@@ -140,6 +146,14 @@ dispatched! {
 #[inline(always)]
 fn top_bits_body(rows: &[f64]) -> u64 {
     rows.iter().fold(0, |top: i64, x| top.max((x.to_bits() << 1 >> 1) as i64)) as u64
+}
+
+#[inline(always)]
+fn key_bounds_body(rows: &[f64]) -> (i64, i64) {
+    rows.iter().fold((i64::MAX, i64::MIN), |(least, greatest), x| {
+        let key = float_key(*x);
+        (least.min(key), greatest.max(key))
+    })
 }
 
 #[inline(always)]

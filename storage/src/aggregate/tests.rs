@@ -469,6 +469,12 @@ fn negative_zero_is_below_zero() {
     let order = [f64::NEG_INFINITY, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, f64::INFINITY, f64::NAN];
     assert!(order.is_sorted_by(|a, b| a.order(b) == Ordering::Less));
     assert_eq!((-f64::NAN).order(&f64::NAN), Ordering::Equal);
+    for count in 1..=order.len() {
+        assert!(same(float_extreme(&order[..count], Side::First).unwrap(), order[0]));
+        assert!(same(float_extreme(&order[..count], Side::Last).unwrap(), order[count - 1]));
+    }
+    assert_eq!(float_extreme(&[-f64::NAN, 1.0], Side::First), Some(1.0));
+    assert_eq!(float_extreme(&[], Side::Last), None);
     for x in order {
         assert!(same(float_value(float_key(x)), x));
     }

@@ -1,0 +1,73 @@
+//! Functions of ours: those that replace DataFusion's of the same name, and those that it does not have.
+//!
+//! `sum`, `avg`, `min`, `max` of stored types, `first` and `last` are built on the canonical states of
+//! `marigram_storage::aggregate`: the same rows give the same bits, whatever the order of rows, the number of
+//! partitions, or the plan. They hold for every table, also for subqueries. Types that we do not store (decimals,
+//! intervals) are left to the built-in of the name, and so is `count`, which is exact as it is.
+//!
+//! An optimizer rule that answers aggregates in another way may touch only these functions.
+
+mod avg;
+mod distinct;
+mod first_last;
+mod float_extreme;
+mod min_max;
+mod sliding;
+mod sum;
+mod time_bucket;
+mod totals;
+mod width;
+
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::prelude::SessionContext;
+use marigram_storage::aggregate::Side;
+
+use crate::error::{QueryError, QueryErrorKind};
+
+/// The aggregates, to be registered over the built-in ones.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![
+        Arc::new(sum::Sum::new().into()),
+        Arc::new(avg::Avg::new().into()),
+        Arc::new(min_max::MinMax::new(Side::First).into()),
+        Arc::new(min_max::MinMax::new(Side::Last).into()),
+        Arc::new(first_last::FirstLast::new(Side::First).into()),
+        Arc::new(first_last::FirstLast::new(Side::Last).into()),
+    ]
+}
+
+/// The scalar functions.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    vec![Arc::new(time_bucket::TimeBucket::new().into())]
+}
+
+/// Registers all of them.
+pub fn register_all(context: &SessionContext) {
+    for function in aggregate_functions() {
+        context.register_udaf(function.as_ref().clone());
+    }
+    for function in scalar_functions() {
+        context.register_udf(function.as_ref().clone());
+    }
+}
+
+fn overflow(message: impl Into<String>) -> DataFusionError {
+    QueryError::new(QueryErrorKind::Overflow, message).into()
+}
+
+fn invalid(message: impl Into<String>) -> DataFusionError {
+    QueryError::new(QueryErrorKind::Invalid, message).into()
+}
+
+/// A state between two phases of a plan that no accumulator made.
+fn broken_state(error: impl std::fmt::Display) -> DataFusionError {
+    QueryError::new(QueryErrorKind::Internal, error.to_string()).into()
+}
+
+/// The argument at `index`, or an internal error: the planner has checked the number of arguments.
+fn argument<T>(values: &[T], index: usize) -> Result<&T> {
+    values.get(index).ok_or_else(|| broken_state("an argument is missing"))
+}

@@ -1,0 +1,355 @@
+//! Functions through DataFusion: the same rows give the same bits, however they are cut, ordered and planned.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampNanosecondArray, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use marigram_query::functions;
+
+const COLUMNS: &[(&str, DataType)] = &[
+    ("time", DataType::Timestamp(TimeUnit::Nanosecond, None)),
+    ("host", DataType::Utf8View),
+    ("f", DataType::Float64),
+    ("i", DataType::Int64),
+    ("u", DataType::UInt64),
+    ("b", DataType::Boolean),
+    ("s", DataType::Utf8View),
+];
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    time: i64,
+    host: &'static str,
+    f: Option<f64>,
+    i: Option<i64>,
+    u: Option<u64>,
+    b: Option<bool>,
+    s: Option<&'static str>,
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(COLUMNS.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(|row| row.time))),
+        Arc::new(StringViewArray::from_iter_values(rows.iter().map(|row| row.host))),
+        Arc::new(rows.iter().map(|row| row.f).collect::<Float64Array>()),
+        Arc::new(rows.iter().map(|row| row.i).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| row.u).collect::<UInt64Array>()),
+        Arc::new(rows.iter().map(|row| row.b).collect::<BooleanArray>()),
+        Arc::new(rows.iter().map(|row| row.s).collect::<StringViewArray>()),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+/// A table `t` of these partitions, each cut into batches of so many rows.
+fn context(partitions: &[&[Row]], batch_rows: usize) -> SessionContext {
+    let config = SessionConfig::new().with_target_partitions(partitions.len().max(1)).with_batch_size(batch_rows);
+    let context = SessionContext::new_with_config(config);
+    functions::register_all(&context);
+    let batches = |rows: &[Row]| rows.chunks(batch_rows).map(batch).collect::<Vec<_>>();
+    let table = MemTable::try_new(schema(), partitions.iter().map(|rows| batches(rows)).collect()).unwrap();
+    context.register_table("t", Arc::new(table)).unwrap();
+    context
+}
+
+/// The answer as text, a row per line; doubles with all their digits and the sign of a zero.
+async fn answer(context: &SessionContext, sql: &str) -> Result<String, String> {
+    let batches = context.sql(sql).await.map_err(|e| e.to_string())?.collect().await.map_err(|e| e.to_string())?;
+    let mut lines = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| {
+                if column.is_null(row) {
+                    return "null".to_owned();
+                }
+                match column.data_type() {
+                    DataType::Float64 => format!("{:?}", column.as_primitive::<Float64Type>().value(row)),
+                    _ => array_value_to_string(column, row).unwrap(),
+                }
+            });
+            lines.push(cells.collect::<Vec<_>>().join(" "));
+        }
+    }
+    Ok(lines.join("\n"))
+}
+
+async fn check(context: &SessionContext, sql: &str, want: &str) {
+    assert_eq!(answer(context, sql).await.as_deref(), Ok(want), "{sql}");
+}
+
+/// The next of a sequence that looks random.
+fn noise(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Rows whose plain sum depends on their order, with nulls, ties, and groups of all sizes.
+fn unruly_rows(count: usize) -> Vec<Row> {
+    let state = &mut 7;
+    let mut row = || {
+        let random = noise(state);
+        let sign = if random & 1 == 0 { 1.0 } else { -1.0 };
+        let f = match random >> 1 & 7 {
+            0 => 1e17 * sign,
+            1 => -0.0,
+            2 => 0.0,
+            3 => 1e-7 * (random >> 40) as f64,
+            _ => sign * (random >> 44) as f64 / 100.0,
+        };
+        let present = random >> 4 & 15 != 0;
+        Row {
+            time: (random >> 8 & 31) as i64 * 1_000_000_000,
+            host: ["a", "b", "c", "d"][(random >> 13 & 3 & (random >> 15 & 3)) as usize],
+            f: present.then_some(f),
+            i: present.then_some((random as i64) >> 12),
+            u: present.then_some(random >> 20),
+            b: present.then_some(random >> 16 & 1 == 1),
+            s: present.then_some(["x", "xy", "ü", ""][(random >> 17 & 3) as usize]),
+        }
+    };
+    (0..count).map(|_| row()).collect()
+}
+
+fn shuffled(rows: &[Row], seed: u64) -> Vec<Row> {
+    let state = &mut { seed };
+    let mut keyed: Vec<_> = rows.iter().map(|row| (noise(state), row.clone())).collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, row)| row).collect()
+}
+
+const AGGREGATES: &str = "count(*), count(f), sum(f), avg(f), min(f), max(f), first(f, time), last(f, time), \
+     sum(i), avg(i), min(i), max(i), first(i, time), last(i, time), sum(u), avg(u), last(u, time), \
+     min(b), last(b, time), first(b, time), min(s), max(s), first(s, time), last(s, time), \
+     sum(f) FILTER (WHERE i > 0), avg(f) FILTER (WHERE b), max(f) FILTER (WHERE b), \
+     last(s, time) FILTER (WHERE u > 1000), first(time, time)";
+
+#[tokio::test]
+async fn answers_do_not_depend_on_order_partitions_or_plan() {
+    let rows = unruly_rows(5000);
+    let mut wanted: Option<Vec<String>> = None;
+    for (turn, partitions, batch_rows) in [(0, 1, 8192), (1, 1, 100), (2, 3, 1000), (3, 4, 17), (4, 2, 5)] {
+        let rows = if turn == 0 { rows.clone() } else { shuffled(&rows, turn) };
+        let cut: Vec<&[Row]> = rows.chunks(rows.len().div_ceil(partitions)).collect();
+        let context = context(&cut, batch_rows);
+        // Half the turns give up partial aggregation at once: each row becomes a state.
+        if turn % 2 == 1 {
+            let skip = [("ratio_threshold", "0.0"), ("rows_threshold", "1")];
+            for (name, value) in skip {
+                let set = format!("SET datafusion.execution.skip_partial_aggregation_probe_{name} = {value}");
+                context.sql(&set).await.unwrap().collect().await.unwrap();
+            }
+        }
+        let queries = [
+            format!("SELECT {AGGREGATES} FROM t"),
+            format!("SELECT {AGGREGATES} FROM t WHERE host = 'a'"),
+            format!("SELECT {AGGREGATES} FROM t WHERE host = 'nobody'"),
+            format!("SELECT host, {AGGREGATES} FROM t GROUP BY host ORDER BY host"),
+            format!("SELECT time, s, {AGGREGATES} FROM t GROUP BY time, s ORDER BY time, s"),
+            "SELECT sum(DISTINCT f), avg(DISTINCT f), sum(DISTINCT i), avg(DISTINCT u) FROM t".to_owned(),
+            "SELECT sum(f), count(DISTINCT s) FROM t".to_owned(),
+            "SELECT sum(f), count(DISTINCT s), sum(i) FROM t GROUP BY host ORDER BY host".to_owned(),
+            "SELECT sum(DISTINCT f) FROM t GROUP BY host ORDER BY host".to_owned(),
+        ];
+        let mut answers = Vec::new();
+        for sql in &queries {
+            answers.push(answer(&context, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")));
+        }
+        match &wanted {
+            None => wanted = Some(answers),
+            Some(wanted) => {
+                for ((got, want), sql) in answers.iter().zip(wanted).zip(&queries) {
+                    assert_eq!(got, want, "{sql} with {partitions} partitions of batches of {batch_rows}");
+                }
+            }
+        }
+    }
+    // The same rows as one group and as all rows; and nothing is empty.
+    let wanted = wanted.unwrap();
+    assert_eq!(wanted[3].lines().next().unwrap(), format!("a {}", wanted[1]));
+    assert_eq!(wanted[7].lines().count(), 4);
+}
+
+fn of_floats(values: &[f64]) -> Vec<Row> {
+    values.iter().zip(0..).map(|(f, time)| Row { time, host: "a", f: Some(*f), ..Row::default() }).collect()
+}
+
+#[tokio::test]
+async fn sums_and_means_round_once() {
+    let rows = of_floats(&[1e308, 1e308]);
+    let context = context(&[&rows], 10);
+    check(&context, "SELECT avg(f), sum(f) FROM t", "1e308 inf").await;
+    check(&context, "SELECT avg(f), sum(f) FROM t GROUP BY host", "1e308 inf").await;
+    check(&context, "SELECT mean(f), sum(f), sum(-f) FROM t", "1e308 inf -inf").await;
+    let rows = of_floats(&[1e16, 1.0, -1e16]);
+    let context = self::context(&[&rows[..1], &rows[1..2], &rows[2..]], 1);
+    check(&context, "SELECT sum(f) FROM t", "1.0").await;
+    check(&context, "SELECT sum(f), count(DISTINCT time) FROM t", "1.0 3").await;
+    // Not 3 * 2^53 + 3: each argument is rounded by itself.
+    let rows = of_floats(&[9007199254740992.0; 3]);
+    let context = self::context(&[&rows], 10);
+    check(&context, "SELECT sum(f + 1.0), sum(f + 2.0) FROM t", "2.7021597764222976e16 2.7021597764222984e16").await;
+}
+
+#[tokio::test]
+async fn zeros_keep_their_sign_and_order() {
+    for values in [[0.0, -0.0], [-0.0, 0.0]] {
+        let rows = of_floats(&values);
+        for context in [context(&[&rows], 10), context(&[&rows[..1], &rows[1..]], 10)] {
+            check(&context, "SELECT sum(f), min(f), max(f) FROM t", "0.0 -0.0 0.0").await;
+            check(&context, "SELECT sum(f), min(f), max(f) FROM t GROUP BY host", "0.0 -0.0 0.0").await;
+            check(&context, "SELECT sum(f * 0.0), first(f, 1), last(f, 1) FROM t", "0.0 -0.0 0.0").await;
+        }
+    }
+    let context = context(&[&of_floats(&[-0.0, -0.0])], 1);
+    check(&context, "SELECT sum(f), avg(f), max(f) FROM t", "-0.0 -0.0 -0.0").await;
+    check(&context, "SELECT sum(f), avg(f), max(f) FROM t GROUP BY host", "-0.0 -0.0 -0.0").await;
+}
+
+#[tokio::test]
+async fn integers_overflow_with_an_error_and_only_at_the_end() {
+    let row = |i, u| Row { host: "a", i: Some(i), u: Some(u), ..Row::default() };
+    let rows = [row(i64::MAX, u64::MAX), row(1, 1)];
+    let context = context(&[&rows[..1], &rows[1..]], 10);
+    for column in ["i", "u"] {
+        for sql in [format!("SELECT sum({column}) FROM t"), format!("SELECT sum({column}) FROM t GROUP BY host")] {
+            let error = answer(&context, &sql).await.unwrap_err();
+            assert!(error.contains("integer out of range"), "{sql}: {error}");
+        }
+    }
+    check(&context, "SELECT avg(i), avg(u) FROM t", "4.611686018427388e18 9.223372036854776e18").await;
+    let rows = [row(i64::MAX, 0), row(1, 0), row(-1, u64::MAX)];
+    let context = self::context(&[&rows[..1], &rows[1..]], 10);
+    check(&context, "SELECT sum(i), sum(u) FROM t", "9223372036854775807 18446744073709551615").await;
+    // 2^53 + 1 and 2^53 + 3: as doubles the mean would be 2^53 + 2 as well, but not that of the first alone.
+    let rows = [row(9007199254740993, 0), row(9007199254740993, 0), row(9007199254740996, 0)];
+    let context = self::context(&[&rows], 10);
+    check(&context, "SELECT avg(i) FROM t", "9007199254740994.0").await;
+    check(&context, "SELECT avg(CAST(1 AS INT)), avg(CAST(0.5 AS REAL)), sum(CAST(7 AS SMALLINT))", "1.0 0.5 7").await;
+}
+
+#[tokio::test]
+async fn nothing_has_no_sum() {
+    let none = [Row { host: "a", ..Row::default() }];
+    for context in [context(&[&none], 10), context(&[&none[..0]], 10)] {
+        let sql =
+            "SELECT sum(f), avg(f), min(f), sum(i), avg(i), sum(u), first(f, time), last(s, time), count(f) FROM t";
+        check(&context, sql, "null null null null null null null null 0").await;
+    }
+    let context = context(&[&none], 10);
+    check(&context, "SELECT sum(f), avg(i), last(b, time), count(f) FROM t GROUP BY host", "null null null 0").await;
+}
+
+#[tokio::test]
+async fn ties_go_by_content() {
+    let row = |time, f, s| Row { time, host: "a", f: Some(f), s: Some(s), b: Some(f == 2.0), ..Row::default() };
+    let mut rows = vec![row(5, 2.0, "b"), row(5, -1.0, "a"), row(9, 1.0, "zz"), row(9, 3.0, "z"), row(7, 100.0, "zzz")];
+    for turn in 0..rows.len() {
+        rows.rotate_left(1);
+        let (left, right) = rows.split_at(turn);
+        let context = context(&[left, right], 2);
+        let sql = "SELECT first(f, time), last(f, time), first(s, time), last(s, time), last(b, time) FROM t";
+        check(&context, sql, "-1.0 3.0 a zz false").await;
+        check(&context, &format!("{sql} GROUP BY host"), "-1.0 3.0 a zz false").await;
+        check(
+            &context,
+            "SELECT first(f, time) FILTER (WHERE f > 0), last(time, f::BIGINT) FROM t",
+            "2.0 1970-01-01T00:00:00.000000007",
+        )
+        .await;
+    }
+    let context = context(&[&rows], 2);
+    assert!(answer(&context, "SELECT first(f) FROM t").await.unwrap_err().contains("first(value, time)"));
+    assert!(answer(&context, "SELECT last(f, s) FROM t").await.is_err());
+    check(&context, "SELECT first_value(f ORDER BY f), last_value(f ORDER BY f) FROM t", "-1.0 100.0").await;
+}
+
+#[tokio::test]
+async fn nan_and_infinity_of_expressions_are_kept() {
+    let rows = of_floats(&[1.0, 0.0, -1.0]);
+    let context = context(&[&rows[..2], &rows[2..]], 1);
+    check(&context, "SELECT sum(f / 0.0), max(f / 0.0), min(f / 0.0) FROM t", "NaN NaN -inf").await;
+    check(&context, "SELECT sum(f / 0.0), max(f / 0.0) FROM t WHERE f > 0", "inf inf").await;
+    check(&context, "SELECT sum(f / 0.0), avg(f / 0.0) FROM t WHERE f <> 0 GROUP BY host", "NaN NaN").await;
+}
+
+#[tokio::test]
+async fn windows_move_without_a_trace() {
+    let rows = of_floats(&[1e17, 1.0, 2.0, -0.0, -0.0, f64::INFINITY, 3.0, 4.0]);
+    let context = context(&[&rows], 100);
+    let moving = |function: &str| {
+        format!("SELECT {function} OVER (ORDER BY time ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t ORDER BY time")
+    };
+    check(&context, &moving("sum(f)"), "1e17\n1e17\n3.0\n2.0\n-0.0\ninf\ninf\n7.0").await;
+    check(&context, &moving("avg(f)"), "1e17\n5e16\n1.5\n1.0\n-0.0\ninf\ninf\n3.5").await;
+    check(&context, &moving("max(f)"), "1e17\n1e17\n2.0\n2.0\n-0.0\ninf\ninf\n4.0").await;
+    check(&context, &moving("sum(time::BIGINT)"), "0\n1\n3\n5\n7\n9\n11\n13").await;
+    let running = "SELECT sum(f) OVER (ORDER BY time), last(f, time) OVER (ORDER BY time) FROM t ORDER BY time LIMIT 3";
+    check(&context, running, "1e17 1e17\n1e17 1.0\n1e17 2.0").await;
+    check(&context, "SELECT DISTINCT sum(f) OVER () FROM t", "inf").await;
+}
+
+#[tokio::test]
+async fn names_and_other_types_are_as_before() {
+    let context = context(&[&of_floats(&[1.5, 2.5])], 10);
+    let frame = context.sql("SELECT sum(f), avg(f), min(f) FROM t").await.unwrap();
+    let names: Vec<_> = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["sum(t.f)", "avg(t.f)", "min(t.f)"]);
+    let frame = context.sql("SELECT sum(f) OVER () FROM t").await.unwrap();
+    assert!(frame.schema().field(0).name().starts_with("sum(t.f) "));
+    check(&context, "SELECT SUM(f) FROM t", "4.0").await;
+    let decimals = "SELECT sum(CAST(f AS DECIMAL(10, 2))), avg(CAST(f AS DECIMAL(10, 2))) FROM t";
+    check(&context, decimals, "4.00 2.000000").await;
+    check(
+        &context,
+        "SELECT max(time), min(host), max(b), sum(NULL::DOUBLE) FROM t",
+        "1970-01-01T00:00:00.000000001 a null null",
+    )
+    .await;
+    check(&context, "SELECT sum(1), count(*), count(1), sum(2.5) FROM t", "2 2 2 5.0").await;
+    assert!(answer(&context, "SELECT sum(host) FROM t").await.is_err());
+}
+
+#[tokio::test]
+async fn time_buckets_are_those_of_timescaledb() {
+    let context = context(&[&of_floats(&[1.0])], 10);
+    let bucket = |arguments: &str| format!("SELECT time_bucket({arguments})");
+    let time = "TIMESTAMP '2016-01-03 12:26:46.646325'";
+    for width in ["'60 seconds'", "'60.000s'", "'1m'", "INTERVAL '1 minute'", "INTERVAL '60' SECOND"] {
+        check(&context, &bucket(&format!("{width}, {time}")), "2016-01-03T12:26:00").await;
+    }
+    check(&context, &bucket(&format!("'1 week', {time}")), "2015-12-28T00:00:00").await;
+    check(&context, &bucket(&format!("INTERVAL '1 month', {time}")), "2016-01-01T00:00:00").await;
+    check(&context, &bucket(&format!("'3 months', {time}, TIMESTAMP '2000-02-01'")), "2015-11-01T00:00:00").await;
+    check(
+        &context,
+        &bucket(&format!("'1 day', {time}, origin => TIMESTAMP '2000-01-01 18:00:00'")),
+        "2016-01-02T18:00:00",
+    )
+    .await;
+    check(&context, &bucket("'5 days', TIMESTAMP '1969-12-31'"), "1969-12-31T00:00:00").await;
+    check(&context, &bucket("'1 hour', '2016-01-03 12:26:46.646325 +0000'"), "2016-01-03T12:00:00").await;
+    check(&context, &bucket("NULL, now()"), "null").await;
+    check(&context, &bucket("'1 hour', NULL"), "null").await;
+    check(&context, "SELECT time_bucket('1 s', time), count(*) FROM t GROUP BY 1", "1970-01-01T00:00:00 1").await;
+    check(&context, "SELECT date_bin(INTERVAL '1 s', time), count(*) FROM t GROUP BY 1", "1970-01-01T00:00:00 1").await;
+    for wrong in
+        ["'1 month 1 day', now()", "'0 s', now()", "'soon', now()", "5, now()", "'1 s'", "'1 s', 5", "host, time"]
+    {
+        assert!(answer(&context, &format!("SELECT time_bucket({wrong}) FROM t")).await.is_err(), "{wrong}");
+    }
+    let early = "SELECT time_bucket('1 week', '1677-09-21 00:12:44'::TIMESTAMP)";
+    assert!(answer(&context, early).await.unwrap_err().contains("out of range"));
+}
