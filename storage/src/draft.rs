@@ -6,6 +6,7 @@
 
 use crate::schema::TableMode;
 use crate::values::FieldColumn;
+pub use crate::wal::SourcePosition;
 
 /// The rows of one request body: stored together or not at all.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,17 +15,6 @@ pub struct Draft {
     pub tables: Vec<DraftTable>,
     /// Where the body came from, for exactly-once sources.
     pub position: Option<SourcePosition>,
-}
-
-/// A span of an ordered source: `from` exclusive, `to` inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourcePosition {
-    /// The source, within the store.
-    pub source: u128,
-    /// The position before this batch.
-    pub from: u64,
-    /// The position after it.
-    pub to: u64,
 }
 
 /// The rows of one table.

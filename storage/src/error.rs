@@ -53,6 +53,14 @@ pub enum Error {
         /// The limit and the object.
         reason: String,
     },
+    /// An ordered source skipped something.
+    #[error("source position {sent} leaves a gap: {expected} is expected next")]
+    PositionGap {
+        /// What would be stored next.
+        expected: u64,
+        /// What was sent.
+        sent: u64,
+    },
     /// Full for the moment: retry once the memtable drains.
     #[error("write buffer is full at {used_bytes} of {bytes_max} bytes")]
     Overloaded {

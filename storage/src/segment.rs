@@ -32,6 +32,7 @@ mod tests;
 pub use footer::{Footer, Section, SectionKind};
 pub use head::{FileHead, FileId};
 pub use index::{ColumnPage, PageRange, StripeRange};
+pub(crate) use keys::BlockKeys;
 pub use keys::KeyCursor;
 pub use reader::{ReadCounters, SegmentReader};
 pub use run::RunRange;

@@ -47,7 +47,8 @@ pub type Visitor<'a> = dyn FnMut(u64, BatchKind, &[SourcePosition], &[u8]) -> Re
 
 /// Hands all batches from `from.sequence` on to `visit(sequence, kind, positions, payload)`, in order.
 ///
-/// `identity.epoch` is the epoch of the manifest's newest checkpoint. [`Error::Corrupt`] if acknowledged batches are
+/// `identity.epoch` is the epoch of the manifest's newest checkpoint; the logs of the newest epoch up to it are read.
+/// [`Error::Corrupt`] if acknowledged batches are
 /// damaged or missing, [`Error::Unsupported`] if they need a later version. Batches before the damage were visited then.
 /// An error of `visit` ends the replay and is returned.
 pub fn replay(world: &World, identity: WalIdentity, from: ReplayFrom, visit: &mut Visitor<'_>) -> Result<Replayed> {
@@ -100,7 +101,13 @@ impl Logs {
                     format!("the slot is of epoch {}, the manifest of {}", head.identity.epoch, identity.epoch);
                 return Err(Error::corrupt(slot.path(), 48, reason));
             }
-            if head.identity.epoch == identity.epoch && head.log_id != 0 {
+            if head.log_id != 0 {
+                // An open that crashed between its checkpoint and its cut left the log of an earlier epoch in force.
+                let newest = all.first().map_or(0, |log| log.head.identity.epoch);
+                if head.identity.epoch < newest {
+                    continue;
+                }
+                all.retain(|log| log.head.identity.epoch == head.identity.epoch);
                 if head.first_group == 0 || head.first_sequence == 0 {
                     return Err(Error::corrupt(slot.path(), 72, "the slot begins at 0"));
                 }

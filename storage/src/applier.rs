@@ -1,0 +1,203 @@
+//! The only place that changes memtables and publishes what is visible.
+//!
+//! Batches arrive durable and in sequence order; live writes and replay go through the same [`Applier::apply`]. After
+//! each group the applier publishes one pointer, [`Published`]; replies go out after that, so whoever was told "done"
+//! reads what it wrote. Always visible ≤ applied ≤ durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+
+use crate::batch::Batch;
+use crate::catalog::{Catalog, Fact};
+use crate::generation::Generation;
+use crate::memtable::MemSet;
+use crate::placement::Placement;
+use crate::schema::{ColumnId, TableId};
+use crate::series;
+
+/// What readers see: one prefix of the facts.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// The last sequence inside.
+    pub(crate) sequence: u64,
+    pub(crate) catalog: Arc<Catalog>,
+    /// Oldest first; the last one is being filled.
+    pub(crate) memtables: Vec<Arc<MemSet>>,
+    pub(crate) placement: Arc<Placement>,
+}
+
+/// A memtable that takes no more rows, and what a cut needs beside it.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) sequence: u64,
+    pub(crate) memtable: Arc<MemSet>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) positions: BTreeMap<u128, u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Applier {
+    series_seed: u64,
+    sequence: u64,
+    catalog: Arc<Catalog>,
+    memtables: Vec<Arc<MemSet>>,
+    placement: Arc<Placement>,
+    published: Arc<ArcSwap<Published>>,
+}
+
+impl Applier {
+    pub(crate) fn new(
+        series_seed: u64,
+        sequence: u64,
+        catalog: Arc<Catalog>,
+        generation: Arc<Generation>,
+        placement: Arc<Placement>,
+    ) -> Self {
+        let memtables = vec![Arc::new(MemSet::new(generation))];
+        let published = Published {
+            sequence,
+            catalog: Arc::clone(&catalog),
+            memtables: memtables.clone(),
+            placement: Arc::clone(&placement),
+        };
+        let published = Arc::new(ArcSwap::from_pointee(published));
+        Self { series_seed, sequence, catalog, memtables, placement, published }
+    }
+
+    pub(crate) fn published(&self) -> Arc<ArcSwap<Published>> {
+        Arc::clone(&self.published)
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The memtable that is being filled.
+    pub(crate) fn active(&self) -> &Arc<MemSet> {
+        assert!(!self.memtables.is_empty(), "one memtable is always being filled");
+        #[expect(clippy::indexing_slicing, reason = "checked one line above")]
+        &self.memtables[self.memtables.len() - 1]
+    }
+
+    /// Folds one batch in. `Err` names the rule that the batch breaks; nothing of its rows was applied then.
+    pub(crate) fn apply(&mut self, sequence: u64, batch: Batch) -> Result<(), String> {
+        assert!(sequence > self.sequence, "batches arrive in sequence order");
+        let active = Arc::clone(self.active());
+        if batch.generation != active.generation.number {
+            return Err(format!(
+                "batch {sequence} is of generation {:#x}, not of {:#x}",
+                batch.generation, active.generation.number
+            ));
+        }
+        if !batch.facts.is_empty() {
+            let catalog = Arc::make_mut(&mut self.catalog);
+            for fact in &batch.facts {
+                catalog.apply(fact).map_err(|reason| format!("batch {sequence}: {reason}"))?;
+            }
+        }
+        for definitions in &batch.series {
+            let table = active.generation.table(definitions.table);
+            for (ordinal, key) in &definitions.keys {
+                let fingerprint = series::fingerprint(self.series_seed, definitions.table, key);
+                table.define(*ordinal, fingerprint, key).map_err(|reason| format!("batch {sequence}: {reason}"))?;
+            }
+        }
+        for rows in &batch.tables {
+            self.check(sequence, rows)?;
+        }
+        for rows in batch.tables {
+            // A table that an earlier batch dropped has no rows to keep.
+            if let Some(table) = self.catalog.table_by_id(rows.table) {
+                active.append(sequence, table, rows);
+            }
+        }
+        mark_defined(&active.generation, &batch.facts);
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// Every ordinal and column of the rows is defined. Costs one pass over the ordinals.
+    fn check(&self, sequence: u64, rows: &crate::batch::TableRows) -> Result<(), String> {
+        let Some(table) = self.catalog.table_by_id(rows.table) else {
+            return Err(format!("batch {sequence} has rows of table id {}, which does not exist", rows.table.0));
+        };
+        for field in &rows.fields {
+            let kind = crate::schema::ColumnKind::Field(field.values.kind());
+            if table.column_by_id(field.column).map(|column| column.kind) != Some(kind) {
+                return Err(format!(
+                    "batch {sequence}: column id {} of table {:?} is undefined",
+                    field.column.0, table.name
+                ));
+            }
+        }
+        let mut ordinals = rows.series.clone();
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        let series = self.active().generation.table(rows.table);
+        match ordinals.iter().find(|ordinal| !series.is_defined(**ordinal)) {
+            Some(ordinal) => {
+                Err(format!("batch {sequence}: series ordinal {ordinal} of table {:?} is undefined", table.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the generation: the memtable takes no more rows, a new one is published beside it.
+    pub(crate) fn seal(&mut self, generation: Arc<Generation>, positions: BTreeMap<u128, u64>) -> Sealed {
+        let sealed = Sealed {
+            sequence: self.sequence,
+            memtable: Arc::clone(self.active()),
+            catalog: Arc::clone(&self.catalog),
+            positions,
+        };
+        self.memtables.push(Arc::new(MemSet::new(generation)));
+        self.publish();
+        sealed
+    }
+
+    /// Takes a new placement; with `cut`, that memtable's rows are in it.
+    pub(crate) fn place(&mut self, placement: Arc<Placement>, cut: Option<&Arc<MemSet>>) {
+        if let Some(cut) = cut {
+            self.memtables.retain(|memtable| !Arc::ptr_eq(memtable, cut));
+        }
+        self.placement = placement;
+        self.publish();
+    }
+
+    /// Makes everything applied visible.
+    pub(crate) fn publish(&self) {
+        self.published.store(Arc::new(Published {
+            sequence: self.sequence,
+            catalog: Arc::clone(&self.catalog),
+            memtables: self.memtables.clone(),
+            placement: Arc::clone(&self.placement),
+        }));
+    }
+}
+
+/// Later batches of this generation need not carry these definitions again.
+fn mark_defined(generation: &Generation, facts: &[Fact]) {
+    let mut last: BTreeMap<TableId, u32> = BTreeMap::new();
+    for fact in facts {
+        match fact {
+            Fact::Table { id, .. } => {
+                last.entry(*id).or_insert(ColumnId::FIRST_USER.0 - 1);
+            }
+            Fact::Column { table, column } => {
+                let last = last.entry(*table).or_insert(column.id.0);
+                *last = (*last).max(column.id.0);
+            }
+            _ => {}
+        }
+    }
+    for (table, column) in last {
+        generation.table(table).columns_durable.fetch_max(column, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,430 @@
+//! One store: open, write, snapshot, close.
+//!
+//! Three threads do the work, each behind a queue: the *committer* numbers batches and syncs the log, the *applier* changes
+//! memtables and publishes, the *keeper* writes cuts and commits edits. Producers resolve and encode on their own thread and
+//! wait for the reply. With [`Threads::None`] the same steps run one after another inside each call: one order of I/O
+//! for one history, which is what the crash tests replay.
+//!
+//! A failed write or sync of the log or the manifest is final: every waiting writer gets [`Error::Poisoned`], and
+//! [`Options::on_poison`] is called once, so that the process can end and the next one recover what is durable.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+
+use crate::applier::{Applier, Published};
+use crate::codec::EncodeScratch;
+use crate::committer::{Committer, Logged, Reply, Submission, answer};
+use crate::disk::DiskLock;
+use crate::draft::Draft;
+use crate::error::{Error, Result};
+use crate::keeper::Keeper;
+use crate::options::{Options, Threads};
+use crate::registry::{Registry, Resolved, TableSpec};
+use crate::snapshot::Snapshot;
+use crate::stats::{Counters, EngineStats};
+use crate::sync::lock;
+use crate::wal::queue::{Queue, Refused};
+use crate::wal::{BatchKind, EncodedBatch, PreparedSlot};
+use crate::world::World;
+
+/// How often a write is resolved again before it is refused; each time needs a cut or a drop in between.
+const BOUNCES_MAX: usize = 100;
+
+/// An open store. Clones share it; dropping the last one stops the threads, without a cut.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    _stop: Arc<StopOnDrop>,
+}
+
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The number it got; 0 if its source position was stored before.
+    pub sequence: u64,
+    /// Rows stored.
+    pub rows: u64,
+    /// Nothing was done: the source position was stored before.
+    pub duplicate: bool,
+}
+
+pub(crate) struct Shared {
+    pub(crate) world: World,
+    pub(crate) options: Options,
+    pub(crate) registry: Registry,
+    published: Arc<ArcSwap<Published>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) queue: Queue<Command>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// All three in one place, when there are no threads.
+    inline: Option<Mutex<Inline>>,
+    pub(crate) poisoned: AtomicBool,
+    closed: AtomicBool,
+    /// A cut was asked for and is not placed yet.
+    pub(crate) cutting: AtomicBool,
+    /// Rows that are being logged, in encoded bytes.
+    pub(crate) room: (Mutex<()>, Condvar),
+    lock: Mutex<Option<Box<dyn DiskLock>>>,
+}
+
+/// To the committer.
+pub(crate) enum Command {
+    Write(Submission),
+    /// Seal all memtables; with a reply, when the cut is placed.
+    Cut(Option<SyncSender<Result<()>>>),
+    /// An edit covers everything up to `sequence`.
+    Placed {
+        sequence: u64,
+        edit: u64,
+    },
+    Slot(Result<PreparedSlot>),
+    Stop,
+}
+
+/// What the three threads own.
+pub(crate) struct Inline {
+    pub(crate) committer: Committer,
+    pub(crate) applier: Applier,
+    pub(crate) keeper: Keeper,
+}
+
+impl Engine {
+    /// Opens or creates the store of a data directory: lock, newest checkpoint and edits, replay, cut, new epoch.
+    pub fn open(world: World, options: Options) -> Result<Self> {
+        let opened = crate::open::open(&world, &options)?;
+        let counters = Arc::clone(&opened.counters);
+        let published = opened.applier.published();
+        let threads = options.threads;
+        let inline = Inline { committer: opened.committer, applier: opened.applier, keeper: opened.keeper };
+        let (inline, parts) = match threads {
+            Threads::None => (Some(Mutex::new(inline)), None),
+            Threads::Background => (None, Some(inline)),
+        };
+        let shared = Arc::new(Shared {
+            world,
+            queue: Queue::new(options.queue_bytes_max),
+            options,
+            registry: opened.registry,
+            published,
+            counters,
+            threads: Mutex::default(),
+            inline,
+            poisoned: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
+            room: Default::default(),
+            lock: Mutex::new(Some(opened.lock)),
+        });
+        let stop = Arc::new(StopOnDrop(Arc::clone(&shared)));
+        if let Some(parts) = parts {
+            let threads = crate::workers::start(&shared, parts)?;
+            *lock(&shared.threads) = threads;
+        }
+        Ok(Self { shared, _stop: stop })
+    }
+
+    /// Stores the rows of a draft as one batch. Blocks; what it returns is durable and visible.
+    pub fn write(&self, database: &str, draft: &Draft) -> Result<Written> {
+        let shared = &self.shared;
+        shared.wait_for_room()?;
+        let mut scratch = EncodeScratch::default();
+        for _ in 0..BOUNCES_MAX {
+            let resolved = shared.registry.resolve(database, draft, shared.options.create_databases)?;
+            if resolved.batch.tables.is_empty() && resolved.batch.facts.is_empty() {
+                return Ok(Written { sequence: 0, rows: 0, duplicate: false });
+            }
+            let rows = resolved.rows;
+            let kind = if rows > 0 { BatchKind::Rows } else { BatchKind::Catalog };
+            match shared.submit(resolved, kind, draft.position, false, &mut scratch)? {
+                Reply::Done(sequence) => {
+                    shared.counters.rows_written.fetch_add(rows, Ordering::Relaxed);
+                    return Ok(Written { sequence, rows, duplicate: false });
+                }
+                Reply::Duplicate => return Ok(Written { sequence: 0, rows: 0, duplicate: true }),
+                Reply::Bounced => {
+                    shared.counters.batches_bounced.fetch_add(1, Ordering::Relaxed);
+                }
+                Reply::Failed(error) => return Err(error),
+            }
+        }
+        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+    }
+
+    /// `CREATE DATABASE`. Durable on return.
+    pub fn create_database(&self, name: &str, if_not_exists: bool) -> Result<()> {
+        let resolved = self.shared.registry.create_database(name, if_not_exists)?;
+        self.shared.change(resolved, false)
+    }
+
+    /// `DROP DATABASE`, with all its tables. Durable on return.
+    pub fn drop_database(&self, name: &str) -> Result<()> {
+        self.shared.check_open()?;
+        let resolved = self.shared.registry.drop_database(name)?;
+        self.shared.change(resolved, true)
+    }
+
+    /// `CREATE TABLE`. Durable on return.
+    pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
+        match self.shared.registry.create_table(database, spec, if_not_exists)? {
+            Some(resolved) => self.shared.change(resolved, false),
+            None => Ok(()),
+        }
+    }
+
+    /// `DROP TABLE`. Durable on return.
+    pub fn drop_table(&self, database: &str, table: &str) -> Result<()> {
+        self.shared.check_open()?;
+        let resolved = self.shared.registry.drop_table(database, table)?;
+        self.shared.change(resolved, true)
+    }
+
+    /// What is visible now. Never blocks.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.shared.published.load_full())
+    }
+
+    /// The catalog as producers see it: it may hold definitions that are not durable yet.
+    pub fn schema(&self) -> Arc<crate::catalog::Catalog> {
+        self.shared.registry.catalog()
+    }
+
+    /// Writes all memtables out now. Returns when they are in segments.
+    pub fn cut(&self) -> Result<()> {
+        let shared = &self.shared;
+        shared.check_open()?;
+        if let Some(inline) = &shared.inline {
+            return shared.inline_cut(&mut lock(inline));
+        }
+        let (reply, answer) = sync_channel(1);
+        shared.send(Command::Cut(Some(reply)))?;
+        answer.recv().unwrap_or(Err(Error::Poisoned))
+    }
+
+    /// Plain numbers about the engine.
+    pub fn stats(&self) -> EngineStats {
+        let published = self.shared.published.load();
+        self.shared.counters.stats(&published, self.shared.queue.used_bytes())
+    }
+
+    /// Whether a failed sync has ended all writing.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Cuts what is in memory, stops the threads and gives the directory free. Writes after it fail; snapshots go on.
+    pub fn close(&self) -> Result<()> {
+        let shared = &self.shared;
+        if shared.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let cut = if self.is_poisoned() { Err(Error::Poisoned) } else { self.cut() };
+        shared.closed.store(true, Ordering::Release);
+        shared.stop();
+        lock(&shared.lock).take();
+        cut
+    }
+}
+
+impl Shared {
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::ReadOnly { reason: "the engine is closed".to_owned() });
+        }
+        Ok(())
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        self.queue.push(command, 0, None).map_err(|_| Error::Poisoned)
+    }
+
+    /// Waits until the memtables have room, or says that they have none.
+    fn wait_for_room(&self) -> Result<()> {
+        self.check_open()?;
+        let bytes_max = self.options.memtable_bytes_max.saturating_mul(2);
+        let used = || -> u64 { self.published.load().memtables.iter().map(|memtable| memtable.bytes()).sum() };
+        if used() <= bytes_max {
+            return Ok(());
+        }
+        let guard = lock(&self.room.0);
+        let full = |_: &mut ()| used() > bytes_max && !self.poisoned.load(Ordering::Acquire);
+        let waited = self.room.1.wait_timeout_while(guard, self.options.write_wait, full);
+        drop(waited);
+        self.check_open()?;
+        let used_bytes = used();
+        if used_bytes > bytes_max {
+            self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded { used_bytes, bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Encodes a batch, hands it to the committer and waits for its fate.
+    fn submit(
+        &self,
+        resolved: Resolved,
+        kind: BatchKind,
+        position: Option<crate::draft::SourcePosition>,
+        is_drop: bool,
+        scratch: &mut EncodeScratch,
+    ) -> Result<Reply> {
+        self.check_open()?;
+        let payload = resolved.batch.encode(scratch);
+        let positions = position.into_iter().collect();
+        let encoded = EncodedBatch::new(kind, positions, payload)?;
+        let bytes = encoded.encoded_bytes();
+        let (reply, fate) = sync_channel(1);
+        let submission = Submission {
+            batch: resolved.batch,
+            encoded,
+            drops: resolved.drops,
+            is_drop,
+            position,
+            needs_space: !is_drop,
+            reply,
+        };
+        if let Some(inline) = &self.inline {
+            self.inline_commit(&mut lock(inline), submission);
+        } else if let Err(refused) = self.queue.push(Command::Write(submission), bytes, Some(self.options.write_wait)) {
+            return Err(match refused {
+                Refused::Full { used_bytes, .. } => {
+                    self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
+                    Error::Overloaded { used_bytes, bytes_max: self.queue.bytes_max() }
+                }
+                Refused::Closed { .. } => Error::Poisoned,
+            });
+        }
+        // The committer answers every submission, or is gone because a sync failed.
+        Ok(fate.recv().unwrap_or(Reply::Failed(Error::Poisoned)))
+    }
+
+    /// Logs a catalog change, again as long as it is bounced.
+    fn change(&self, mut resolved: Resolved, is_drop: bool) -> Result<()> {
+        let mut scratch = EncodeScratch::default();
+        let facts = resolved.batch.facts.clone();
+        for _ in 0..BOUNCES_MAX {
+            match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch)? {
+                Reply::Done(_) | Reply::Duplicate => return Ok(()),
+                Reply::Bounced => resolved = self.registry.again(facts.clone()),
+                Reply::Failed(error) => return Err(error),
+            }
+        }
+        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+    }
+
+    pub(crate) fn poison(&self, error: &Error) {
+        if !self.poisoned.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "writes are stopped, the process must restart");
+            if let Some(hook) = &self.options.on_poison {
+                hook(error);
+            }
+        }
+        self.queue.close();
+        self.room.1.notify_all();
+    }
+
+    /// Asks for a cut if memory or the log says so and none is under way.
+    pub(crate) fn cut_wanted(&self, wal_used_bytes: u64) -> bool {
+        let published = self.published.load();
+        let Some(active) = published.memtables.last() else { return false };
+        let wanted = active.bytes() >= self.options.memtable_bytes_max
+            || active.partitions() >= self.options.open_partitions_max
+            || active.generation.series_count() >= self.options.limits.series_max
+            || wal_used_bytes.saturating_mul(2) >= self.options.wal_bytes_max;
+        wanted && !self.cutting.swap(true, Ordering::AcqRel)
+    }
+
+    fn stop(&self) {
+        let _closed = self.queue.push(Command::Stop, 0, None);
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that drops the last handle to the engine does not wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ended = thread.join();
+            }
+        }
+    }
+
+    // Without threads: the same steps, one after another.
+
+    fn inline_commit(&self, inline: &mut Inline, submission: Submission) {
+        match inline.committer.commit(vec![submission]) {
+            Ok(logged) => self.apply(&mut inline.applier, logged),
+            Err(error) => self.poison(&error),
+        }
+        if inline.committer.wal().needs_slot()
+            && let Err(error) = inline.committer.wal_mut().grow()
+        {
+            tracing::warn!(%error, "the log could not grow");
+        }
+        self.counters.note_wal(inline.committer.wal());
+        if !self.poisoned.load(Ordering::Acquire) && self.cut_wanted(inline.committer.wal().used_bytes()) {
+            if let Err(error) = self.inline_cut(inline) {
+                tracing::warn!(%error, "cut failed, it will be tried again");
+            }
+            self.cutting.store(false, Ordering::Release);
+        }
+    }
+
+    fn inline_cut(&self, inline: &mut Inline) -> Result<()> {
+        // What an earlier cut could not write stays sealed, and goes first.
+        if inline.applier.active().rows() > 0 || inline.keeper.is_behind(inline.applier.sequence()) {
+            let (generation, positions) = inline.committer.seal();
+            self.registry.start_generation(Arc::clone(&generation));
+            let sealed = inline.applier.seal(generation, positions);
+            inline.keeper.enqueue(sealed);
+        }
+        while let Some(placed) = inline.keeper.cut_next().inspect_err(|error| self.poison_if_final(error))? {
+            inline.applier.place(placed.placement, Some(&placed.memtable));
+            inline.committer.placed(placed.sequence, placed.edit).inspect_err(|error| self.poison(error))?;
+        }
+        while let Some(placement) = inline.keeper.merge_next().inspect_err(|error| self.poison_if_final(error))? {
+            inline.applier.place(placement, None);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn poison_if_final(&self, error: &Error) {
+        if matches!(error, Error::Poisoned) {
+            self.poison(error);
+        }
+    }
+
+    /// Applies a durable group, publishes, answers.
+    pub(crate) fn apply(&self, applier: &mut Applier, logged: Vec<Logged>) {
+        let mut replies = Vec::with_capacity(logged.len());
+        for Logged { sequence, batch, reply } in logged {
+            if let Err(reason) = applier.apply(sequence, batch) {
+                // Our own resolver made this batch: what it breaks is our invariant, and going on would show less
+                // than what is durable.
+                self.poison(&Error::invalid("batch", reason));
+                answer(&reply, Reply::Failed(Error::Poisoned));
+                return;
+            }
+            replies.push((sequence, reply));
+        }
+        applier.publish();
+        for (sequence, reply) in replies {
+            answer(&reply, Reply::Done(sequence));
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Cuts and merges: the one thread that writes data files and commits edits.
+//!
+//! A cut writes a sealed memtable as *one file of many segments*, one per (table, partition), and ends in one edit that
+//! also carries the catalog and the source positions as of its sequence. A file that no edit names yet may fail at any
+//! point: it is discarded, the rows stay in memory and the work is tried again in a new file. A file that an edit no
+//! longer names goes to the trash once a durable WAL group names that edit, so that no recovery can miss it.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::applier::Sealed;
+use crate::committer::encode_positions;
+use crate::disk::{File, write_all_at};
+use crate::error::{Error, Result};
+use crate::manifest::{Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, State, move_to_trash};
+use crate::memscan::MemSource;
+use crate::memtable::MemSet;
+use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
+use crate::options::Options;
+use crate::placement::{Placement, Segment};
+use crate::schema::{Table, TableId};
+use crate::segment::{FileHead, FileSink, Run, SegmentSpec, SegmentWriter, StripeField, StripeInput};
+use crate::stats::Counters;
+use crate::time::TimeRange;
+use crate::world::World;
+
+/// A cut that is durable.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) memtable: Arc<MemSet>,
+    pub(crate) sequence: u64,
+    pub(crate) edit: u64,
+}
+
+pub(crate) struct Keeper {
+    world: World,
+    options: Options,
+    manifest: Manifest,
+    placement: Arc<Placement>,
+    counters: Arc<Counters>,
+    pending: VecDeque<Sealed>,
+    /// Files that no edit names any more, and the edit that freed them.
+    retired: Vec<(u64, FileId)>,
+    /// The newest catalog that was cut.
+    tables: Vec<Arc<Table>>,
+    shard: u16,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        world: World,
+        options: Options,
+        manifest: Manifest,
+        placement: Arc<Placement>,
+        counters: Arc<Counters>,
+        tables: Vec<Arc<Table>>,
+    ) -> Self {
+        Self {
+            world,
+            options,
+            manifest,
+            placement,
+            counters,
+            pending: VecDeque::new(),
+            retired: Vec::new(),
+            tables,
+            shard: 0,
+        }
+    }
+
+    pub(crate) fn manifest_mut(&mut self) -> &mut Manifest {
+        &mut self.manifest
+    }
+
+    pub(crate) fn enqueue(&mut self, sealed: Sealed) {
+        self.pending.push_back(sealed);
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether facts up to `sequence` are not in a cut yet.
+    pub(crate) fn is_behind(&self, sequence: u64) -> bool {
+        self.manifest.state().cut.sequence < sequence
+    }
+
+    /// Writes the oldest sealed memtable. `Ok(None)`: none is pending. After an error that is not `Poisoned` it is
+    /// still pending.
+    pub(crate) fn cut_next(&mut self) -> Result<Option<Placed>> {
+        let Some(sealed) = self.pending.pop_front() else { return Ok(None) };
+        match self.cut(&sealed) {
+            Ok(()) => {
+                let (memtable, sequence) = (sealed.memtable, sealed.sequence);
+                let placement = Arc::clone(&self.placement);
+                Ok(Some(Placed { edit: placement.edit, placement, memtable, sequence }))
+            }
+            Err(error) => {
+                self.pending.push_front(sealed);
+                Err(error)
+            }
+        }
+    }
+
+    fn cut(&mut self, sealed: &Sealed) -> Result<()> {
+        self.trash_retired();
+        if !self.is_behind(sealed.sequence) {
+            return Ok(());
+        }
+        self.tables = sealed.catalog.all_tables().cloned().collect();
+        let added = self.write_memtable(sealed)?;
+        let rows: u64 = added.iter().map(|entry| entry.rows).sum();
+        let bytes: u64 = added.iter().map(|entry| entry.bytes).sum();
+        let dropped = self.manifest.state().segments();
+        let dropped = dropped.filter(|entry| sealed.catalog.table_by_id(entry.table).is_none());
+        let removed: Vec<SegmentId> = dropped.map(SegmentEntry::id).collect();
+        let cut = Cut {
+            sequence: sealed.sequence,
+            catalog: sealed.catalog.encode(),
+            positions: encode_positions(&sealed.positions),
+            ..Cut::default()
+        };
+        self.commit(Change { added, removed, cut: Some(cut) })?;
+        self.counters.cuts.fetch_add(1, Ordering::Relaxed);
+        self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);
+        self.counters.cut_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let overwritten = sealed.memtable.rows().saturating_sub(rows);
+        self.counters.rows_overwritten.fetch_add(overwritten, Ordering::Relaxed);
+        tracing::info!(sequence = sealed.sequence, rows, bytes, "cut memtables");
+        Ok(())
+    }
+
+    /// Commits an edit and opens what it names. A file that the edit would have named is discarded if it fails.
+    fn commit(&mut self, change: Change) -> Result<()> {
+        let added: Vec<FileId> = change.added.first().map(|entry| entry.file).into_iter().collect();
+        let before = Arc::clone(self.manifest.state());
+        let state = match self.manifest.commit(change) {
+            Ok(state) => state,
+            Err(Error::Poisoned) => return Err(Error::Poisoned),
+            Err(error) => {
+                for file in added {
+                    self.discard(&file.path());
+                }
+                return Err(error);
+            }
+        };
+        for (file, _) in before.files().filter(|(file, _)| !state.has_file(*file)) {
+            self.retired.push((state.last_edit, file));
+        }
+        self.place(&state)
+    }
+
+    fn place(&mut self, state: &State) -> Result<()> {
+        // The edit is durable: if its files cannot be opened now, only a restart can tell why.
+        match Placement::new(&self.world, state, &self.placement) {
+            Ok(placement) => {
+                self.placement = Arc::new(placement);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a file that was just written cannot be opened");
+                Err(Error::Poisoned)
+            }
+        }
+    }
+
+    fn trash_retired(&mut self) {
+        let named = self.counters.edit_named.load(Ordering::Acquire);
+        for (edit, file) in std::mem::take(&mut self.retired) {
+            if edit > named {
+                self.retired.push((edit, file));
+            } else if let Err(error) = move_to_trash(&self.world, &file.path()) {
+                // The next open finds it unnamed and moves it then.
+                tracing::warn!(%error, "a file that nothing names could not be moved to the trash");
+            }
+        }
+    }
+
+    fn discard(&self, path: &Path) {
+        if let Err(error) = self.world.disk.remove(path) {
+            tracing::warn!(%error, path = %path.display(), "an unfinished file could not be removed");
+        }
+    }
+
+    /// One file with a segment for each table and partition. Empty memtables write none.
+    fn write_memtable(&mut self, sealed: &Sealed) -> Result<Vec<SegmentEntry>> {
+        let mut jobs = Vec::new();
+        for (id, memtable) in sealed.memtable.tables().iter() {
+            let Some(table) = sealed.catalog.table_by_id(*id) else { continue };
+            for (start, partition) in memtable.partitions().iter() {
+                if let Some(source) = MemSource::new(&memtable.series, partition, sealed.sequence) {
+                    let sequences = partition.sequences();
+                    jobs.push((Arc::clone(table), *start, Source::Memory(Arc::new(source)), sequences));
+                }
+            }
+        }
+        let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
+            for (table, start, source, sequences) in jobs {
+                entries.extend(self.write_segment(sink, file, &table, start, &[source], sequences)?);
+            }
+            Ok(())
+        };
+        self.write_file(write)
+    }
+
+    /// Runs `write` over a new file and syncs it and its name. After a failure the file is gone.
+    fn write_file(
+        &self,
+        write: impl FnOnce(&mut FileSink<'_>, &mut Vec<SegmentEntry>, FileId) -> Result<()>,
+    ) -> Result<Vec<SegmentEntry>> {
+        let id = self.manifest.file_ids().next()?;
+        let path = id.path();
+        let file = self.world.disk.create_new(&path).map_err(|source| self.failed("create", &path, source))?;
+        let mut entries = Vec::new();
+        let written = self.fill_file(&*file, &path, id, &mut entries, write);
+        drop(file);
+        match written {
+            Ok(()) if !entries.is_empty() => Ok(entries),
+            Ok(()) => {
+                self.discard(&path);
+                Ok(entries)
+            }
+            Err(error) => {
+                self.discard(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill_file(
+        &self,
+        file: &dyn File,
+        path: &Path,
+        id: FileId,
+        entries: &mut Vec<SegmentEntry>,
+        write: impl FnOnce(&mut FileSink<'_>, &mut Vec<SegmentEntry>, FileId) -> Result<()>,
+    ) -> Result<()> {
+        let head = FileHead {
+            store: self.manifest.state().database_id,
+            file: crate::segment::FileId { epoch: id.epoch, counter: id.counter },
+            shard: self.shard,
+        };
+        write_all_at(file, 0, &head.encode()).map_err(|source| self.failed("write", path, source))?;
+        let mut sink = FileSink::new(file, path, FileHead::BYTES as u64);
+        write(&mut sink, entries, id)?;
+        sink.flush()?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        file.sync_data().map_err(|source| self.failed("sync", path, source))?;
+        let dir = Path::new(DATA_DIR);
+        self.world.disk.sync_dir(dir).map_err(|source| self.failed("sync directory", dir, source))
+    }
+
+    fn failed(&self, op: &'static str, path: &Path, source: std::io::Error) -> Error {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Error::DiskFull { free_bytes: self.world.disk.free_bytes().unwrap_or(0), reserve_bytes: 0 }
+            }
+            _ => Error::io(op, path, source),
+        }
+    }
+
+    fn write_segment(
+        &self,
+        sink: &mut FileSink<'_>,
+        file: FileId,
+        table: &Arc<Table>,
+        partition_start: i64,
+        sources: &[Source],
+        (sequence_min, sequence_max): (u64, u64),
+    ) -> Result<Option<SegmentEntry>> {
+        let fields: Vec<_> = table.fields().into_iter().map(|(column, kind)| (column.id, kind)).collect();
+        let spec = MergeSpec {
+            mode: table.mode,
+            fields: fields.clone(),
+            times: true,
+            keys: true,
+            range: TimeRange::ALL,
+            tags: Vec::new(),
+            key_from: None,
+            key_to: None,
+        };
+        let mut merge = Merge::new(spec, sources, Arc::new(ScanStats::default()))?;
+        let offset = sink.offset();
+        let spec = SegmentSpec {
+            table: table.id,
+            partition_start,
+            columns: table.columns.clone(),
+            sequence_min,
+            sequence_max,
+        };
+        let mut writer = SegmentWriter::new(sink, spec);
+        let mut stripe = RunBuffer::new(&fields);
+        while merge.fill(&mut stripe, self.options.stripe_rows_max)? {
+            write_stripe(&mut writer, &stripe)?;
+            stripe.clear();
+        }
+        let summary = writer.finish()?;
+        if summary.rows == 0 {
+            return Err(Error::invalid("segment", "a memtable with rows gave none"));
+        }
+        Ok(Some(SegmentEntry {
+            table: table.id,
+            partition_start,
+            file,
+            offset,
+            bytes: summary.bytes,
+            hash: summary.hash,
+            rows: summary.rows,
+            sequence_min,
+            sequence_max,
+            time_min: summary.time_min,
+            time_max: summary.time_max,
+            shard: self.shard,
+            key: 0,
+            sidecars: Vec::new(),
+        }))
+    }
+
+    /// Merges one group of small segments, if there is one. `Ok(None)`: nothing is worth it.
+    pub(crate) fn merge_next(&mut self) -> Result<Option<Arc<Placement>>> {
+        let picked = pick(&self.placement, &self.options);
+        let Some((id, start, segments)) = picked else { return Ok(None) };
+        let Some(table) = self.tables.iter().find(|table| table.id == id).cloned() else { return Ok(None) };
+        let removed: Vec<SegmentId> = segments.iter().map(|segment| segment.entry.id()).collect();
+        let sequences = segments.iter().fold((u64::MAX, 0), |(least, greatest), segment| {
+            (least.min(segment.entry.sequence_min), greatest.max(segment.entry.sequence_max))
+        });
+        let sources: Vec<Source> = segments.into_iter().map(Source::Segment).collect();
+        let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
+            entries.extend(self.write_segment(sink, file, &table, start, &sources, sequences)?);
+            Ok(())
+        };
+        let added = self.write_file(write)?;
+        self.commit(Change { added, removed, cut: None })?;
+        self.counters.merges.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Arc::clone(&self.placement)))
+    }
+}
+
+/// Which small neighbours to merge: the first partition with enough of them in a row. A pure function of a placement.
+pub(crate) fn pick(placement: &Placement, options: &Options) -> Option<(TableId, i64, Vec<Arc<Segment>>)> {
+    let small = |segment: &&Arc<Segment>| segment.entry.bytes <= options.merge_bytes_max;
+    for (table, start, segments) in placement.tables() {
+        // Neighbours in sequence, the newest: only those may be merged, so that the order of writes is kept.
+        let newest = segments.iter().rev().take_while(small).count();
+        if newest >= options.merge_segments_min.max(2) {
+            let from = segments.len() - newest;
+            return Some((table, start, segments.get(from..)?.to_vec()));
+        }
+    }
+    None
+}
+
+fn write_stripe(writer: &mut SegmentWriter<'_, FileSink<'_>>, stripe: &RunBuffer) -> Result<()> {
+    if stripe.rows == 0 {
+        return Ok(());
+    }
+    let runs: Vec<Run<'_>> = stripe.runs.iter().map(|(key, rows)| Run { key, rows: *rows }).collect();
+    let fields: Vec<StripeField> = stripe
+        .buffer
+        .columns
+        .iter()
+        .map(|column| StripeField {
+            column: column.column,
+            presence: column.presence.bits().map(<[u64]>::to_vec),
+            values: column.packed(),
+        })
+        .filter(|field| !field.values.is_empty())
+        .collect();
+    writer.stripe(&StripeInput { runs: &runs, times: &stripe.buffer.times, fields: &fields })
+}

@@ -1,0 +1,161 @@
+//! Opening a store: nothing that a former process wrote is trusted until it is written again.
+//!
+//! Lock, newest checkpoint and edits, replay, cut, checkpoint of a new epoch, new log, serve. Batches of one generation
+//! are replayed into one memtable; where a generation ends, a cut had been begun, and replay cuts there too: memory is
+//! bounded as it was when the batches were written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::applier::Applier;
+use crate::batch::Batch;
+use crate::catalog::{Catalog, Database, Fact};
+use crate::committer::{Committer, decode_positions};
+use crate::disk::DiskLock;
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::keeper::Keeper;
+use crate::manifest::{Manifest, sweep_trash};
+use crate::options::Options;
+use crate::placement::Placement;
+use crate::registry::Registry;
+use crate::schema::DatabaseId;
+use crate::stats::Counters;
+use crate::wal::{self, ReplayFrom, WalIdentity, WalOptions, WalWriter};
+use crate::world::World;
+
+/// The database that always exists.
+pub const MAIN_DATABASE: &str = "main";
+
+pub(crate) struct Opened {
+    pub(crate) lock: Box<dyn DiskLock>,
+    pub(crate) registry: Registry,
+    pub(crate) committer: Committer,
+    pub(crate) applier: Applier,
+    pub(crate) keeper: Keeper,
+    pub(crate) counters: Arc<Counters>,
+}
+
+pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
+    let lock = world.disk.lock().map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked { path: "lock".into() },
+        _ => Error::io("lock", "lock", source),
+    })?;
+    let (manifest, state) = Manifest::open(world)?;
+    if let Some(file) = manifest.findings().missing_files.first() {
+        tracing::error!(file = %file, "a data file is missing");
+    }
+    let counters = Arc::new(Counters::default());
+    let catalog = Catalog::decode(&state.cut.catalog)
+        .map_err(|reason| Error::corrupt("manifest", 0, format!("catalog of the last cut: {reason}")))?;
+    let positions = decode_positions(&state.cut.positions)
+        .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
+    let placement = Arc::new(Placement::new(world, &state, &Placement::default())?);
+    let tables = catalog.all_tables().cloned().collect();
+    let mut keeper =
+        Keeper::new(world.clone(), options.clone(), manifest, Arc::clone(&placement), Arc::clone(&counters), tables);
+    let epoch = keeper.manifest_mut().epoch();
+    let first = Arc::new(Generation::new(u64::from(epoch) << 32));
+    let applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
+    let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(&counters) };
+    replay.run(world, state.database_id, state.epoch)?;
+    let Replay { mut keeper, mut applier, mut positions, .. } = replay;
+
+    if applier.catalog().database(MAIN_DATABASE).is_none() {
+        applier = create_main(applier)?;
+    }
+    // Generations that live rows use never meet those of the log: this one is of the new epoch.
+    let generation = Arc::new(Generation::new((u64::from(epoch) << 32) + 1));
+    cut(&mut keeper, &mut applier, Arc::clone(&generation), &mut positions)?;
+    keeper.manifest_mut().checkpoint()?;
+    keeper.manifest_mut().set_aside_unnamed()?;
+    let keep_ns = u64::try_from(options.trash_keep.as_nanos()).unwrap_or(u64::MAX);
+    if let Err(error) = sweep_trash(world, keep_ns) {
+        tracing::warn!(%error, "the trash was not swept");
+    }
+    let state = Arc::clone(keeper.manifest_mut().state());
+    let wal = WalWriter::start(
+        world,
+        WalIdentity { database_id: state.database_id, epoch, shard: 0 },
+        wal_options(options),
+        applier.sequence() + 1,
+        state.last_edit,
+    )?;
+    counters.note_wal(&wal);
+    counters.edit_named.store(state.last_edit, Ordering::Release);
+    let committer = Committer::new(
+        world.clone(),
+        wal,
+        options.disk_reserve_bytes,
+        Arc::clone(&generation),
+        state.last_edit,
+        positions,
+    );
+    let registry = Registry::new(state.series_seed, options.limits.clone(), Arc::clone(applier.catalog()), generation);
+    Ok(Opened { lock, registry, committer, applier, keeper, counters })
+}
+
+fn wal_options(options: &Options) -> WalOptions {
+    let slots = options.wal_bytes_max / options.wal_slot_bytes.max(1);
+    WalOptions { slot_bytes: options.wal_slot_bytes, slots_max: u32::try_from(slots).unwrap_or(u32::MAX).max(2) }
+}
+
+/// `main` is a fact like any other: it takes a sequence and is in the cut of the first open.
+fn create_main(mut applier: Applier) -> Result<Applier> {
+    let id = DatabaseId(applier.catalog().next_database().0);
+    let fact = Fact::Database(Database { id, name: MAIN_DATABASE.to_owned() });
+    let generation = applier.active().generation.number;
+    let batch = Batch { generation, facts: vec![fact], ..Batch::default() };
+    applier.apply(applier.sequence() + 1, batch).map_err(|reason| Error::invalid("database", reason))?;
+    Ok(applier)
+}
+
+struct Replay {
+    keeper: Keeper,
+    applier: Applier,
+    positions: BTreeMap<u128, u64>,
+    counters: Arc<Counters>,
+}
+
+impl Replay {
+    fn run(&mut self, world: &World, database_id: u128, epoch: u32) -> Result<()> {
+        let manifest_edit = self.keeper.manifest_mut().state().last_edit;
+        let from = ReplayFrom { sequence: self.applier.sequence() + 1, manifest_edit, log_expected: false };
+        let identity = WalIdentity { database_id, epoch, shard: 0 };
+        let replayed = wal::replay(world, identity, from, &mut |sequence, _kind, positions, payload| {
+            let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));
+            let batch = Batch::decode(payload).map_err(corrupt)?;
+            let active = self.applier.active();
+            if active.generation.number != batch.generation {
+                let generation = Arc::new(Generation::new(batch.generation));
+                cut(&mut self.keeper, &mut self.applier, generation, &mut self.positions)?;
+            }
+            let rows: usize = batch.tables.iter().map(|rows| rows.times.len()).sum();
+            self.counters.replayed_rows.fetch_add(rows as u64, Ordering::Relaxed);
+            self.applier.apply(sequence, batch).map_err(corrupt)?;
+            for position in positions {
+                self.positions.insert(position.source, position.to);
+            }
+            Ok(())
+        })?;
+        self.keeper.manifest_mut().require_edit(replayed.manifest_edit)?;
+        self.counters.replayed_batches.store(replayed.batches, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Seals what is in memory and writes it out; the applier goes on in `generation`.
+fn cut(
+    keeper: &mut Keeper,
+    applier: &mut Applier,
+    generation: Arc<Generation>,
+    positions: &mut BTreeMap<u128, u64>,
+) -> Result<()> {
+    let sealed = applier.seal(generation, positions.clone());
+    keeper.enqueue(sealed);
+    while let Some(placed) = keeper.cut_next()? {
+        applier.place(placed.placement, Some(&placed.memtable));
+    }
+    Ok(())
+}

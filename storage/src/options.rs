@@ -1,0 +1,89 @@
+//! What an engine may use and when it acts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::registry::SchemaLimits;
+
+/// The settings of an [`crate::Engine`]. Every bound has a name here.
+#[derive(Clone)]
+pub struct Options {
+    /// A memtable of this size is cut. Twice as much is the most that writes may fill.
+    pub memtable_bytes_max: u64,
+    /// Length of one WAL slot.
+    pub wal_slot_bytes: u64,
+    /// The WAL on disk, over all slots. Half of it starts a cut.
+    pub wal_bytes_max: u64,
+    /// The most that waits for the WAL thread.
+    pub queue_bytes_max: u64,
+    /// How long a write waits for room before it is refused as overloaded.
+    pub write_wait: Duration,
+    /// Whether a write makes the database it names.
+    pub create_databases: bool,
+    /// What the disk must keep free for writes to go on; a full memtable can then still be cut.
+    pub disk_reserve_bytes: u64,
+    /// Rows of a stripe in segments.
+    pub stripe_rows_max: usize,
+    /// So many small segments of one partition are merged into one.
+    pub merge_segments_min: usize,
+    /// Segments up to this size count as small.
+    pub merge_bytes_max: u64,
+    /// How long files that nothing names stay in `trash/`.
+    pub trash_keep: Duration,
+    /// Open (table, partition) pairs in memory that start a cut.
+    pub open_partitions_max: u64,
+    /// Names and cardinality.
+    pub limits: SchemaLimits,
+    /// Threads, or none.
+    pub threads: Threads,
+    /// Called once when a failed sync has ended all writing: the process should end within a second.
+    pub on_poison: Option<PoisonHook>,
+}
+
+/// See [`Options::on_poison`].
+pub type PoisonHook = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// Who does the work behind a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Three threads: committer, applier, keeper.
+    Background,
+    /// The caller, step by step: one order of I/O for one history. For tests and tools.
+    None,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("memtable_bytes_max", &self.memtable_bytes_max)
+            .field("wal_slot_bytes", &self.wal_slot_bytes)
+            .field("wal_bytes_max", &self.wal_bytes_max)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let memtable_bytes_max = 256 << 20;
+        let wal_slot_bytes = 64 << 20;
+        Self {
+            memtable_bytes_max,
+            wal_slot_bytes,
+            wal_bytes_max: 1 << 30,
+            queue_bytes_max: 64 << 20,
+            write_wait: Duration::from_secs(2),
+            create_databases: true,
+            disk_reserve_bytes: memtable_bytes_max + memtable_bytes_max / 5 + wal_slot_bytes + (64 << 20),
+            stripe_rows_max: 1 << 20,
+            merge_segments_min: 8,
+            merge_bytes_max: 64 << 20,
+            trash_keep: Duration::from_secs(24 * 3600),
+            open_partitions_max: 4096,
+            limits: SchemaLimits::default(),
+            threads: Threads::Background,
+            on_poison: None,
+        }
+    }
+}

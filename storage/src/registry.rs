@@ -1,0 +1,497 @@
+//! Names to ids: what producers resolve against, ahead of what is durable.
+//!
+//! The registry holds the catalog *as resolved*: new tables and columns get their id here, under one lock, and the
+//! batch that uses them carries their definition until it is durable in the current generation. An id that was given to a
+//! batch which was never logged is simply not used. What snapshots see is the catalog *as applied*, which follows.
+//! A drop bumps `drops`: a batch that was resolved before it must be resolved again.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use crate::batch::{Batch, SeriesDefinitions, TableRows};
+use crate::catalog::{Catalog, Database, Fact, default_widths};
+use crate::draft::{Draft, DraftTable};
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::schema::{
+    Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, NAME_BYTES_MAX, PartitionWidth, Table, TableId, TableMode,
+};
+use crate::series;
+use crate::sync::lock;
+use crate::time::{TIME_MAX, TIME_MIN};
+use crate::values::FieldColumn;
+
+/// How much a store may name.
+#[derive(Clone, Debug)]
+pub struct SchemaLimits {
+    /// Columns of one table.
+    pub columns_max: usize,
+    /// Tables of the store.
+    pub tables_max: usize,
+    /// Series of one table between two cuts.
+    pub table_series_max: usize,
+    /// Series of the store between two cuts.
+    pub series_max: u64,
+    /// Partitions that one batch may touch.
+    pub batch_partitions_max: usize,
+}
+
+impl Default for SchemaLimits {
+    fn default() -> Self {
+        Self {
+            columns_max: 4096,
+            tables_max: 100_000,
+            table_series_max: 10_000_000,
+            series_max: 10_000_000,
+            batch_partitions_max: 4096,
+        }
+    }
+}
+
+/// A table that `CREATE TABLE` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Case-sensitive.
+    pub name: String,
+    /// Fixed for its life.
+    pub mode: TableMode,
+    /// Tags and fields in declared order, without `time`.
+    pub columns: Vec<(String, ColumnKind)>,
+    /// ns; a day if absent.
+    pub partition_width_ns: Option<i64>,
+}
+
+/// A batch with ids, and what it was resolved against.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) batch: Batch,
+    pub(crate) drops: u64,
+    pub(crate) rows: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    series_seed: u64,
+    limits: SchemaLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    catalog: Arc<Catalog>,
+    generation: Arc<Generation>,
+    drops: u64,
+}
+
+impl Registry {
+    pub(crate) fn new(
+        series_seed: u64,
+        limits: SchemaLimits,
+        catalog: Arc<Catalog>,
+        generation: Arc<Generation>,
+    ) -> Self {
+        Self { series_seed, limits, state: Mutex::new(State { catalog, generation, drops: 0 }) }
+    }
+
+    /// The catalog as resolved.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&lock(&self.state).catalog)
+    }
+
+    /// From now on series get ordinals of `generation`.
+    pub(crate) fn start_generation(&self, generation: Arc<Generation>) {
+        lock(&self.state).generation = generation;
+    }
+
+    /// Gives every name of a draft its id. With `create` an unknown database is made.
+    pub(crate) fn resolve(&self, database: &str, draft: &Draft, create: bool) -> Result<Resolved> {
+        let (database, catalog, generation, drops) = {
+            let mut state = lock(&self.state);
+            let database = state.database(database, create)?;
+            for table in &draft.tables {
+                state.register(&self.limits, database, table)?;
+            }
+            (database, Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
+        };
+        let mut batch = Batch { generation: generation.number, ..Batch::default() };
+        let mut rows = 0;
+        for table in &draft.tables {
+            if table.times.is_empty() {
+                continue;
+            }
+            let Some(known) = catalog.table(database, &table.name) else {
+                return Err(Error::NotFound { what: "table", name: table.name.clone() });
+            };
+            rows += table.times.len() as u64;
+            self.resolve_table(&catalog, known, table, &generation, &mut batch)?;
+        }
+        if rows == 0 && draft.tables.is_empty() {
+            // Nothing but the database: its definition is still a fact.
+            batch.facts.extend(
+                catalog
+                    .databases()
+                    .filter(|known| known.id == database)
+                    .map(|known| Fact::Database(Database::clone(known))),
+            );
+        }
+        Ok(Resolved { batch, drops, rows })
+    }
+
+    fn resolve_table(
+        &self,
+        catalog: &Catalog,
+        known: &Arc<Table>,
+        table: &DraftTable,
+        generation: &Generation,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        check_draft(table, known, &self.limits)?;
+        if generation.series_count() > self.limits.series_max {
+            return Err(Error::Limit {
+                what: "series",
+                reason: format!("the store has seen {} series since the last cut", generation.series_count()),
+            });
+        }
+        let series_table = generation.table(known.id);
+        push_definitions(catalog, known, series_table.columns_durable.load(Ordering::Acquire), &mut batch.facts);
+
+        let (keys, ends) = encode_keys(known, table)?;
+        let keys: Vec<&[u8]> = slices(&keys, &ends);
+        let fingerprints: Vec<u128> =
+            keys.iter().map(|key| series::fingerprint(self.series_seed, known.id, key)).collect();
+        let mut undefined = Vec::new();
+        let ordinals =
+            series_table.resolve(&keys, &fingerprints, self.limits.table_series_max, generation, &mut undefined)?;
+        if !undefined.is_empty() {
+            let mut definitions: Vec<(u32, Vec<u8>)> = undefined
+                .iter()
+                .filter_map(|at| Some((*ordinals.get(*at as usize)?, keys.get(*at as usize)?.to_vec())))
+                .collect();
+            definitions.sort_unstable();
+            definitions.dedup();
+            batch.series.push(SeriesDefinitions { table: known.id, keys: definitions });
+        }
+        let mut fields = Vec::with_capacity(table.fields.len());
+        for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
+            let column = known.column(&field.column).ok_or_else(|| missing(&field.column))?;
+            fields.push(FieldColumn { column: column.id, rows: field.rows.clone(), values: field.values.clone() });
+        }
+        let series = table
+            .row_series
+            .iter()
+            .map(|local| ordinals.get(*local as usize).copied())
+            .collect::<Option<Vec<u32>>>()
+            .ok_or_else(|| Error::invalid("draft", "a row names a series that the draft does not have"))?;
+        batch.tables.push(TableRows { table: known.id, series, times: table.times.clone(), fields });
+        Ok(())
+    }
+
+    /// The batch of `CREATE DATABASE`.
+    pub(crate) fn create_database(&self, name: &str, if_not_exists: bool) -> Result<Resolved> {
+        let mut state = lock(&self.state);
+        if let Some(known) = state.catalog.database(name) {
+            if !if_not_exists {
+                return Err(Error::AlreadyExists { what: "database", name: name.to_owned() });
+            }
+            // It may be known but not yet durable: the caller waits for a batch that defines it.
+            let fact = Fact::Database(Database::clone(known));
+            return Ok(state.resolved(vec![fact]));
+        }
+        let id = state.database(name, true)?;
+        Ok(state.resolved(vec![Fact::Database(Database { id, name: name.to_owned() })]))
+    }
+
+    /// The batch of `DROP DATABASE`.
+    pub(crate) fn drop_database(&self, name: &str) -> Result<Resolved> {
+        let mut state = lock(&self.state);
+        let id = state
+            .catalog
+            .database(name)
+            .map(|known| known.id)
+            .ok_or_else(|| Error::NotFound { what: "database", name: name.to_owned() })?;
+        state.drops += 1;
+        let fact = Fact::DropDatabase(id);
+        state.apply(&fact)?;
+        Ok(state.resolved(vec![fact]))
+    }
+
+    /// The batch of `CREATE TABLE`; `None` if it exists and that is fine.
+    pub(crate) fn create_table(
+        &self,
+        database: &str,
+        spec: &TableSpec,
+        if_not_exists: bool,
+    ) -> Result<Option<Resolved>> {
+        let mut state = lock(&self.state);
+        let database = state.database(database, false)?;
+        if state.catalog.table(database, &spec.name).is_some() {
+            if if_not_exists {
+                return Ok(None);
+            }
+            return Err(Error::AlreadyExists { what: "table", name: spec.name.clone() });
+        }
+        check_spec(spec, &self.limits)?;
+        let width = spec.partition_width_ns.unwrap_or(DAY_NS);
+        let id = state.new_table(&self.limits, database, &spec.name, spec.mode, width)?;
+        // The database may be known here and not yet be durable.
+        let known = state.catalog.databases().filter(|known| known.id == database);
+        let mut facts: Vec<Fact> = known.map(|known| Fact::Database(Database::clone(known))).collect();
+        for (name, kind) in &spec.columns {
+            state.new_column(&self.limits, id, name, *kind)?;
+        }
+        if let Some(table) = state.catalog.table_by_id(id) {
+            facts.extend(crate::catalog::definition(table));
+        }
+        Ok(Some(state.resolved(facts)))
+    }
+
+    /// The batch of a change that was bounced, for the generation of now.
+    pub(crate) fn again(&self, facts: Vec<Fact>) -> Resolved {
+        lock(&self.state).resolved(facts)
+    }
+
+    /// The batch of `DROP TABLE`.
+    pub(crate) fn drop_table(&self, database: &str, table: &str) -> Result<Resolved> {
+        let mut state = lock(&self.state);
+        let database = state.database(database, false)?;
+        let id = state
+            .catalog
+            .table(database, table)
+            .map(|known| known.id)
+            .ok_or_else(|| Error::NotFound { what: "table", name: table.to_owned() })?;
+        state.drops += 1;
+        let fact = Fact::DropTable(id);
+        state.apply(&fact)?;
+        Ok(state.resolved(vec![fact]))
+    }
+}
+
+impl State {
+    fn resolved(&self, facts: Vec<Fact>) -> Resolved {
+        let batch = Batch { generation: self.generation.number, facts, ..Batch::default() };
+        Resolved { batch, drops: self.drops, rows: 0 }
+    }
+
+    fn apply(&mut self, fact: &Fact) -> Result<()> {
+        Arc::make_mut(&mut self.catalog).apply(fact).map_err(|reason| Error::invalid("definition", reason))
+    }
+
+    fn database(&mut self, name: &str, create: bool) -> Result<DatabaseId> {
+        if let Some(known) = self.catalog.database(name) {
+            return Ok(known.id);
+        }
+        if !create {
+            return Err(Error::NotFound { what: "database", name: name.to_owned() });
+        }
+        check_name("database name", name)?;
+        let id = self.catalog.next_database();
+        self.apply(&Fact::Database(Database { id, name: name.to_owned() }))?;
+        Ok(id)
+    }
+
+    /// Makes the table and the columns that a draft needs and the catalog lacks; refuses contradictions.
+    fn register(&mut self, limits: &SchemaLimits, database: DatabaseId, table: &DraftTable) -> Result<()> {
+        let id = match self.catalog.table(database, &table.name) {
+            Some(known) => known.id,
+            None => self.new_table(limits, database, &table.name, table.mode, DAY_NS)?,
+        };
+        let tags = table.tags.iter().map(|name| (name, ColumnKind::Tag));
+        let fields = table.fields.iter().filter(|field| !field.values.is_empty());
+        let fields = fields.map(|field| (&field.column, ColumnKind::Field(field.values.kind())));
+        for (name, kind) in tags.chain(fields) {
+            let known = self.catalog.table_by_id(id).and_then(|known| known.column(name)).map(|column| column.kind);
+            match known {
+                Some(known) if known == kind => {}
+                Some(known) => {
+                    return Err(Error::TypeConflict {
+                        table: table.name.clone(),
+                        field: name.clone(),
+                        sent: kind.name(),
+                        stored: known.name(),
+                    });
+                }
+                None => self.new_column(limits, id, name, kind)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn new_table(
+        &mut self,
+        limits: &SchemaLimits,
+        database: DatabaseId,
+        name: &str,
+        mode: TableMode,
+        width: i64,
+    ) -> Result<TableId> {
+        check_name("table name", name)?;
+        let count = self.catalog.all_tables().count();
+        if count >= limits.tables_max {
+            return Err(Error::Limit { what: "table", reason: format!("the store has {count} tables") });
+        }
+        let mut widths = default_widths();
+        if let Some(first) = widths.first_mut() {
+            *first = PartitionWidth { from: i64::MIN, width };
+        }
+        let id = self.catalog.next_table();
+        self.apply(&Fact::Table { id, database, name: name.to_owned(), mode, widths })?;
+        Ok(id)
+    }
+
+    fn new_column(&mut self, limits: &SchemaLimits, table: TableId, name: &str, kind: ColumnKind) -> Result<()> {
+        check_name("column name", name)?;
+        let Some(known) = self.catalog.table_by_id(table) else {
+            return Err(Error::NotFound { what: "table", name: format!("id {}", table.0) });
+        };
+        if known.columns.len() >= limits.columns_max {
+            return Err(Error::Limit {
+                what: "column",
+                reason: format!("table {:?} has {} columns", known.name, known.columns.len()),
+            });
+        }
+        let last = known.columns.iter().map(|column| column.id).max().unwrap_or(ColumnId::TIME);
+        let id = ColumnId(ColumnId::FIRST_USER.0.max(last.0 + 1));
+        self.apply(&Fact::Column { table, column: Column { id, name: name.to_owned(), kind } })
+    }
+}
+
+/// The definitions of a table that are not durable yet in this generation.
+fn push_definitions(catalog: &Catalog, table: &Table, durable: u32, facts: &mut Vec<Fact>) {
+    if durable == 0 {
+        let database = catalog.databases().find(|known| known.id == table.database);
+        let database = database.map(|known| Fact::Database(Database::clone(known)));
+        if let Some(database) = database.filter(|fact| !facts.contains(fact)) {
+            facts.push(database);
+        }
+        facts.extend(crate::catalog::definition(table));
+    } else {
+        let columns = table.columns.iter().filter(|column| column.id.0 > durable);
+        facts.extend(columns.map(|column| Fact::Column { table: table.id, column: column.clone() }));
+    }
+}
+
+/// The keys of a draft's series behind one another, and where each ends.
+fn encode_keys(known: &Table, table: &DraftTable) -> Result<(Vec<u8>, Vec<usize>)> {
+    let mut tag_ids = Vec::with_capacity(table.tags.len());
+    for name in &table.tags {
+        let column = known.column(name).filter(|column| column.kind == ColumnKind::Tag);
+        tag_ids.push(column.ok_or_else(|| missing(name))?.id);
+    }
+    let mut keys = Vec::with_capacity(table.series.len() * 64);
+    let mut ends = Vec::with_capacity(table.series.len());
+    let mut tags: Vec<(ColumnId, &[u8])> = Vec::new();
+    for set in 0..table.series.len() {
+        tags.clear();
+        for (tag, value) in table.series.tags(set) {
+            let id = tag_ids.get(tag as usize);
+            tags.push((*id.ok_or_else(|| Error::invalid("draft", "a series names a tag that is not there"))?, value));
+        }
+        tags.sort_unstable_by_key(|(column, _)| *column);
+        if tags.windows(2).any(|pair| pair.first().map(|tag| tag.0) == pair.last().map(|tag| tag.0)) {
+            return Err(Error::invalid("series", "a tag occurs twice"));
+        }
+        series::encode_key(tags.iter().copied(), &mut keys);
+        ends.push(keys.len());
+    }
+    Ok((keys, ends))
+}
+
+fn slices<'a>(bytes: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
+    let mut start = 0;
+    ends.iter()
+        .map(|end| {
+            let slice = bytes.get(start..*end).unwrap_or_default();
+            start = *end;
+            slice
+        })
+        .collect()
+}
+
+fn missing(column: &str) -> Error {
+    Error::NotFound { what: "column", name: column.to_owned() }
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid(what, "it is empty"));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Error::invalid(what, format!("it has {} bytes, {NAME_BYTES_MAX} are allowed", name.len())));
+    }
+    Ok(())
+}
+
+fn check_spec(spec: &TableSpec, limits: &SchemaLimits) -> Result<()> {
+    check_name("table name", &spec.name)?;
+    if spec.columns.len() >= limits.columns_max {
+        return Err(Error::Limit { what: "column", reason: format!("{} columns are declared", spec.columns.len()) });
+    }
+    for (at, (name, kind)) in spec.columns.iter().enumerate() {
+        check_name("column name", name)?;
+        if name == "time" || *kind == ColumnKind::Time {
+            return Err(Error::invalid("column", "a table has one time column, called time"));
+        }
+        if spec.columns.iter().take(at).any(|(other, _)| other == name) {
+            return Err(Error::invalid("column", format!("{name:?} is declared twice")));
+        }
+    }
+    match spec.partition_width_ns {
+        Some(width) if !(60_000_000_000..=3_660 * DAY_NS).contains(&width) => {
+            Err(Error::invalid("partition_width", "it is not between a minute and ten years"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a decoder must have kept; a draft that breaks it never reaches the log.
+fn check_draft(table: &DraftTable, known: &Table, limits: &SchemaLimits) -> Result<()> {
+    let rows = table.times.len();
+    if rows > crate::batch::BATCH_ROWS_MAX {
+        return Err(Error::invalid("batch", format!("{rows} rows for table {:?}", table.name)));
+    }
+    if table.row_series.len() != rows {
+        return Err(Error::invalid("draft", "rows and series differ in length"));
+    }
+    if let Some(time) = table.times.iter().find(|time| !(TIME_MIN..=TIME_MAX).contains(*time)) {
+        return Err(Error::invalid("time", format!("{time} is out of range")));
+    }
+    let (first, last) =
+        table.times.iter().fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(*time), last.max(*time)));
+    if rows > 0 && known.partition_of(first) != known.partition_of(last) {
+        let mut partitions: Vec<i64> = table.times.iter().map(|time| known.partition_of(*time)).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        if partitions.len() > limits.batch_partitions_max {
+            return Err(Error::Limit {
+                what: "partition",
+                reason: format!(
+                    "the batch touches {} partitions of table {:?}, {} are allowed",
+                    partitions.len(),
+                    table.name,
+                    limits.batch_partitions_max
+                ),
+            });
+        }
+    }
+    for field in &table.fields {
+        let values = field.values.len();
+        let fits = match &field.rows {
+            None => values == rows,
+            Some(present) => {
+                present.len() == values
+                    && present.is_sorted_by(|first, second| first < second)
+                    && present.last().is_none_or(|last| (*last as usize) < rows)
+            }
+        };
+        // A column that the decoder made and then rolled back is empty.
+        if !fits && values > 0 {
+            return Err(Error::invalid("draft", format!("field {:?} does not fit its rows", field.column)));
+        }
+        if let crate::values::Values::F64(values) = &field.values
+            && let Some(value) = values.iter().find(|value| !value.is_finite())
+        {
+            return Err(Error::invalid("value", format!("{value} in field {:?} is not finite", field.column)));
+        }
+    }
+    Ok(())
+}

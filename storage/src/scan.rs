@@ -1,0 +1,448 @@
+//! Scans: from a snapshot and a request to Arrow batches.
+//!
+//! Planning prunes by partition, segment and tags and cuts the work into *units*: sources that may hold versions of the
+//! same rows go into one unit and are merged there, all others are read side by side. Units are dealt out to parts,
+//! which run independently. Filters are exact, batches own their buffers, no order is promised between batches.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow_array::builder::make_view;
+use arrow_array::types::{Float64Type, Int64Type, TimestampNanosecondType, UInt64Type};
+use arrow_array::{
+    ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringViewArray,
+};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::applier::Published;
+use crate::error::{Error, Result};
+use crate::memscan::MemSource;
+use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source, TagFilter};
+use crate::rows::{DenseColumn, Presence};
+use crate::schema::{ColumnId, ColumnKind, FieldType, Table, TableMode};
+use crate::series;
+use crate::time::TimeRange;
+use crate::values::{Strings, Values};
+
+/// Rows of an output batch.
+pub const BATCH_ROWS: usize = 8192;
+/// Units of fewer rows are not split for the sake of parallelism.
+const SPLIT_ROWS_MIN: u64 = 64 * 1024;
+
+/// What to read of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanRequest {
+    /// Output columns, in this order; [`ColumnId::TIME`], tags and fields.
+    pub columns: Vec<ColumnId>,
+    /// Only rows in here. Exact.
+    pub time: TimeRange,
+    /// Only series that pass all of these. Exact.
+    pub tags: Vec<TagFilter>,
+    /// How many parts may run side by side.
+    pub parts_max: usize,
+}
+
+/// A planned scan.
+#[derive(Debug)]
+pub struct Scan {
+    /// The schema of all batches.
+    pub schema: SchemaRef,
+    /// Independent, blocking iterators.
+    pub parts: Vec<ScanPart>,
+    /// Filled while the parts run.
+    pub stats: Arc<ScanStats>,
+    /// An upper bound of the rows, before filters and merging.
+    pub rows_max: u64,
+}
+
+/// A share of a scan.
+pub struct ScanPart {
+    context: Arc<Context>,
+    units: VecDeque<Unit>,
+    current: Option<Merge>,
+    buffer: RunBuffer,
+    failed: bool,
+}
+
+impl std::fmt::Debug for ScanPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScanPart").field("units", &self.units.len()).finish_non_exhaustive()
+    }
+}
+
+struct Context {
+    table: Arc<Table>,
+    schema: SchemaRef,
+    columns: Vec<Output>,
+    fields: Vec<(ColumnId, FieldType)>,
+    times: bool,
+    keys: bool,
+    range: TimeRange,
+    tags: Vec<TagFilter>,
+    stats: Arc<ScanStats>,
+    /// Keeps files and memtables alive.
+    _snapshot: Arc<Published>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Output {
+    Time,
+    Tag(ColumnId),
+    /// Index into the fields of the spec.
+    Field(usize),
+}
+
+/// Sources that are merged, and the keys to read of them.
+#[derive(Clone, Debug)]
+struct Unit {
+    sources: Vec<Source>,
+    key_from: Option<Arc<[u8]>>,
+    key_to: Option<Arc<[u8]>>,
+    rows: u64,
+}
+
+/// The Arrow type that a column is read as.
+pub fn arrow_type(kind: ColumnKind) -> DataType {
+    match kind {
+        ColumnKind::Time => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        ColumnKind::Tag | ColumnKind::Field(FieldType::String) => DataType::Utf8View,
+        ColumnKind::Field(FieldType::I64) => DataType::Int64,
+        ColumnKind::Field(FieldType::U64) => DataType::UInt64,
+        ColumnKind::Field(FieldType::F64) => DataType::Float64,
+        ColumnKind::Field(FieldType::Bool) => DataType::Boolean,
+    }
+}
+
+pub(crate) fn plan(snapshot: &Arc<Published>, table: &Arc<Table>, request: &ScanRequest) -> Result<Scan> {
+    let context = Arc::new(Context::new(snapshot, table, request)?);
+    let mut units = Vec::new();
+    for sources in partitions(snapshot, table).into_values() {
+        let total = sources.len();
+        let live: Vec<Source> =
+            sources.into_iter().filter(|source| request.time.meets(source.time_min(), source.time_max())).collect();
+        context.stats.segments_skipped.fetch_add((total - live.len()) as u64, Ordering::Relaxed);
+        units.extend(group(table.mode, live));
+    }
+    let rows_max = units.iter().map(|unit| unit.rows).sum();
+    let parts_max = request.parts_max.max(1);
+    if rows_max >= SPLIT_ROWS_MIN {
+        split(&mut units, rows_max, parts_max).map_err(|error| damaged(&context.table, error))?;
+    }
+    let parts = deal(units, if rows_max < SPLIT_ROWS_MIN { 1 } else { parts_max });
+    let part = |units: VecDeque<Unit>| ScanPart {
+        context: Arc::clone(&context),
+        units,
+        current: None,
+        buffer: RunBuffer::new(&context.fields),
+        failed: false,
+    };
+    Ok(Scan {
+        schema: Arc::clone(&context.schema),
+        stats: Arc::clone(&context.stats),
+        parts: parts.into_iter().map(part).collect(),
+        rows_max,
+    })
+}
+
+/// All sources of a table by partition, oldest first.
+pub(crate) fn partitions(snapshot: &Published, table: &Table) -> BTreeMap<i64, Vec<Source>> {
+    let mut partitions: BTreeMap<i64, Vec<Source>> = BTreeMap::new();
+    for (start, segments) in snapshot.placement.partitions(table.id).into_iter().flatten() {
+        let sources = segments.iter().map(|segment| Source::Segment(Arc::clone(segment)));
+        partitions.entry(*start).or_default().extend(sources);
+    }
+    for memtables in &snapshot.memtables {
+        let Some(memtable) = memtables.table(table.id) else { continue };
+        for (start, partition) in memtable.partitions().iter() {
+            let source = MemSource::new(&memtable.series, partition, snapshot.sequence);
+            let source = source.map(|source| Source::Memory(Arc::new(source)));
+            partitions.entry(*start).or_default().extend(source);
+        }
+    }
+    partitions
+}
+
+/// Sources that overlap in time may hold versions of the same row and are merged; the others are not.
+fn group(mode: TableMode, sources: Vec<Source>) -> Vec<Unit> {
+    let unit = |sources: Vec<Source>| Unit {
+        rows: sources.iter().map(Source::rows).sum(),
+        sources,
+        key_from: None,
+        key_to: None,
+    };
+    if mode == TableMode::Append {
+        return sources.into_iter().map(|source| unit(vec![source])).collect();
+    }
+    let mut by_time: Vec<(usize, Source)> = sources.into_iter().enumerate().collect();
+    by_time.sort_by_key(|(_, source)| source.time_min());
+    let mut groups: Vec<Vec<(usize, Source)>> = Vec::new();
+    let mut reach = i64::MIN;
+    for (age, source) in by_time {
+        let (first, last) = (source.time_min(), source.time_max());
+        match groups.last_mut() {
+            Some(group) if first <= reach => group.push((age, source)),
+            _ => groups.push(vec![(age, source)]),
+        }
+        reach = reach.max(last);
+    }
+    groups
+        .into_iter()
+        .map(|mut group| {
+            group.sort_by_key(|(age, _)| *age);
+            unit(group.into_iter().map(|(_, source)| source).collect())
+        })
+        .collect()
+}
+
+/// Cuts units that are larger than a part's share at series boundaries.
+fn split(units: &mut Vec<Unit>, rows: u64, parts_max: usize) -> Result<()> {
+    let share = rows / parts_max as u64;
+    let mut out = Vec::with_capacity(units.len());
+    for unit in units.drain(..) {
+        let pieces = unit.rows.checked_div(share).unwrap_or(1).clamp(1, parts_max as u64);
+        let largest = unit.sources.iter().max_by_key(|source| source.rows()).cloned();
+        let Some(largest) = largest.filter(|_| pieces > 1 && unit.rows >= SPLIT_ROWS_MIN) else {
+            out.push(unit);
+            continue;
+        };
+        let mut from: Option<Arc<[u8]>> = None;
+        for piece in 1..pieces {
+            let Some(key) = key_at(&largest, piece, pieces)? else { continue };
+            if from.as_ref().is_some_and(|from| *from >= key) || key.is_empty() {
+                continue;
+            }
+            out.push(Unit {
+                key_from: from.take(),
+                key_to: Some(Arc::clone(&key)),
+                rows: unit.rows / pieces,
+                ..unit.clone()
+            });
+            from = Some(key);
+        }
+        out.push(Unit { key_from: from, key_to: None, rows: unit.rows / pieces, ..unit });
+    }
+    *units = out;
+    Ok(())
+}
+
+/// The key with about `piece / pieces` of a source's rows before it.
+fn key_at(source: &Source, piece: u64, pieces: u64) -> Result<Option<Arc<[u8]>>> {
+    match source {
+        Source::Segment(segment) => {
+            let reader = segment.reader()?;
+            let row = reader.rows() * piece / pieces;
+            let run = reader.runs().partition_point(|run| run.first_row <= row).saturating_sub(1);
+            match reader.runs().get(run) {
+                Some(run) => Ok(Some(reader.key(run.series)?.into())),
+                None => Ok(None),
+            }
+        }
+        Source::Memory(source) => {
+            let at = source.keys.len() as u64 * piece / pieces;
+            Ok(source.keys.get(at as usize).map(|(key, _)| Arc::clone(key)))
+        }
+    }
+}
+
+/// Deals units out so that parts have about the same rows.
+fn deal(units: Vec<Unit>, parts_max: usize) -> Vec<VecDeque<Unit>> {
+    let mut parts: Vec<(u64, VecDeque<Unit>)> = vec![(0, VecDeque::new()); parts_max.min(units.len()).max(1)];
+    for unit in units {
+        if let Some((rows, part)) = parts.iter_mut().min_by_key(|(rows, _)| *rows) {
+            *rows += unit.rows;
+            part.push_back(unit);
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+impl Context {
+    fn new(snapshot: &Arc<Published>, table: &Arc<Table>, request: &ScanRequest) -> Result<Self> {
+        let mut columns = Vec::with_capacity(request.columns.len());
+        let mut schema = Vec::with_capacity(request.columns.len());
+        let mut fields: Vec<(ColumnId, FieldType)> = Vec::new();
+        for id in &request.columns {
+            let column = table
+                .column_by_id(*id)
+                .ok_or_else(|| Error::NotFound { what: "column", name: format!("id {}", id.0) })?;
+            columns.push(match column.kind {
+                ColumnKind::Time => Output::Time,
+                ColumnKind::Tag => Output::Tag(*id),
+                ColumnKind::Field(kind) => {
+                    // A column that is asked for twice is read once.
+                    let at = fields.iter().position(|(known, _)| known == id).unwrap_or_else(|| {
+                        fields.push((*id, kind));
+                        fields.len() - 1
+                    });
+                    Output::Field(at)
+                }
+            });
+            schema.push(Field::new(&column.name, arrow_type(column.kind), column.kind != ColumnKind::Time));
+        }
+        Ok(Self {
+            table: Arc::clone(table),
+            schema: Arc::new(Schema::new(schema)),
+            times: columns.iter().any(|column| matches!(column, Output::Time)),
+            keys: columns.iter().any(|column| matches!(column, Output::Tag(_))),
+            columns,
+            fields,
+            range: request.time,
+            tags: request.tags.clone(),
+            stats: Arc::default(),
+            _snapshot: Arc::clone(snapshot),
+        })
+    }
+
+    fn spec(&self, unit: &Unit) -> MergeSpec {
+        MergeSpec {
+            mode: self.table.mode,
+            fields: self.fields.clone(),
+            times: self.times,
+            keys: self.keys,
+            range: self.range,
+            tags: self.tags.clone(),
+            key_from: unit.key_from.clone(),
+            key_to: unit.key_to.clone(),
+        }
+    }
+
+    /// Turns filled rows into a batch; the values change hands.
+    fn batch(&self, filled: &mut RunBuffer) -> Result<RecordBatch> {
+        let rows = filled.rows;
+        let mut fields: Vec<Option<ArrayRef>> = Vec::with_capacity(self.fields.len());
+        for column in &mut filled.buffer.columns {
+            fields.push(Some(array(column)?));
+        }
+        let times = self.times.then(|| std::mem::take(&mut filled.buffer.times));
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            arrays.push(match column {
+                Output::Time => primitive::<TimestampNanosecondType>(times.clone().unwrap_or_default(), None),
+                Output::Tag(id) => tag_array(*id, &filled.runs, rows)?,
+                Output::Field(at) => fields.get(*at).cloned().flatten().ok_or_else(broken)?,
+            });
+        }
+        filled.clear();
+        self.stats.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .map_err(|error| Error::invalid("batch", error.to_string()))
+    }
+}
+
+fn broken() -> Error {
+    Error::invalid("scan", "a column was planned and not read")
+}
+
+impl Iterator for ScanPart {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.step().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next.map(|next| next.map_err(|error| damaged(&self.context.table, error)))
+    }
+}
+
+impl ScanPart {
+    fn step(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            let Some(merge) = &mut self.current else {
+                let Some(unit) = self.units.pop_front() else { return Ok(None) };
+                let context = &self.context;
+                self.current = Some(Merge::new(context.spec(&unit), &unit.sources, Arc::clone(&context.stats))?);
+                continue;
+            };
+            if merge.fill(&mut self.buffer, BATCH_ROWS)? {
+                if self.buffer.rows > 0 {
+                    return self.context.batch(&mut self.buffer).map(Some);
+                }
+            } else {
+                self.current = None;
+            }
+        }
+    }
+}
+
+/// Names the table in what storage says of its damaged files.
+fn damaged(table: &Table, error: Error) -> Error {
+    match error {
+        Error::Damaged { from, to, reason, .. } => Error::Damaged { table: table.name.clone(), from, to, reason },
+        Error::Corrupt { path, offset, reason } => Error::Damaged {
+            table: table.name.clone(),
+            from: i64::MIN,
+            to: i64::MAX,
+            reason: format!("{} at byte {offset}: {reason}", path.display()),
+        },
+        other => other,
+    }
+}
+
+fn nulls(presence: &Presence) -> Option<NullBuffer> {
+    let bits = presence.bits()?;
+    let buffer = Buffer::from_vec(bits.to_vec());
+    Some(NullBuffer::new(BooleanBuffer::new(buffer, 0, presence.len())))
+}
+
+fn primitive<T: ArrowPrimitiveType>(values: Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls))
+}
+
+fn array(column: &mut DenseColumn) -> Result<ArrayRef> {
+    let nulls = nulls(&column.presence);
+    let kind = column.values.kind();
+    Ok(match std::mem::replace(&mut column.values, Values::new(kind)) {
+        Values::I64(values) => primitive::<Int64Type>(values, nulls),
+        Values::U64(values) => primitive::<UInt64Type>(values, nulls),
+        Values::F64(values) => primitive::<Float64Type>(values, nulls),
+        Values::Bool(values) => Arc::new(BooleanArray::new(BooleanBuffer::from(values), nulls)),
+        Values::String(strings) => string_array(strings, nulls)?,
+    })
+}
+
+fn string_array(strings: Strings, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    let views = (0..strings.len()).map(|row| {
+        let value = strings.get(row);
+        let end = strings.ends.get(row).copied().unwrap_or_default();
+        make_view(value, 0, end - value.len() as u32)
+    });
+    let views: ScalarBuffer<u128> = views.collect::<Vec<_>>().into();
+    let buffer = Buffer::from_vec(strings.bytes);
+    let array = StringViewArray::try_new(views, vec![buffer], nulls);
+    Ok(Arc::new(array.map_err(|error| Error::invalid("string column", error.to_string()))?))
+}
+
+/// One tag of each run, repeated: one view per series, 16 bytes a row.
+fn tag_array(tag: ColumnId, runs: &[(Arc<[u8]>, u32)], rows: usize) -> Result<ArrayRef> {
+    let mut views: Vec<u128> = Vec::with_capacity(rows);
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut presence = Presence::default();
+    for (key, count) in runs {
+        let count = *count as usize;
+        match series::key_tag(key, tag) {
+            Some(value) => {
+                let offset = bytes.len() as u32;
+                if value.len() > 12 {
+                    bytes.extend_from_slice(&value);
+                }
+                views.resize(views.len() + count, make_view(&value, 0, offset));
+                presence.push_present(count);
+            }
+            None => {
+                views.resize(views.len() + count, 0);
+                presence.push_absent(count);
+            }
+        }
+    }
+    if views.len() != rows {
+        return Err(broken());
+    }
+    let nulls = nulls(&presence);
+    let array = StringViewArray::try_new(views.into(), vec![Buffer::from_vec(bytes)], nulls);
+    Ok(Arc::new(array.map_err(|error| Error::invalid("tag column", error.to_string()))?))
+}

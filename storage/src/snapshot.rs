@@ -1,0 +1,117 @@
+//! An immutable view: what every reader holds.
+//!
+//! A snapshot is one prefix of the facts. It takes no lock, and whatever is cut, merged or dropped after it was taken,
+//! it goes on answering the same: it keeps its memtables and the files of its segments.
+
+use std::sync::Arc;
+
+use crate::applier::Published;
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::scan::{self, Scan, ScanRequest};
+use crate::schema::TableId;
+
+/// One prefix of the facts.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    published: Arc<Published>,
+}
+
+/// One live segment, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its table.
+    pub table: TableId,
+    /// Start of its partition, ns.
+    pub partition_start: i64,
+    /// Relative to the data directory.
+    pub file: String,
+    /// Where in the file, bytes.
+    pub offset: u64,
+    /// Length.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// First and last sequence of its batches.
+    pub sequences: (u64, u64),
+    /// First and last time, ns.
+    pub times: (i64, i64),
+}
+
+/// The recent rows of one table and partition, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemtableInfo {
+    /// Its table.
+    pub table: TableId,
+    /// Start of its partition, ns.
+    pub partition_start: i64,
+    /// Rows, repeated keys counted each time.
+    pub rows: u64,
+    /// First and last time, ns.
+    pub times: (i64, i64),
+}
+
+impl Snapshot {
+    pub(crate) fn new(published: Arc<Published>) -> Self {
+        Self { published }
+    }
+
+    /// The last batch inside.
+    pub fn sequence(&self) -> u64 {
+        self.published.sequence
+    }
+
+    /// The number of the manifest edit that places the segments.
+    pub fn placement(&self) -> u64 {
+        self.published.placement.edit
+    }
+
+    /// All names, as of this snapshot.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.published.catalog
+    }
+
+    /// The live segments of a table, by partition and sequence.
+    pub fn segments(&self, table: TableId) -> Vec<SegmentInfo> {
+        let partitions = self.published.placement.partitions(table);
+        let segments = partitions.into_iter().flat_map(|partitions| partitions.values()).flatten();
+        segments
+            .map(|segment| SegmentInfo {
+                table,
+                partition_start: segment.entry.partition_start,
+                file: segment.path.display().to_string(),
+                offset: segment.entry.offset,
+                bytes: segment.entry.bytes,
+                rows: segment.entry.rows,
+                sequences: (segment.entry.sequence_min, segment.entry.sequence_max),
+                times: (segment.entry.time_min, segment.entry.time_max),
+            })
+            .collect()
+    }
+
+    /// What memtables hold of a table.
+    pub fn memtables(&self, table: TableId) -> Vec<MemtableInfo> {
+        let mut infos = Vec::new();
+        for memtables in &self.published.memtables {
+            let Some(memtable) = memtables.table(table) else { continue };
+            for (start, partition) in memtable.partitions().iter() {
+                let chunks = partition.visible(self.published.sequence);
+                let rows = chunks.iter().map(|(_, rows)| u64::from(*rows)).sum();
+                let first = chunks.iter().map(|(chunk, _)| chunk.time_min).min();
+                let last = chunks.iter().map(|(chunk, _)| chunk.time_max).max();
+                if let (Some(first), Some(last)) = (first, last) {
+                    infos.push(MemtableInfo { table, partition_start: *start, rows, times: (first, last) });
+                }
+            }
+        }
+        infos
+    }
+
+    /// Plans a scan. The parts run when they are iterated, and keep this snapshot alive.
+    pub fn scan(&self, table: TableId, request: &ScanRequest) -> Result<Scan> {
+        let Some(table) = self.published.catalog.table_by_id(table) else {
+            return Err(Error::NotFound { what: "table", name: format!("id {}", table.0) });
+        };
+        scan::plan(&self.published, table, request)
+    }
+}

@@ -1,0 +1,107 @@
+//! What the engine counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::applier::Published;
+use crate::wal::WalWriter;
+
+/// Counters that only grow, and gauges of the log; shared by all threads of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) rows_written: AtomicU64,
+    pub(crate) batches_bounced: AtomicU64,
+    pub(crate) writes_overloaded: AtomicU64,
+    pub(crate) cuts: AtomicU64,
+    pub(crate) cuts_failed: AtomicU64,
+    pub(crate) cut_rows: AtomicU64,
+    pub(crate) cut_bytes: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) rows_overwritten: AtomicU64,
+    pub(crate) replayed_batches: AtomicU64,
+    pub(crate) replayed_rows: AtomicU64,
+    pub(crate) wal_used_bytes: AtomicU64,
+    pub(crate) wal_bytes_max: AtomicU64,
+    pub(crate) wal_slots: AtomicU64,
+    pub(crate) wal_syncs: AtomicU64,
+    /// The last manifest edit that a durable group names.
+    pub(crate) edit_named: AtomicU64,
+}
+
+/// A picture of an engine in numbers. Fields that end in `_total` or name an event count since the open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it, and the server's metrics carry the sentences")]
+pub struct EngineStats {
+    pub sequence: u64,
+    pub manifest_edit: u64,
+    pub memtable_bytes: u64,
+    pub memtable_rows: u64,
+    pub memtable_partitions: u64,
+    pub memtable_series: u64,
+    pub memtables_sealed: u64,
+    pub segments: u64,
+    pub segment_bytes: u64,
+    pub segment_rows: u64,
+    pub queue_bytes: u64,
+    pub rows_written: u64,
+    pub rows_overwritten: u64,
+    pub batches_bounced: u64,
+    pub writes_overloaded: u64,
+    pub cuts: u64,
+    pub cuts_failed: u64,
+    pub cut_rows: u64,
+    pub cut_bytes: u64,
+    pub merges: u64,
+    pub replayed_batches: u64,
+    pub replayed_rows: u64,
+    pub wal_used_bytes: u64,
+    pub wal_bytes_max: u64,
+    pub wal_slots: u64,
+    pub wal_syncs: u64,
+}
+
+impl Counters {
+    pub(crate) fn note_wal(&self, wal: &WalWriter) {
+        self.wal_used_bytes.store(wal.used_bytes(), Ordering::Relaxed);
+        self.wal_bytes_max.store(wal.bytes_max(), Ordering::Relaxed);
+        self.wal_slots.store(wal.slots() as u64, Ordering::Relaxed);
+        self.wal_syncs.store(wal.fdatasyncs(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self, published: &Published, queue_bytes: u64) -> EngineStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut stats = EngineStats {
+            sequence: published.sequence,
+            manifest_edit: published.placement.edit,
+            memtables_sealed: published.memtables.len().saturating_sub(1) as u64,
+            queue_bytes,
+            rows_written: get(&self.rows_written),
+            rows_overwritten: get(&self.rows_overwritten),
+            batches_bounced: get(&self.batches_bounced),
+            writes_overloaded: get(&self.writes_overloaded),
+            cuts: get(&self.cuts),
+            cuts_failed: get(&self.cuts_failed),
+            cut_rows: get(&self.cut_rows),
+            cut_bytes: get(&self.cut_bytes),
+            merges: get(&self.merges),
+            replayed_batches: get(&self.replayed_batches),
+            replayed_rows: get(&self.replayed_rows),
+            wal_used_bytes: get(&self.wal_used_bytes),
+            wal_bytes_max: get(&self.wal_bytes_max),
+            wal_slots: get(&self.wal_slots),
+            wal_syncs: get(&self.wal_syncs),
+            ..EngineStats::default()
+        };
+        for memtable in &published.memtables {
+            stats.memtable_bytes += memtable.bytes();
+            stats.memtable_rows += memtable.rows();
+            stats.memtable_partitions += memtable.partitions();
+            stats.memtable_series += memtable.generation.series_count();
+        }
+        for segment in published.placement.all() {
+            stats.segments += 1;
+            stats.segment_bytes += segment.entry.bytes;
+            stats.segment_rows += segment.entry.rows;
+        }
+        stats
+    }
+}

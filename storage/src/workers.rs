@@ -1,0 +1,257 @@
+//! The three threads of an open engine, and what they tell each other.
+//!
+//! ```text
+//! producers ─► queue ─► committer ─► applier ─► keeper
+//!                          ▲            ▲          │
+//!                          └── placed ──┴─ place ──┘
+//! ```
+//!
+//! The queue is bounded by bytes, the channels by count. The keeper sends back twice: the applier publishes what it
+//! placed, the committer names its edit in the log and frees slots. No thread waits for one that may be waiting for it:
+//! the committer waits for the applier only, the applier for the keeper only if 64 cuts are pending, which the flag
+//! `cutting` prevents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::applier::{Applier, Sealed};
+use crate::committer::{Committer, Logged, Submission};
+use crate::engine::{Command, Inline, Shared};
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::keeper::Keeper;
+use crate::memtable::MemSet;
+use crate::placement::Placement;
+use crate::wal::SlotOrder;
+use crate::wal::queue::Drained;
+
+/// A group is at most this large, so that its sync stays short.
+const GROUP_BYTES_MAX: u64 = 1 << 20;
+/// After this much silence a witness group follows the last one.
+const WITNESS_AFTER: Duration = Duration::from_millis(10);
+/// A cut that failed is tried again after this long.
+const CUT_RETRY: Duration = Duration::from_secs(1);
+
+type CutReply = SyncSender<Result<()>>;
+
+/// To the applier.
+enum Step {
+    Group(Vec<Logged>),
+    Seal { generation: Arc<Generation>, positions: BTreeMap<u128, u64>, reply: Option<CutReply> },
+    Place { placement: Arc<Placement>, cut: Option<Arc<MemSet>> },
+    Stop,
+}
+
+/// To the keeper.
+enum Task {
+    Cut { sealed: Sealed, reply: Option<CutReply> },
+    Stop,
+}
+
+pub(crate) fn start(shared: &Arc<Shared>, parts: Inline) -> Result<Vec<JoinHandle<()>>> {
+    let Inline { committer, applier, keeper } = parts;
+    // Two groups may wait for the applier; then the log waits too.
+    let (to_applier, steps) = sync_channel(2);
+    let (to_keeper, tasks) = sync_channel(64);
+    let back_to_applier = to_applier.clone();
+    let for_applier = Arc::clone(shared);
+    let for_keeper = Arc::clone(shared);
+    let for_committer = Arc::clone(shared);
+    Ok(vec![
+        spawn("applier", move || applier_loop(&for_applier, applier, &steps, &to_keeper))?,
+        spawn("keeper", move || keeper_loop(&for_keeper, keeper, &tasks, &back_to_applier))?,
+        spawn("committer", move || committer_loop(&for_committer, committer, &to_applier))?,
+    ])
+}
+
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| Error::io("start thread", name, error))
+}
+
+fn committer_loop(shared: &Arc<Shared>, mut committer: Committer, to_applier: &SyncSender<Step>) {
+    let mut silent = true;
+    let ended = loop {
+        let wait = if silent { None } else { Some(WITNESS_AFTER) };
+        let commands = match shared.queue.drain(GROUP_BYTES_MAX, wait) {
+            Drained::Entries(commands) => commands,
+            Drained::Idle => {
+                silent = true;
+                match committer.witness() {
+                    Ok(()) => continue,
+                    Err(error) => break Err(error),
+                }
+            }
+            Drained::Closed => break Ok(()),
+        };
+        silent = false;
+        match run_commands(shared, &mut committer, commands, to_applier) {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+        shared.counters.note_wal(committer.wal());
+    };
+    if let Err(error) = ended {
+        shared.poison(&error);
+    }
+    shared.queue.close();
+    // Whoever still waits learns from the dropped reply that nothing will come.
+    while let Drained::Entries(_) = shared.queue.drain(u64::MAX, Some(Duration::ZERO)) {}
+    let _gone = to_applier.send(Step::Stop);
+}
+
+/// `Ok(false)`: stop.
+fn run_commands(
+    shared: &Arc<Shared>,
+    committer: &mut Committer,
+    commands: Vec<Command>,
+    to_applier: &SyncSender<Step>,
+) -> Result<bool> {
+    let mut group: Vec<Submission> = Vec::with_capacity(commands.len());
+    let mut go_on = true;
+    for command in commands {
+        match command {
+            Command::Write(submission) => group.push(submission),
+            Command::Cut(reply) => {
+                write_group(committer, &mut group, to_applier)?;
+                shared.cutting.store(true, Ordering::Release);
+                seal(shared, committer, to_applier, reply);
+            }
+            Command::Placed { sequence, edit } => {
+                write_group(committer, &mut group, to_applier)?;
+                committer.placed(sequence, edit)?;
+                shared.counters.edit_named.store(edit, Ordering::Release);
+            }
+            Command::Slot(prepared) => match prepared {
+                Ok(prepared) => committer.wal_mut().add_slot(prepared),
+                Err(error) => {
+                    tracing::warn!(%error, "the log could not grow");
+                    committer.wal_mut().cancel_order();
+                }
+            },
+            Command::Stop => go_on = false,
+        }
+    }
+    write_group(committer, &mut group, to_applier)?;
+    if committer.wal().needs_slot()
+        && let Some(order) = committer.wal_mut().order_slot()
+    {
+        prepare_slot(shared, order);
+    }
+    if shared.cut_wanted(committer.wal().used_bytes()) {
+        seal(shared, committer, to_applier, None);
+    }
+    Ok(go_on)
+}
+
+fn write_group(committer: &mut Committer, group: &mut Vec<Submission>, to_applier: &SyncSender<Step>) -> Result<()> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    let logged = committer.commit(std::mem::take(group))?;
+    if !logged.is_empty() {
+        let _gone = to_applier.send(Step::Group(logged));
+    }
+    Ok(())
+}
+
+fn seal(shared: &Shared, committer: &mut Committer, to_applier: &SyncSender<Step>, reply: Option<CutReply>) {
+    let (generation, positions) = committer.seal();
+    shared.registry.start_generation(Arc::clone(&generation));
+    let _gone = to_applier.send(Step::Seal { generation, positions, reply });
+}
+
+/// Slots are made off the write path: filling one with zeros takes as long as writing it.
+fn prepare_slot(shared: &Arc<Shared>, order: SlotOrder) {
+    let state = Arc::clone(shared);
+    let made = spawn("wal slot", move || {
+        let prepared = order.prepare(&state.world);
+        let _closed = state.queue.push(Command::Slot(prepared), 0, None);
+    });
+    if let Err(error) = made {
+        let _closed = shared.queue.push(Command::Slot(Err(error)), 0, None);
+    }
+}
+
+fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, to_keeper: &SyncSender<Task>) {
+    while let Ok(step) = steps.recv() {
+        match step {
+            Step::Group(logged) => shared.apply(&mut applier, logged),
+            Step::Seal { generation, positions, reply } => {
+                let sealed = applier.seal(generation, positions);
+                let _gone = to_keeper.send(Task::Cut { sealed, reply });
+            }
+            Step::Place { placement, cut } => {
+                applier.place(placement, cut.as_ref());
+                shared.room.1.notify_all();
+            }
+            Step::Stop => break,
+        }
+    }
+    let _gone = to_keeper.send(Task::Stop);
+}
+
+fn keeper_loop(shared: &Shared, mut keeper: Keeper, tasks: &Receiver<Task>, to_applier: &SyncSender<Step>) {
+    let mut replies: Vec<CutReply> = Vec::new();
+    loop {
+        let task = if keeper.has_pending() {
+            match tasks.recv_timeout(CUT_RETRY) {
+                Ok(task) => Some(task),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        } else {
+            match tasks.recv() {
+                Ok(task) => Some(task),
+                Err(_) => return,
+            }
+        };
+        match task {
+            Some(Task::Cut { sealed, reply }) => {
+                keeper.enqueue(sealed);
+                replies.extend(reply);
+            }
+            Some(Task::Stop) => return,
+            None => {}
+        }
+        let outcome = work(shared, &mut keeper, to_applier);
+        if !keeper.has_pending() {
+            shared.cutting.store(false, Ordering::Release);
+        }
+        for reply in replies.drain(..) {
+            let _gone = reply.try_send(match &outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Error::ReadOnly { reason: format!("the cut failed: {error}") }),
+            });
+        }
+        if let Err(error) = outcome {
+            shared.counters.cuts_failed.fetch_add(1, Ordering::Relaxed);
+            if matches!(error, Error::Poisoned) {
+                shared.poison(&error);
+                return;
+            }
+            tracing::warn!(%error, "cut or merge failed, it will be tried again");
+        }
+    }
+}
+
+/// Writes every pending cut, then merges what is worth it.
+fn work(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) -> Result<()> {
+    while let Some(placed) = keeper.cut_next()? {
+        let _gone = to_applier.send(Step::Place { placement: placed.placement, cut: Some(placed.memtable) });
+        let _closed = shared.queue.push(Command::Placed { sequence: placed.sequence, edit: placed.edit }, 0, None);
+    }
+    while let Some(placement) = keeper.merge_next()? {
+        let edit = placement.edit;
+        let _gone = to_applier.send(Step::Place { placement, cut: None });
+        let _closed = shared.queue.push(Command::Placed { sequence: 0, edit }, 0, None);
+    }
+    Ok(())
+}
