@@ -1,1 +1,10 @@
-//! The model, and what the tests of several crates share.
+//! The model: the simplest thing that is right, and histories to hold an engine against it.
+//!
+//! A [`Model`] is the fold of a history's facts in ordered maps. [`read`] makes the same shape from a snapshot, so a
+//! test compares two values. [`History`] draws operations from a seed.
+
+pub mod history;
+pub mod model;
+
+pub use history::{History, Op};
+pub use model::{Model, read};
