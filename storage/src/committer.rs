@@ -53,6 +53,13 @@ pub(crate) struct Logged {
     pub(crate) reply: SyncSender<Reply>,
 }
 
+/// A submission that goes into the log.
+struct Accepted {
+    batch: Batch,
+    position: Option<SourcePosition>,
+    reply: SyncSender<Reply>,
+}
+
 pub(crate) struct Committer {
     world: World,
     wal: WalWriter,
@@ -102,6 +109,12 @@ impl Committer {
                 answer(&reply, Reply::Failed(Error::DiskFull { free_bytes, reserve_bytes }));
                 continue;
             }
+            let group_bytes_max = self.wal.group_bytes_max();
+            if bytes.encoded_bytes() > group_bytes_max {
+                let reason = format!("it takes {} bytes of log, a group {group_bytes_max}", bytes.encoded_bytes());
+                answer(&reply, Reply::Failed(Error::invalid("batch", reason)));
+                continue;
+            }
             if let Some(position) = position {
                 match self.check_position(&positions, position) {
                     Ok(true) => {}
@@ -120,33 +133,41 @@ impl Committer {
                 self.drops = self.drops.max(drops);
             }
             encoded.push(bytes);
-            accepted.push((batch, reply));
+            accepted.push(Accepted { batch, position, reply });
         }
-        if encoded.is_empty() {
-            return Ok(Vec::new());
-        }
-        match self.wal.append(&encoded, self.manifest_edit) {
-            Ok(sequences) => {
-                self.positions.append(&mut positions);
-                let logged = sequences.zip(accepted);
-                Ok(logged.map(|(sequence, (batch, reply))| Logged { sequence, batch, reply }).collect())
-            }
-            Err(error) => {
-                let overloaded = match &error {
-                    Error::Overloaded { used_bytes, bytes_max } => Some((*used_bytes, *bytes_max)),
-                    _ => None,
-                };
-                for (_, reply) in accepted {
-                    let error = match overloaded {
-                        Some((used_bytes, bytes_max)) => Error::Overloaded { used_bytes, bytes_max },
-                        None => Error::Poisoned,
-                    };
-                    answer(&reply, Reply::Failed(error));
+        // A slot holds a group whole: what does not fit one goes into several.
+        let mut logged = Vec::with_capacity(accepted.len());
+        let mut rest = encoded.as_slice();
+        let mut waiting = accepted.into_iter();
+        while !rest.is_empty() {
+            let (group, after) = rest.split_at(fitting(rest, self.wal.group_bytes_max()));
+            rest = after;
+            match self.wal.append(group, self.manifest_edit) {
+                Ok(sequences) => {
+                    for (sequence, entry) in sequences.zip(&mut waiting) {
+                        let Accepted { batch, position, reply } = entry;
+                        if let Some(position) = position {
+                            self.positions.insert(position.source, position.to);
+                        }
+                        logged.push(Logged { sequence, batch, reply });
+                    }
                 }
-                // A full log is no damage: nothing was written.
-                if overloaded.is_some() { Ok(Vec::new()) } else { Err(error) }
+                // A full log is no damage: nothing was written. What follows it must not overtake it.
+                Err(Error::Overloaded { used_bytes, bytes_max }) => {
+                    for entry in waiting {
+                        answer(&entry.reply, Reply::Failed(Error::Overloaded { used_bytes, bytes_max }));
+                    }
+                    return Ok(logged);
+                }
+                Err(error) => {
+                    for entry in waiting {
+                        answer(&entry.reply, Reply::Failed(Error::Poisoned));
+                    }
+                    return Err(error);
+                }
             }
         }
+        Ok(logged)
     }
 
     fn disk_full(&self) -> Option<(u64, u64)> {
@@ -184,6 +205,16 @@ impl Committer {
         self.wal.release_through(sequence, self.manifest_edit);
         self.wal.witness(self.manifest_edit).map(|_| ())
     }
+}
+
+/// How many of these batches, at least one, fit a group.
+fn fitting(batches: &[EncodedBatch], bytes_max: u64) -> usize {
+    let mut bytes = 0_u64;
+    let fits = batches.iter().take_while(|batch| {
+        bytes = bytes.saturating_add(batch.encoded_bytes());
+        bytes <= bytes_max
+    });
+    fits.count().max(1)
 }
 
 /// The producer may be gone; its batch is decided all the same.

@@ -411,6 +411,10 @@ impl Shared {
 
     /// Applies a durable group, publishes, answers.
     pub(crate) fn apply(&self, applier: &mut Applier, logged: Vec<Logged>) {
+        if self.poisoned.load(Ordering::Acquire) {
+            // The dropped replies tell the writers; the next open shows what is durable.
+            return;
+        }
         let mut replies = Vec::with_capacity(logged.len());
         for Logged { sequence, batch, reply } in logged {
             if let Err(reason) = applier.apply(sequence, batch) {

@@ -177,10 +177,12 @@ impl SeriesTable {
     pub(crate) fn key_order(&self) -> Arc<KeyOrder> {
         let mut order = lock(&self.order);
         let inner = read(&self.inner);
-        if order.ordinals < inner.entries.len() {
-            let mut new: Vec<(Arc<[u8]>, u32)> = (order.ordinals..inner.entries.len())
-                .filter_map(|ordinal| Some((Arc::clone(inner.entries.get(ordinal)?.key.as_ref()?), ordinal as u32)))
-                .collect();
+        let known = inner.entries.len();
+        if order.ordinals < known {
+            let new = (order.ordinals..known)
+                .filter_map(|ordinal| Some((Arc::clone(inner.entries.get(ordinal)?.key.as_ref()?), ordinal as u32)));
+            let mut new: Vec<(Arc<[u8]>, u32)> = new.collect();
+            let complete = order.ordinals + new.len() == known;
             new.sort_unstable();
             let mut sorted = Vec::with_capacity(order.sorted.len() + new.len());
             let mut old = order.sorted.iter().cloned().peekable();
@@ -191,7 +193,12 @@ impl SeriesTable {
                 sorted.push(pair);
             }
             sorted.extend(old);
-            *order = Arc::new(KeyOrder { ordinals: inner.entries.len(), sorted });
+            let fresh = Arc::new(KeyOrder { ordinals: known, sorted });
+            if !complete {
+                // In replay a definition may follow that of a greater ordinal: the hole is looked at again.
+                return fresh;
+            }
+            *order = fresh;
         }
         Arc::clone(&order)
     }

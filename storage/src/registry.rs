@@ -105,34 +105,27 @@ impl Registry {
 
     /// Gives every name of a draft its id. With `create` an unknown database is made.
     pub(crate) fn resolve(&self, database: &str, draft: &Draft, create: bool) -> Result<Resolved> {
+        let filled = || draft.tables.iter().filter(|table| !table.times.is_empty());
         let (database, catalog, generation, drops) = {
             let mut state = lock(&self.state);
+            if filled().next().is_none() && state.catalog.database(database).is_none() && create {
+                // Nothing to store makes nothing.
+                return Ok(state.resolved(Vec::new()));
+            }
             let database = state.database(database, create)?;
-            for table in &draft.tables {
+            for table in filled() {
                 state.register(&self.limits, database, table)?;
             }
             (database, Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
         };
         let mut batch = Batch { generation: generation.number, ..Batch::default() };
         let mut rows = 0;
-        for table in &draft.tables {
-            if table.times.is_empty() {
-                continue;
-            }
+        for table in filled() {
             let Some(known) = catalog.table(database, &table.name) else {
                 return Err(Error::NotFound { what: "table", name: table.name.clone() });
             };
             rows += table.times.len() as u64;
             self.resolve_table(&catalog, known, table, &generation, &mut batch)?;
-        }
-        if rows == 0 && draft.tables.is_empty() {
-            // Nothing but the database: its definition is still a fact.
-            batch.facts.extend(
-                catalog
-                    .databases()
-                    .filter(|known| known.id == database)
-                    .map(|known| Fact::Database(Database::clone(known))),
-            );
         }
         Ok(Resolved { batch, drops, rows })
     }
