@@ -79,6 +79,11 @@ impl Applier {
         self.sequence
     }
 
+    /// What all memtables occupy.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memtables.iter().map(|memtable| memtable.bytes()).sum()
+    }
+
     /// The memtable that is being filled.
     pub(crate) fn active(&self) -> &Arc<MemSet> {
         assert!(!self.memtables.is_empty(), "one memtable is always being filled");

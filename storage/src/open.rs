@@ -16,11 +16,12 @@ use crate::disk::DiskLock;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::keeper::Keeper;
-use crate::manifest::{Manifest, sweep_trash};
+use crate::manifest::{Manifest, State, sweep_trash};
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::registry::Registry;
 use crate::schema::DatabaseId;
+use crate::snapshot::Snapshot;
 use crate::stats::Counters;
 use crate::wal::{self, ReplayFrom, WalIdentity, WalOptions, WalWriter};
 use crate::world::World;
@@ -38,17 +39,13 @@ pub(crate) struct Opened {
 }
 
 pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
-    let lock = world.disk.lock().map_err(|source| match source.kind() {
-        std::io::ErrorKind::WouldBlock => Error::Locked { path: "lock".into() },
-        _ => Error::io("lock", "lock", source),
-    })?;
+    let lock = take_lock(world)?;
     let (manifest, state) = Manifest::open(world)?;
     if let Some(file) = manifest.findings().missing_files.first() {
         tracing::error!(file = %file, "a data file is missing");
     }
     let counters = Arc::new(Counters::default());
-    let catalog = Catalog::decode(&state.cut.catalog)
-        .map_err(|reason| Error::corrupt("manifest", 0, format!("catalog of the last cut: {reason}")))?;
+    let catalog = decode_catalog(&state)?;
     let positions = decode_positions(&state.cut.positions)
         .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::default())?);
@@ -158,4 +155,45 @@ fn cut(
         applier.place(placed.placement, Some(&placed.memtable));
     }
     Ok(())
+}
+
+/// The state of a store that nobody has open, without changing anything: what the manifest places plus what the log
+/// holds, in memory. Fails with [`Error::Overloaded`] if that is more than `memory_bytes_max`.
+pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<dyn DiskLock>)> {
+    let lock = take_lock(world)?;
+    let (state, _) = Manifest::read(world)?;
+    let catalog = decode_catalog(&state)?;
+    let placement = Arc::new(Placement::new(world, &state, &Placement::default())?);
+    let first = Arc::new(Generation::new(0));
+    let mut applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
+    let from = ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_expected: false };
+    let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
+    wal::replay(world, identity, from, &mut |sequence, _kind, _positions, payload| {
+        let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));
+        let batch = Batch::decode(payload).map_err(corrupt)?;
+        if applier.active().generation.number != batch.generation {
+            // What a cut would have written stays in memory here.
+            applier.seal(Arc::new(Generation::new(batch.generation)), BTreeMap::new());
+        }
+        applier.apply(sequence, batch).map_err(corrupt)?;
+        let used_bytes = applier.memory_bytes();
+        if used_bytes > memory_bytes_max {
+            return Err(Error::Overloaded { used_bytes, bytes_max: memory_bytes_max });
+        }
+        Ok(())
+    })?;
+    applier.publish();
+    Ok((Snapshot::new(applier.published().load_full()), lock))
+}
+
+fn take_lock(world: &World) -> Result<Box<dyn DiskLock>> {
+    world.disk.lock().map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked { path: "lock".into() },
+        _ => Error::io("lock", "lock", source),
+    })
+}
+
+fn decode_catalog(state: &State) -> Result<Catalog> {
+    Catalog::decode(&state.cut.catalog)
+        .map_err(|reason| Error::corrupt("manifest", 0, format!("catalog of the last cut: {reason}")))
 }

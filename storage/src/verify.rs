@@ -1,0 +1,309 @@
+//! Reading every byte of a store that nobody has open: what is damaged, and what is in the files.
+//!
+//! Nothing is changed. A problem names the file, where in it, and, for segments, the table and the range of time whose
+//! rows can no longer be vouched for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::catalog::Catalog;
+use crate::disk::File;
+use crate::error::{Error, Result};
+use crate::manifest::{Manifest, SegmentEntry, State};
+use crate::schema::TableId;
+use crate::segment::{FileHead, SegmentReader};
+use crate::wal::{self, BatchKind, ReplayFrom, WalIdentity};
+use crate::world::World;
+
+/// Something in a store that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Relative to the data directory.
+    pub path: PathBuf,
+    /// The table whose rows are concerned, where that is known: its name, or its id.
+    pub table: Option<String>,
+    /// The range of time that is concerned, ns, both ends included.
+    pub times: Option<(i64, i64)>,
+    /// Place and broken rule.
+    pub reason: String,
+}
+
+/// What [`verify`] read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Data files with live segments.
+    pub files: u64,
+    /// Live segments.
+    pub segments: u64,
+    /// Their rows.
+    pub segment_rows: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// Batches of the log.
+    pub wal_batches: u64,
+    /// Bytes of the log's groups.
+    pub wal_bytes: u64,
+    /// Bytes of an unfinished group at the end of the log: an ordinary torn tail.
+    pub wal_torn_bytes: u64,
+    /// What is damaged. Empty: everything is as it was written.
+    pub problems: Vec<Problem>,
+}
+
+/// One batch of the log, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalBatchInfo {
+    /// Its number.
+    pub sequence: u64,
+    /// What it holds.
+    pub kind: BatchKind,
+    /// Length of its payload.
+    pub bytes: u64,
+    /// The generation of its ordinals.
+    pub generation: u64,
+    /// Definitions and DDL.
+    pub facts: u64,
+    /// Series defined.
+    pub series: u64,
+    /// Rows by table.
+    pub rows: Vec<(TableId, u64)>,
+}
+
+/// Reads every byte of the manifest, the data files and the log. `Err` only if the store cannot be read at all.
+pub fn verify(world: &World) -> Result<Verified> {
+    let (state, findings) = Manifest::read(world)?;
+    let mut verified = Verified::default();
+    for path in &findings.damaged_checkpoints {
+        verified.add(path, None, None, "the checkpoint is damaged; an older one gave the same state".to_owned());
+    }
+    let catalog = match Catalog::decode(&state.cut.catalog) {
+        Ok(catalog) => catalog,
+        Err(reason) => {
+            verified.add(Path::new("manifest"), None, None, format!("catalog of the last cut: {reason}"));
+            Catalog::default()
+        }
+    };
+    for (id, _) in state.files() {
+        verified.files += 1;
+        let path = id.path();
+        let entries = state.segments().filter(|entry| entry.file == id);
+        match open_file(world, &path, &state, (id.epoch, id.counter)) {
+            Ok(file) => {
+                for entry in entries {
+                    verified.segment(&file, &path, entry, &catalog);
+                }
+            }
+            Err(error) => {
+                for entry in entries {
+                    verified.problem_of(&path, entry, &catalog, &error);
+                }
+            }
+        }
+    }
+    let walk = inspect(world, &state, &mut |_| Ok(()));
+    match walk {
+        Ok(replayed) => {
+            verified.wal_batches = replayed.batches;
+            verified.wal_bytes = replayed.bytes;
+            verified.wal_torn_bytes = replayed.torn_bytes;
+            if replayed.manifest_edit > state.last_edit {
+                let reason = format!(
+                    "the log names edit {} as durable, the last one found is {}",
+                    replayed.manifest_edit, state.last_edit
+                );
+                verified.add(Path::new("manifest"), None, None, reason);
+            }
+        }
+        Err(Error::Corrupt { path, offset, reason }) => {
+            verified.add(&path, None, None, format!("at byte {offset}: {reason}"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(verified)
+}
+
+/// Hands the batches of the log that are not in segments yet to `visit`, in order.
+pub fn inspect_wal(world: &World, visit: &mut dyn FnMut(WalBatchInfo) -> Result<()>) -> Result<()> {
+    let (state, _) = Manifest::read(world)?;
+    inspect(world, &state, visit).map(|_| ())
+}
+
+fn inspect(world: &World, state: &State, visit: &mut dyn FnMut(WalBatchInfo) -> Result<()>) -> Result<wal::Replayed> {
+    let from = ReplayFrom { sequence: state.cut.sequence + 1, manifest_edit: state.last_edit, log_expected: false };
+    let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
+    wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
+        let batch = Batch::decode(payload)
+            .map_err(|reason| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}")))?;
+        visit(WalBatchInfo {
+            sequence,
+            kind,
+            bytes: payload.len() as u64,
+            generation: batch.generation,
+            facts: batch.facts.len() as u64,
+            series: batch.series.iter().map(|series| series.keys.len() as u64).sum(),
+            rows: batch.tables.iter().map(|rows| (rows.table, rows.times.len() as u64)).collect(),
+        })
+    })
+}
+
+/// The segments of one data file, found from its end, without a manifest. The last one comes first.
+pub fn segments_of(file: &Arc<dyn File>, path: &Path) -> Result<Vec<SegmentReader>> {
+    let mut end = file.bytes().map_err(|source| Error::io("read the length of", path, source))?;
+    let mut readers = Vec::new();
+    while end > FileHead::BYTES as u64 {
+        let start = SegmentReader::start_before(&**file, path, end)?;
+        if start >= end {
+            return Err(Error::corrupt(path, end, "a segment ends before it begins"));
+        }
+        readers.push(SegmentReader::open(Arc::clone(file), path, start, end - start)?);
+        end = start;
+    }
+    Ok(readers)
+}
+
+fn open_file(world: &World, path: &Path, state: &State, id: (u32, u32)) -> Result<Arc<dyn File>> {
+    let file = world.disk.open_read(path).map_err(|source| Error::io("open", path, source))?;
+    let head = FileHead::read(&*file, path)?;
+    if head.store != state.database_id {
+        return Err(Error::corrupt(path, 0, "the file belongs to another store"));
+    }
+    if (head.file.epoch, head.file.counter) != id {
+        return Err(Error::corrupt(path, 0, "the file has another file's name"));
+    }
+    Ok(Arc::from(file))
+}
+
+impl Verified {
+    fn add(&mut self, path: &Path, table: Option<String>, times: Option<(i64, i64)>, reason: String) {
+        self.problems.push(Problem { path: path.to_path_buf(), table, times, reason });
+    }
+
+    fn problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, error: &Error) {
+        let table = catalog.table_by_id(entry.table);
+        let table = table.map_or_else(|| format!("id {}", entry.table.0), |table| table.name.clone());
+        self.add(path, Some(table), Some((entry.time_min, entry.time_max)), error.to_string());
+    }
+
+    fn segment(&mut self, file: &Arc<dyn File>, path: &Path, entry: &SegmentEntry, catalog: &Catalog) {
+        self.segments += 1;
+        self.segment_rows += entry.rows;
+        self.segment_bytes += entry.bytes;
+        let read = SegmentReader::open(Arc::clone(file), path, entry.offset, entry.bytes);
+        let checked = read.and_then(|reader| {
+            reader.verify_all(Some(entry.hash))?;
+            let footer = reader.footer();
+            let same = (footer.table, footer.partition_start, reader.rows())
+                == (entry.table, entry.partition_start, entry.rows);
+            if same {
+                Ok(())
+            } else {
+                Err(Error::corrupt(path, entry.offset, "it is not the segment that the manifest names"))
+            }
+        });
+        if let Err(error) = checked {
+            self.problem_of(path, entry, catalog, &error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::sim::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::draft::{Draft, DraftSeries, DraftTable};
+    use crate::schema::TableMode;
+    use crate::values::{FieldColumn, Values};
+    use crate::{Engine, Options, Threads};
+
+    fn draft(from: i64) -> Draft {
+        let mut series = DraftSeries::default();
+        series.push_tag(0, b"a");
+        series.finish();
+        let field = FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64((0..50).collect()) };
+        let table = DraftTable {
+            name: "cpu".to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["host".to_owned()],
+            series,
+            row_series: vec![0; 50],
+            times: (from..from + 50).collect(),
+            fields: vec![field],
+        };
+        Draft { tables: vec![table], position: None }
+    }
+
+    /// A store with a segment of 50 rows and 50 rows in the log, as a killed process leaves it.
+    fn store() -> (SimDisk, World) {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let world = World::of(&disk, &clock);
+        let options = Options {
+            threads: Threads::None,
+            wal_slot_bytes: 32 << 10,
+            wal_bytes_max: 64 << 10,
+            disk_reserve_bytes: 0,
+            ..Options::default()
+        };
+        let engine = Engine::open(world.clone(), options).unwrap();
+        engine.write("main", &draft(0)).unwrap();
+        engine.cut().unwrap();
+        engine.write("main", &draft(100)).unwrap();
+        (disk, world)
+    }
+
+    #[test]
+    fn a_sound_store_has_no_problems_and_its_log_is_listed() {
+        let (_disk, world) = store();
+        let verified = verify(&world).unwrap();
+        assert_eq!(verified.problems, []);
+        assert_eq!((verified.files, verified.segments, verified.segment_rows, verified.wal_batches), (1, 1, 50, 1));
+        let mut rows = Vec::new();
+        inspect_wal(&world, &mut |batch| {
+            rows.push((batch.sequence, batch.series, batch.rows));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(rows, [(3, 1, vec![(TableId(0), 50)])]);
+    }
+
+    #[test]
+    fn a_store_is_read_without_changing_it() {
+        let (disk, world) = store();
+        let before: Vec<_> = disk.files().iter().map(|file| (file.clone(), disk.file_bytes(file).unwrap())).collect();
+        let (snapshot, lock) = crate::read_only(&world, 1 << 20).unwrap();
+        let database = snapshot.catalog().database("main").unwrap().id;
+        let table = snapshot.catalog().table(database, "cpu").unwrap();
+        let request =
+            crate::ScanRequest { columns: vec![], time: crate::time::TimeRange::ALL, tags: vec![], parts_max: 1 };
+        let scan = snapshot.scan(table.id, &request).unwrap();
+        let rows: usize = scan.parts.into_iter().flatten().map(|batch| batch.unwrap().num_rows()).sum();
+        assert_eq!(rows, 100);
+        assert!(crate::read_only(&world, 1 << 20).is_err(), "a second open is refused");
+        drop((snapshot, lock));
+        assert!(matches!(crate::read_only(&world, 10), Err(Error::Overloaded { .. })));
+        let same = before.iter().all(|(file, bytes)| disk.file_bytes(file).unwrap() == *bytes);
+        assert!(same);
+    }
+
+    #[test]
+    fn damage_names_file_table_and_times() {
+        let (disk, world) = store();
+        let file = disk.files().into_iter().find(|file| file.starts_with("data/")).unwrap();
+        disk.flip_bit(&file, 100, 3).unwrap();
+        let verified = verify(&world).unwrap();
+        let [problem] = verified.problems.as_slice() else { panic!("{:?}", verified.problems) };
+        assert_eq!(problem.path, Path::new(&file));
+        assert_eq!((problem.table.as_deref(), problem.times), (Some("cpu"), Some((0, 49))));
+        disk.delete_file(&file).unwrap();
+        assert_eq!(verify(&world).unwrap().problems.len(), 1);
+    }
+
+    #[test]
+    fn the_segments_of_a_file_are_found_without_a_manifest() {
+        let (disk, world) = store();
+        let path = disk.files().into_iter().find(|file| file.starts_with("data/")).unwrap();
+        let file: Arc<dyn File> = Arc::from(world.disk.open_read(Path::new(&path)).unwrap());
+        let readers = segments_of(&file, Path::new(&path)).unwrap();
+        assert_eq!(readers.iter().map(SegmentReader::rows).collect::<Vec<_>>(), [50]);
+    }
+}
