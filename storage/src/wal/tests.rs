@@ -3,8 +3,10 @@
 mod bytes;
 mod crash;
 mod log;
+mod loomed;
 mod plant;
 mod queue;
+mod shuttled;
 mod torn;
 mod trial;
 

@@ -1,0 +1,93 @@
+//! The queue under all schedules: two producers, one consumer.
+//! The file of the queue is compiled a second time here, with the locks of the model checker.
+
+#[path = "../queue.rs"]
+#[allow(dead_code, reason = "the model needs a part of it")]
+mod queue;
+
+/// What `queue.rs` finds as `super::sync`.
+mod sync {
+    use std::sync::{LockResult, PoisonError};
+    use std::time::Duration;
+
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+
+    /// The model's condition variable, which lacks `wait_timeout_while`: here time never runs out.
+    #[derive(Debug)]
+    pub(super) struct Condvar(loom::sync::Condvar);
+
+    impl Condvar {
+        pub(super) fn new() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+        pub(super) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+            self.0.wait(guard)
+        }
+        pub(super) fn wait_timeout_while<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+            _: Duration,
+            mut waits: impl FnMut(&mut T) -> bool,
+        ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+            while waits(&mut guard) {
+                guard = self.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            Ok((guard, false))
+        }
+        pub(super) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+        pub(super) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+}
+
+use loom::sync::Arc;
+use loom::thread;
+use queue::{Drained, Queue, Refused};
+
+#[test]
+fn two_producers_and_a_queue_for_one_entry() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new(1));
+        let producers = [1, 2].map(|producer| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.push(producer, 1, None).unwrap())
+        });
+        let mut sum = 0;
+        for _ in 0..2 {
+            let Drained::Entries(entries) = queue.drain(1, None) else { panic!("nothing came") };
+            assert_eq!(entries.len(), 1);
+            sum += entries[0];
+        }
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        assert_eq!(sum, 3);
+    });
+}
+
+#[test]
+fn two_producers_meet_a_close() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new(1));
+        let producers = [1, 2].map(|producer| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || match queue.push(producer, 1, None) {
+                Ok(()) => producer,
+                Err(Refused::Closed { .. }) => 0,
+                Err(Refused::Full { .. }) => panic!("it waits for ever"),
+            })
+        });
+        let mut sum = 0;
+        if let Drained::Entries(entries) = queue.drain(1, None) {
+            sum += entries.iter().sum::<i32>();
+        }
+        queue.close();
+        while let Drained::Entries(entries) = queue.drain(1, None) {
+            sum += entries.iter().sum::<i32>();
+        }
+        assert_eq!(queue.drain(1, None), Drained::Closed);
+        let taken: i32 = producers.into_iter().map(|producer| producer.join().unwrap()).sum();
+        assert_eq!(sum, taken);
+    });
+}
