@@ -1,3 +1,5 @@
+//! What statements become, and what is refused.
+
 use std::collections::HashMap;
 
 use marigram_storage::schema::{ColumnKind, FieldType, TableMode};
