@@ -1,1 +1,3 @@
 //! Seeded workloads.
+
+pub mod tsbs;
