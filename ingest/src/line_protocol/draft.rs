@@ -10,7 +10,7 @@ use marigram_storage::schema::{ColumnKind, FieldType, NAME_BYTES_MAX, TableMode}
 use marigram_storage::values::{FieldColumn, Strings, Values};
 use std::hash::BuildHasher;
 
-use super::error::{Fault, conflict, limit, unparsable};
+use super::error::{Fault, conflict, limit, reserved, unparsable};
 use super::number::Scalar;
 use super::{ParseOptions, Schema};
 
@@ -152,9 +152,7 @@ impl TableDraft {
             };
         }
         if name == "time" {
-            let table = &self.name;
-            let reason = format!("invalid field name: input field \"time\" on measurement \"{table}\" is invalid");
-            return Err(unparsable(reason));
+            return Err(reserved("field name", "field", name, &self.name));
         }
         let sent = sent()?;
         let kind = match rules.schema.column(&self.name, name) {
@@ -183,9 +181,7 @@ impl TableDraft {
             };
         }
         if name == "time" {
-            let table = &self.name;
-            let reason = format!("invalid tag key: input tag \"time\" on measurement \"{table}\" is invalid");
-            return Err(unparsable(reason));
+            return Err(reserved("tag key", "tag", name, &self.name));
         }
         match rules.schema.column(&self.name, name) {
             None | Some(ColumnKind::Tag) => {}

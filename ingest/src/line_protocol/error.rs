@@ -26,7 +26,7 @@ pub enum BodyError {
 pub enum Refusal {
     /// Not line protocol, or a value that cannot be stored.
     Unparsable,
-    /// A column has another type, or is a tag in one place and a field in another.
+    /// A column has another type, is a tag in one place and a field in another, or has a name that is taken.
     Conflict,
     /// A limit of [`super::ParseOptions`] or of the store.
     Limit,
@@ -76,6 +76,13 @@ pub(super) fn unparsable(reason: impl Into<Cow<'static, str>>) -> Fault {
 #[cold]
 pub(super) fn limit(reason: impl Into<Cow<'static, str>>) -> Fault {
     Box::new(Refused { refusal: Refusal::Limit, reason: reason.into() })
+}
+
+/// A line that gives a name to a tag or field that is taken.
+#[cold]
+pub(super) fn reserved(part: &str, what: &str, column: &str, table: &str) -> Fault {
+    let reason = format!("invalid {part}: input {what} \"{column}\" on measurement \"{table}\" is invalid");
+    Box::new(Refused { refusal: Refusal::Conflict, reason: reason.into() })
 }
 
 /// A line that says that a column is something else than it is.

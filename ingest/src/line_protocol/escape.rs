@@ -90,27 +90,27 @@ pub(super) fn string_end(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
 }
 
 /// The offset of the newline that ends the line that starts at `at`, or the length: for lines that make no sense, and the
-/// same as the parser's for those that do. A string begins at `="` after the first unescaped space.
+/// same as the parser's for those that do. After the first unescaped space a string begins at `="`, where as many values
+/// began as names before it; so a stray quote takes as few of the following lines with it as can be.
 pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
-    let mut from = key_end(bytes, at);
-    // Nothing before this offset can be the unescaped `=` of a string.
-    let mut plain_from = from;
-    while let Some(skip) = memchr3(b'\n', b'"', b'\\', rest(bytes, from)) {
-        let found = from + skip;
-        match bytes.get(found) {
-            Some(b'"') if plain_from < found && bytes.get(found - 1) == Some(&b'=') => {
-                match string_end(bytes, found + 1) {
-                    Some((end, _)) => from = end + 1,
-                    None => return bytes.len(),
-                }
-                plain_from = from;
+    let mut at = key_end(bytes, at);
+    let (mut equals, mut commas) = (0_usize, 0_usize);
+    let mut after_equals = false;
+    while let Some(byte) = bytes.get(at) {
+        let begins_value = std::mem::take(&mut after_equals) && commas < equals;
+        match byte {
+            b'\n' => return at,
+            b'"' if begins_value => match string_end(bytes, at + 1) {
+                Some((end, _)) => at = end + 1,
+                None => return bytes.len(),
+            },
+            b'\\' => at = past_escape(bytes, at),
+            _ => {
+                after_equals = *byte == b'=';
+                equals += usize::from(after_equals);
+                commas += usize::from(*byte == b',');
+                at += 1;
             }
-            Some(b'"') => from = found + 1,
-            Some(b'\\') => {
-                from = past_escape(bytes, found);
-                plain_from = from;
-            }
-            _ => return found,
         }
     }
     bytes.len()
@@ -220,5 +220,6 @@ mod tests {
         check("m\\\nx", 2); // a backslash protects no newline
         check("m f=\"a\nb", 8); // an open string runs to the end
         check("m f=1 \"\n", 7);
+        check("m a,b=\"c\n\"", 8); // nor does one where a name is missing its value
     }
 }

@@ -1,6 +1,10 @@
 //! What the tests share: rows as plain maps, and short ways to ask for them.
 
+mod generate;
+mod influxd;
 mod limits;
+mod oracle;
+mod properties;
 mod rules;
 
 use super::*;
@@ -105,4 +109,13 @@ pub(super) fn accepted(body: &str) -> Vec<Row> {
     let rows = rows(&parsed.draft);
     assert_eq!(rows.len() as u64, parsed.rows);
     rows
+}
+
+/// Where the line that starts at `at` ends, blanks and comments as the parser sees them.
+pub(super) fn end_of_line(body: &str, at: usize) -> usize {
+    let start = body.len() - body[at..].trim_start_matches([' ', '\t', '\0']).len();
+    match body[start..].starts_with('#') {
+        true => start + body[start..].find('\n').unwrap_or(body.len() - start),
+        false => escape::line_end(body.as_bytes(), start),
+    }
 }
