@@ -196,7 +196,9 @@ async fn sums_and_means_round_once() {
     let rows = of_floats(&[1e16, 1.0, -1e16]);
     let context = self::context(&[&rows[..1], &rows[1..2], &rows[2..]], 1);
     check(&context, "SELECT sum(f) FROM t", "1.0").await;
-    check(&context, "SELECT sum(f), count(DISTINCT time) FROM t", "1.0 3").await;
+    // A sum of rounded sums, one for each distinct value, would be 0.
+    check(&context, "SELECT sum(f), count(DISTINCT time / 2) FROM (SELECT f, time::BIGINT AS time FROM t)", "1.0 2")
+        .await;
     // Not 3 * 2^53 + 3: each argument is rounded by itself.
     let rows = of_floats(&[9007199254740992.0; 3]);
     let context = self::context(&[&rows], 10);
