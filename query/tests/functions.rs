@@ -11,7 +11,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::{SessionConfig, SessionContext, col};
 use marigram_query::functions;
 
 const COLUMNS: &[(&str, DataType)] = &[
@@ -158,6 +159,9 @@ async fn answers_do_not_depend_on_order_partitions_or_plan() {
             format!("SELECT {AGGREGATES} FROM t WHERE host = 'nobody'"),
             format!("SELECT host, {AGGREGATES} FROM t GROUP BY host ORDER BY host"),
             format!("SELECT time, s, {AGGREGATES} FROM t GROUP BY time, s ORDER BY time, s"),
+            // DataFusion keeps the best groups only, in a heap of its own.
+            "SELECT time, max(f) FROM t GROUP BY time ORDER BY max(f) DESC, time LIMIT 3".to_owned(),
+            "SELECT time, min(f) FROM t GROUP BY time ORDER BY min(f), time LIMIT 3".to_owned(),
             "SELECT sum(DISTINCT f), avg(DISTINCT f), sum(DISTINCT i), avg(DISTINCT u) FROM t".to_owned(),
             "SELECT sum(f), count(DISTINCT s) FROM t".to_owned(),
             "SELECT sum(f), count(DISTINCT s), sum(i) FROM t GROUP BY host ORDER BY host".to_owned(),
@@ -179,7 +183,31 @@ async fn answers_do_not_depend_on_order_partitions_or_plan() {
     // The same rows as one group and as all rows; and nothing is empty.
     let wanted = wanted.unwrap();
     assert_eq!(wanted[3].lines().next().unwrap(), format!("a {}", wanted[1]));
-    assert_eq!(wanted[7].lines().count(), 4);
+    assert_eq!(wanted.last().unwrap().lines().count(), 4);
+}
+
+#[tokio::test]
+async fn groups_of_sorted_rows_are_emitted_early_and_are_the_same() {
+    let mut rows = unruly_rows(5000);
+    let plain = context(&[&shuffled(&rows, 1)], 64);
+    rows.sort_by_key(|row| row.time);
+    let sorted = context(&[&[]], 64);
+    let batches = rows.chunks(64).map(batch).collect();
+    let by_time = vec![col("time").sort(true, false)];
+    let table = MemTable::try_new(schema(), vec![batches]).unwrap().with_sort_order(vec![by_time]);
+    sorted.deregister_table("t").unwrap();
+    sorted.register_table("t", Arc::new(table)).unwrap();
+    let queries = [
+        format!("SELECT time, {AGGREGATES} FROM t GROUP BY time ORDER BY time"),
+        format!("SELECT time, host, {AGGREGATES} FROM t GROUP BY time, host ORDER BY time, host"),
+        format!("SELECT time_bucket('7 s', time) AS bucket, {AGGREGATES} FROM t GROUP BY bucket ORDER BY bucket"),
+    ];
+    for sql in queries {
+        let plan = sorted.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+        let plan = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(plan.contains("ordering_mode="), "{sql}\n{plan}");
+        assert_eq!(answer(&sorted, &sql).await, answer(&plain, &sql).await, "{sql}");
+    }
 }
 
 fn of_floats(values: &[f64]) -> Vec<Row> {
