@@ -5,9 +5,11 @@
 
 mod client;
 mod config;
+mod inspect;
 mod serve;
 mod sql;
 mod table;
+mod verify;
 mod write;
 
 use std::ffi::OsString;
@@ -35,6 +37,11 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Send line protocol from a file or stdin.
     Write(write::WriteArgs),
+    /// Show what is in the files of a data directory.
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
+    /// Read every byte of a stopped server's data and check it.
+    Verify(verify::VerifyArgs),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -97,6 +104,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Sql(args) => sql::run(&args),
         Command::Write(args) => write::run(&args),
+        Command::Inspect(command) => inspect::run(&command),
+        Command::Verify(args) => verify::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Version => say(format_args!("marigram {}", env!("CARGO_PKG_VERSION"))),
     };

@@ -210,7 +210,7 @@ impl Catalog {
     }
 
     /// The catalog of a cut. An empty input is the empty catalog.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let mut catalog = Self::default();
         for fact in Fact::decode_all(bytes)? {
             catalog.apply(&fact)?;
