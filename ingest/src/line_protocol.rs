@@ -19,9 +19,11 @@
 mod draft;
 mod error;
 mod escape;
+mod fields;
 mod number;
 mod parse;
 mod precision;
+mod series;
 #[cfg(test)]
 mod tests;
 

@@ -40,7 +40,7 @@ pub(super) struct TableDraft {
 #[derive(Debug)]
 pub(super) struct TagDraft {
     /// `name=` as it was written when it appeared.
-    pub(super) prefix: Vec<u8>,
+    pub(super) prefix: Prefix,
     column: u32,
 }
 
@@ -48,12 +48,50 @@ pub(super) struct TagDraft {
 #[derive(Debug)]
 pub(super) struct FieldDraft {
     /// `name=` as it was written when it appeared.
-    pub(super) prefix: Vec<u8>,
+    pub(super) prefix: Prefix,
     /// The field that followed in the last line that had this one.
     pub(super) next: u32,
     column: u32,
     rows: Option<Vec<u32>>,
     values: Values,
+}
+
+/// Bytes that are compared often; the first sixteen of them at once.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    bytes: Vec<u8>,
+    head: u128,
+    mask: u128,
+}
+
+impl Prefix {
+    fn new(bytes: &[u8]) -> Self {
+        let mut head = [0; 16];
+        let short = bytes.len().min(16);
+        head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let mask = if short == 16 { u128::MAX } else { (1 << (8 * short)) - 1 };
+        Self { bytes: bytes.to_vec(), head: u128::from_le_bytes(head), mask }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether `here` starts with it.
+    #[inline]
+    pub(super) fn begins(&self, here: &[u8]) -> bool {
+        match here.first_chunk() {
+            Some(head) => {
+                (u128::from_le_bytes(*head) ^ self.head) & self.mask == 0
+                    && (self.bytes.len() <= 16 || here.get(16..self.bytes.len()) == self.bytes.get(16..))
+            }
+            None => here.starts_with(&self.bytes),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +144,22 @@ impl TableDraft {
     #[inline]
     pub(super) fn row(&self) -> u32 {
         self.times.len() as u32
+    }
+
+    /// Makes room for more rows like those of before.
+    #[cold]
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.row_series.reserve(rows);
+        self.times.reserve(rows);
+        for field in self.fields.iter_mut().filter(|field| field.rows.is_none()) {
+            match &mut field.values {
+                Values::I64(values) => values.reserve(rows),
+                Values::U64(values) => values.reserve(rows),
+                Values::F64(values) => values.reserve(rows),
+                Values::Bool(values) => values.reserve(rows),
+                Values::String(strings) => strings.ends.reserve(rows),
+            }
+        }
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -162,7 +216,7 @@ impl TableDraft {
         };
         let index = self.fields.len() as u32;
         let column = self.add(name, hash, Role::Field(index), rules)?;
-        let (prefix, values) = (prefix.to_vec(), Values::new(kind));
+        let (prefix, values) = (Prefix::new(prefix), Values::new(kind));
         let rows = (self.row() != 0).then(Vec::new);
         self.fields.push(FieldDraft { prefix, next: NONE, column, rows, values });
         Ok(index)
@@ -189,7 +243,7 @@ impl TableDraft {
         }
         let index = self.tags.len() as u32;
         let column = self.add(name, hash, Role::Tag(index), rules)?;
-        self.tags.push(TagDraft { prefix: prefix.to_vec(), column });
+        self.tags.push(TagDraft { prefix: Prefix::new(prefix), column });
         Ok(index)
     }
 

@@ -6,6 +6,12 @@
 
 use memchr::{memchr2, memchr3};
 
+use super::error::{Fault, unparsable};
+
+/// InfluxDB 3's words for a name that could be read in two ways.
+pub(super) const ENDS_WITH_BACKSLASH: &str =
+    "measurements, tag keys and values, and field keys may not end with a backslash";
+
 /// A set of bytes that end a name.
 #[derive(Clone, Copy)]
 pub(super) struct Stops(u8);
@@ -60,18 +66,21 @@ pub(super) fn name_end(bytes: &[u8], mut at: usize, stops: Stops) -> (usize, boo
     (bytes.len(), escaped)
 }
 
-/// The offset of the unescaped space that ends the series key that starts at `at`, or of the newline, or the length.
+/// The offset of the unescaped space that ends the series key that starts at `at`, or of the newline, or the length; and
+/// whether a backslash was passed.
 #[inline]
-pub(super) fn key_end(bytes: &[u8], at: usize) -> usize {
+pub(super) fn key_end(bytes: &[u8], at: usize) -> (usize, bool) {
     let mut from = at;
+    let mut escaped = false;
     while let Some(skip) = memchr3(b' ', b'\n', b'\\', rest(bytes, from)) {
         let found = from + skip;
         if bytes.get(found) != Some(&b'\\') {
-            return found;
+            return (found, escaped);
         }
+        escaped = true;
         from = past_escape(bytes, found);
     }
-    bytes.len()
+    (bytes.len(), escaped)
 }
 
 /// The offset of the quote that closes the string whose content starts at `at`, and whether a backslash was passed.
@@ -93,7 +102,7 @@ pub(super) fn string_end(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
 /// same as the parser's for those that do. After the first unescaped space a string begins at `="`, where as many values
 /// began as names before it; so a stray quote takes as few of the following lines with it as can be.
 pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
-    let mut at = key_end(bytes, at);
+    let (mut at, _) = key_end(bytes, at);
     let (mut equals, mut commas) = (0_usize, 0_usize);
     let mut after_equals = false;
     while let Some(byte) = bytes.get(at) {
@@ -119,6 +128,25 @@ pub(super) fn line_end(bytes: &[u8], at: usize) -> usize {
 /// The offset after the escape whose backslash is at `at`.
 fn past_escape(bytes: &[u8], at: usize) -> usize {
     at + 1 + usize::from(bytes.get(at + 1).is_some_and(|next| *next != b'\n'))
+}
+
+/// Whether the line ends at `at`: nothing follows, or a newline with or without a carriage return before it.
+#[inline]
+pub(super) fn ends_line(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(at) {
+        None | Some(b'\n') => true,
+        Some(b'\r') => matches!(bytes.get(at + 1), None | Some(b'\n')),
+        Some(_) => false,
+    }
+}
+
+/// The offset of the first byte that is no space, tab or NUL.
+#[inline]
+pub(super) fn skip_blank(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | 0) = bytes.get(at) {
+        at += 1;
+    }
+    at
 }
 
 /// What a character needs to lose the backslash before it.
@@ -163,6 +191,26 @@ pub(super) fn unescape(raw: &[u8], escapes: Escapes, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(raw);
+}
+
+/// What a raw name means; `scratch` holds it where it is not the same.
+pub(super) fn unescaped<'n>(
+    raw: &'n [u8],
+    escaped: bool,
+    escapes: Escapes,
+    scratch: &'n mut Vec<u8>,
+) -> Result<&'n str, Fault> {
+    let name = if escaped {
+        scratch.clear();
+        unescape(raw, escapes, scratch);
+        scratch.as_slice()
+    } else {
+        raw
+    };
+    if name.last() == Some(&b'\\') {
+        return Err(unparsable(ENDS_WITH_BACKSLASH));
+    }
+    std::str::from_utf8(name).map_err(|_| unparsable("name is not valid UTF-8"))
 }
 
 /// Appends a spelling of `plain` that [`unescape`] undoes.

@@ -53,7 +53,7 @@ fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
 }
 
 /// The number that starts at `at`, and where it ends.
-#[inline]
+#[inline(always)]
 pub(super) fn number(text: &str, start: usize) -> Result<(Scalar, usize), Fault> {
     let bytes = text.as_bytes();
     let negative = bytes.get(start) == Some(&b'-');

@@ -43,11 +43,14 @@ fn long_lines_are_refused_and_the_next_one_is_found() {
 
 #[test]
 fn columns_and_tables_are_counted() {
-    #[track_caller]
-    fn check(body: &str, rows: u64, want: Option<&str>) {
+    fn parsed(body: &str) -> Parsed {
         let options =
             ParseOptions { line_columns_max: 4, table_columns_max: 5, tables_max: 3, body_columns_max: 9, ..options() };
-        let parsed = parse(body.as_bytes(), &options, &EmptySchema).unwrap();
+        parse(body.as_bytes(), &options, &EmptySchema).unwrap()
+    }
+    #[track_caller]
+    fn check(body: &str, rows: u64, want: Option<&str>) {
+        let parsed = parsed(body);
         let reason = parsed.errors.first().map(|error| (&*error.reason, error.refusal));
         assert_eq!((parsed.rows, reason), (rows, want.map(|want| (want, Refusal::Limit))), "{body}");
         super::rows(&parsed.draft);
@@ -64,6 +67,10 @@ fn columns_and_tables_are_counted() {
     check("m,t=1 a=1,b=2,c=3\nm d=4\nm,u=1 a=1", 2, table);
     let body = Some("too many columns: more than 9 of all measurements in this request");
     check("m,a=1,b=2,c=3 d=4\nn a=1,b=2,c=3,d=4\nn e=5\no f=6\nn a=1", 4, body);
+    // Refused lines use nothing up; the first refusal is no limit here.
+    let refused =
+        parsed("m a=1\nm b=1,c=1,d=1 x\nm e=1,f=1,g=1 x\nm,h=1 i=1,j=1,k=1 x\nm b=1,c=1,d=1\nx a=1 x\ny a=1 x\nz a=1");
+    assert_eq!((refused.rows, refused.lines_refused), (3, 5));
     check("a f=1\nb f=1\nc f=1\nd f=1\na f=1", 4, Some("too many measurements: more than 3 in this request"));
 }
 
