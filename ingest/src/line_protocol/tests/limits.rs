@@ -90,3 +90,44 @@ fn refused_lines_are_counted_beyond_those_described() {
     assert_eq!(got, [(4, "bä"), (7, "x=1 ")]);
     assert_eq!(parsed.errors[0].to_string(), "unable to parse 'bä': missing fields");
 }
+
+/// Bodies made to be expensive: each is answered in time linear in its length, or this test does not end.
+#[test]
+fn hostile_bodies_are_refused_by_line() {
+    #[track_caller]
+    fn check(body: &str, rows: u64, refused: u64, reason: &str) {
+        let parsed = parse(body.as_bytes(), &options(), &EmptySchema).unwrap();
+        assert_eq!((parsed.rows, parsed.lines_refused), (rows, refused), "{reason}");
+        assert_eq!(parsed.errors.first().map_or("", |error| &error.reason), reason);
+        assert!(parsed.errors.iter().all(|error| error.original.len() <= options().error_line_bytes_max));
+        assert!(parsed.errors.len() <= options().errors_max);
+    }
+    let columns: Vec<_> = (0..100_000).map(|column| format!("c{column}=1")).collect();
+    let columns = columns.join(",");
+    let many = "too many columns: measurement \"m\" has more than 4096 in this request";
+    check(&format!("m {columns}\nm f=1"), 1, 1, many);
+    check(&format!("m,{columns} f=1\nm f=1"), 1, 1, "too many columns: more than 1024 tags and fields in one line");
+    let long = "x".repeat(1 << 20);
+    check(&format!("m,t={long} f=1\nm f=1"), 1, 1, "tag value of 1048576 bytes is longer than 4096");
+    check(&format!("{long} f=1\nm f=1"), 1, 1, "measurement name of 1048576 bytes is longer than 1024");
+    check(&format!("m f={long}\nm f=1"), 1, 1, "invalid boolean");
+    let digits = "9".repeat(1 << 20);
+    check(&format!("m f={digits}\nm f=1"), 1, 1, "invalid float");
+    check(&format!("m f=0.{digits}\nm f=1"), 1, 1, "line of 1048582 bytes is longer than 1048576");
+    check(
+        &format!("m f={digits}i\nm f=1").replace("99i", "9i"),
+        1,
+        1,
+        &format!("unable to parse integer {}: value out of range", &digits[..64]),
+    );
+    check(&format!("m f=1 {digits}\nm f=1"), 1, 1, number::TIME_OUTSIDE);
+    check(&"m f=\"\n".repeat(100_001), 50_000, 1, "unbalanced quotes");
+    check(&"m f=\"x\ny\n".repeat(100_000), 0, 100_000, "invalid field format");
+    check(&"\\\n".repeat(500_000), 0, 500_000, "missing fields");
+    check(&"m,a=1,a=2 b=1,c=2,d=3\n".repeat(50_000), 0, 50_000, "duplicate tags");
+    check(&"#\n\n\r\n \n".repeat(200_000), 0, 0, "");
+    let tables: String = (0..20_000).map(|table| format!("m{table} f=1\n")).collect();
+    check(&tables, 10_000, 10_000, "too many measurements: more than 10000 in this request");
+    let columns: String = (0..200_000).map(|column| format!("m{} c{column}=1\n", column % 50)).collect();
+    check(&columns, 131_072, 68_928, "too many columns: more than 131072 of all measurements in this request");
+}
