@@ -5,11 +5,15 @@
 //! takes what [`Batch::decode`] makes of the bytes, so live state and replayed state are built by one function.
 //! Byte layout: `storage/format/batch.md`.
 
+#[cfg(test)]
+mod tests;
+
 use crate::bytes::Reader;
 use crate::catalog::Fact;
 use crate::codec::{self, EncodeScratch, ValuesRef};
 use crate::schema::{ColumnId, FieldType, TableId};
 use crate::values::{FieldColumn, Values};
+use crate::wal::BatchKind;
 
 /// More rows than this are refused in one batch.
 pub const BATCH_ROWS_MAX: usize = 4 << 20;
@@ -91,6 +95,8 @@ mod section {
 const COMPRESS_BYTES_MIN: usize = 256;
 /// Decoded series definitions of one section are bounded: a batch is at most a request body.
 const SERIES_BYTES_MAX: usize = 256 << 20;
+/// Ordinals are below this: a generation holds no more series of one table.
+pub(crate) const ORDINALS_MAX: u32 = 1 << 26;
 
 impl Batch {
     /// The payload of a WAL batch.
@@ -111,6 +117,15 @@ impl Batch {
             section(&mut out, section::ROWS, |out| rows.encode(scratch, out));
         }
         out
+    }
+
+    /// The facts behind a batch of the log. Kinds that have no layout yet are refused: skipping one would show less than
+    /// what is durable.
+    pub(crate) fn read(kind: BatchKind, payload: &[u8]) -> Result<Self, String> {
+        match kind {
+            BatchKind::Rows | BatchKind::Catalog => Self::decode(payload),
+            other => Err(format!("batches of kind {other:?} are of a later format")),
+        }
     }
 
     /// Never panics: these bytes come from disk. `Err` names the rule they break.
@@ -176,22 +191,30 @@ impl SeriesDefinitions {
         let mut reader = Reader::new(body);
         let table = TableId(reader.u32()?);
         let count = reader.u32()? as usize;
+        if count > BATCH_ROWS_MAX {
+            return Err(format!("a series section defines {count} series"));
+        }
         let mut rest = reader.rest();
         let ordinals = codec::decode_u32s(&mut rest, count)?;
+        let ascending = ordinals.windows(2).all(|pair| pair.first() < pair.last());
+        if !ascending || ordinals.last().is_some_and(|last| *last >= ORDINALS_MAX) {
+            return Err("series ordinals are out of order or out of range".to_owned());
+        }
         let lengths = codec::decode_u32s(&mut rest, count)?;
         let mut reader = Reader::new(rest);
-        let compressed = reader.u8()? == 1;
         let unpacked;
-        let raw = if compressed {
-            let bytes = reader.u32()? as usize;
-            if bytes > SERIES_BYTES_MAX {
-                return Err("series definitions are too long".to_owned());
+        let raw = match reader.u8()? {
+            0 => reader.rest(),
+            1 => {
+                let bytes = reader.u32()? as usize;
+                if bytes > SERIES_BYTES_MAX {
+                    return Err("series definitions are too long".to_owned());
+                }
+                unpacked = zstd::bulk::decompress(reader.rest(), bytes)
+                    .map_err(|error| format!("series definitions do not decompress: {error}"))?;
+                unpacked.as_slice()
             }
-            unpacked = zstd::bulk::decompress(reader.rest(), bytes)
-                .map_err(|error| format!("series definitions do not decompress: {error}"))?;
-            unpacked.as_slice()
-        } else {
-            reader.rest()
+            form => return Err(format!("series form {form} is unknown")),
         };
         let mut keys = Vec::with_capacity(count.min(1 << 20));
         let mut raw = Reader::new(raw);

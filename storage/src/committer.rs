@@ -4,6 +4,9 @@
 //! WAL group with one sync. What it returns is durable and in sequence order, ready for the applier. A failed write or sync
 //! is final.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;

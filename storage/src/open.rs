@@ -120,9 +120,9 @@ impl Replay {
         let manifest_edit = self.keeper.manifest_mut().state().last_edit;
         let from = ReplayFrom { sequence: self.applier.sequence() + 1, manifest_edit, log_expected: false };
         let identity = WalIdentity { database_id, epoch, shard: 0 };
-        let replayed = wal::replay(world, identity, from, &mut |sequence, _kind, positions, payload| {
+        let replayed = wal::replay(world, identity, from, &mut |sequence, kind, positions, payload| {
             let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));
-            let batch = Batch::decode(payload).map_err(corrupt)?;
+            let batch = Batch::read(kind, payload).map_err(corrupt)?;
             let active = self.applier.active();
             if active.generation.number != batch.generation {
                 let generation = Arc::new(Generation::new(batch.generation));
@@ -168,9 +168,9 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
     let mut applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
     let from = ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_expected: false };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
-    wal::replay(world, identity, from, &mut |sequence, _kind, _positions, payload| {
+    wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
         let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));
-        let batch = Batch::decode(payload).map_err(corrupt)?;
+        let batch = Batch::read(kind, payload).map_err(corrupt)?;
         if applier.active().generation.number != batch.generation {
             // What a cut would have written stays in memory here.
             applier.seal(Arc::new(Generation::new(batch.generation)), BTreeMap::new());

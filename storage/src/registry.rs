@@ -5,6 +5,9 @@
 //! batch which was never logged is simply not used. What snapshots see is the catalog *as applied*, which follows.
 //! A drop bumps `drops`: a batch that was resolved before it must be resolved again.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -153,8 +156,8 @@ impl Registry {
         let fingerprints: Vec<u128> =
             keys.iter().map(|key| series::fingerprint(self.series_seed, known.id, key)).collect();
         let mut undefined = Vec::new();
-        let ordinals =
-            series_table.resolve(&keys, &fingerprints, self.limits.table_series_max, generation, &mut undefined)?;
+        let series_max = self.limits.table_series_max.min(crate::batch::ORDINALS_MAX as usize);
+        let ordinals = series_table.resolve(&keys, &fingerprints, series_max, generation, &mut undefined)?;
         if !undefined.is_empty() {
             let mut definitions: Vec<(u32, Vec<u8>)> = undefined
                 .iter()
@@ -441,6 +444,9 @@ fn check_draft(table: &DraftTable, known: &Table, limits: &SchemaLimits) -> Resu
     let rows = table.times.len();
     if rows > crate::batch::BATCH_ROWS_MAX {
         return Err(Error::invalid("batch", format!("{rows} rows for table {:?}", table.name)));
+    }
+    if table.series.len() > crate::batch::BATCH_ROWS_MAX {
+        return Err(Error::invalid("batch", format!("{} series for table {:?}", table.series.len(), table.name)));
     }
     if table.row_series.len() != rows {
         return Err(Error::invalid("draft", "rows and series differ in length"));

@@ -132,7 +132,7 @@ fn inspect(world: &World, state: &State, visit: &mut dyn FnMut(WalBatchInfo) -> 
     let from = ReplayFrom { sequence: state.cut.sequence + 1, manifest_edit: state.last_edit, log_expected: false };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
     wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
-        let batch = Batch::decode(payload)
+        let batch = Batch::read(kind, payload)
             .map_err(|reason| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}")))?;
         visit(WalBatchInfo {
             sequence,

@@ -1,0 +1,223 @@
+//! Names to ids: what is made, what is refused, what a batch must carry.
+
+use super::*;
+use crate::draft::DraftSeries;
+use crate::schema::FieldType;
+use crate::values::Values;
+
+fn registry(limits: SchemaLimits) -> (Registry, Arc<Generation>) {
+    let generation = Arc::new(Generation::new(1));
+    (Registry::new(7, limits, Arc::default(), Arc::clone(&generation)), generation)
+}
+
+/// A row per entry of `rows`: (value of the tag `host`, time), all with `load` = 1.
+fn draft(table: &str, rows: &[(&str, i64)]) -> Draft {
+    let mut series = DraftSeries::default();
+    for (host, _) in rows {
+        series.push_tag(0, host.as_bytes());
+        series.finish();
+    }
+    let values = Values::F64(vec![1.0; rows.len()]);
+    Draft {
+        tables: vec![DraftTable {
+            name: table.to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["host".to_owned()],
+            series,
+            row_series: (0..rows.len() as u32).collect(),
+            times: rows.iter().map(|row| row.1).collect(),
+            fields: vec![FieldColumn { column: "load".to_owned(), rows: None, values }],
+        }],
+        position: None,
+    }
+}
+
+fn with_field(mut draft: Draft, name: &str, kind: FieldType) -> Draft {
+    let mut values = Values::new(kind);
+    values.push_filler(draft.tables[0].times.len());
+    draft.tables[0].fields = vec![FieldColumn { column: name.to_owned(), rows: None, values }];
+    draft
+}
+
+/// Facts and series that the batch of a draft carries.
+fn carried(registry: &Registry, draft: &Draft) -> (usize, usize) {
+    let batch = registry.resolve("main", draft, true).unwrap().batch;
+    (batch.facts.len(), batch.series.iter().map(|series| series.keys.len()).sum())
+}
+
+/// What the applier does to a generation.
+fn make_durable(generation: &Generation, batch: &Batch) {
+    for definitions in &batch.series {
+        for (ordinal, key) in &definitions.keys {
+            let fingerprint = series::fingerprint(7, definitions.table, key);
+            generation.table(definitions.table).define(*ordinal, fingerprint, key).unwrap();
+        }
+    }
+    for fact in &batch.facts {
+        if let Fact::Column { table, column } = fact {
+            generation.table(*table).columns_durable.fetch_max(column.id.0, Ordering::AcqRel);
+        }
+    }
+}
+
+#[test]
+fn definitions_are_carried_until_they_are_durable() {
+    let (registry, generation) = registry(SchemaLimits::default());
+    let first = registry.resolve("main", &draft("cpu", &[("a", 1), ("b", 1)]), true).unwrap();
+    // Database, table, tag, field; two series.
+    assert_eq!((first.batch.facts.len(), first.batch.series[0].keys.len(), first.rows), (4, 2, 2));
+    assert_eq!(carried(&registry, &draft("cpu", &[("a", 2)])), (4, 1), "nothing of it is durable yet");
+    make_durable(&generation, &first.batch);
+    assert_eq!(carried(&registry, &draft("cpu", &[("a", 2)])), (0, 0));
+    assert_eq!(carried(&registry, &with_field(draft("cpu", &[("c", 2)]), "idle", FieldType::I64)), (1, 1));
+    // A cut: the next generation starts without anything.
+    registry.start_generation(Arc::new(Generation::new(2)));
+    let again = registry.resolve("main", &draft("cpu", &[("b", 3)]), true).unwrap().batch;
+    assert_eq!((again.generation, again.facts.len(), again.series[0].keys.len()), (2, 5, 1));
+    assert_eq!(again.tables[0].series, [0], "ordinals are given anew");
+}
+
+#[test]
+fn sets_of_equal_tags_are_one_series() {
+    let (registry, _) = registry(SchemaLimits::default());
+    let batch = registry.resolve("main", &draft("cpu", &[("a", 1), ("a", 2), ("", 3)]), true).unwrap().batch;
+    assert_eq!(batch.tables[0].series, [0, 0, 1]);
+    assert_eq!(batch.series[0].keys.len(), 2);
+    assert_eq!(batch.series[0].keys[1], (1, Vec::new()), "an empty tag is an absent one");
+}
+
+#[test]
+fn a_name_keeps_its_type() {
+    let (registry, _) = registry(SchemaLimits::default());
+    registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let check = |field: &str, kind, sent: &str, stored: &str| match registry.resolve(
+        "main",
+        &with_field(draft("cpu", &[("a", 1)]), field, kind),
+        true,
+    ) {
+        Err(Error::TypeConflict { sent: s, stored: t, .. }) => assert_eq!((s, t), (sent, stored)),
+        other => panic!("{other:?}"),
+    };
+    check("load", FieldType::I64, "integer", "float");
+    check("load", FieldType::U64, "unsigned", "float");
+    check("host", FieldType::String, "string", "tag");
+    check("time", FieldType::I64, "integer", "time");
+    // The same name in another table is another column.
+    assert!(registry.resolve("main", &with_field(draft("mem", &[("a", 1)]), "load", FieldType::I64), true).is_ok());
+}
+
+#[test]
+fn limits_are_named_when_they_are_reached() {
+    #[track_caller]
+    fn check(what: &str, result: Result<Resolved>) {
+        match result {
+            Err(Error::Limit { what: found, .. }) => assert_eq!(found, what),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    let limits =
+        SchemaLimits { columns_max: 4, tables_max: 2, table_series_max: 3, series_max: 3, batch_partitions_max: 2 };
+    let (registry, _) = registry(limits);
+    let write = |draft: &Draft| registry.resolve("main", draft, true);
+    write(&draft("cpu", &[("a", 0), ("b", DAY_NS)])).unwrap();
+    check("partition", write(&draft("cpu", &[("a", 0), ("a", DAY_NS), ("a", 2 * DAY_NS)])));
+    check("series", write(&draft("cpu", &[("c", 0), ("d", 0)])));
+    write(&draft("cpu", &[("c", 0)])).unwrap();
+    // time, host, load and one more.
+    write(&with_field(draft("cpu", &[("a", 1)]), "f4", FieldType::Bool)).unwrap();
+    check("column", write(&with_field(draft("cpu", &[("a", 1)]), "f5", FieldType::Bool)));
+    write(&draft("mem", &[("", 1)])).unwrap();
+    check("table", write(&draft("net", &[("a", 1)])));
+    // The store has seen more series than it may since the last cut, until there is one.
+    check("series", write(&draft("mem", &[("", 1)])));
+    registry.start_generation(Arc::new(Generation::new(2)));
+    write(&draft("mem", &[("", 1)])).unwrap();
+}
+
+#[test]
+fn a_draft_that_does_not_fit_itself_is_refused() {
+    let (registry, _) = registry(SchemaLimits::default());
+    #[track_caller]
+    fn check(registry: &Registry, why: &str, change: impl FnOnce(&mut DraftTable)) {
+        let mut bad = draft("cpu", &[("a", 1), ("b", 2)]);
+        change(&mut bad.tables[0]);
+        let result = registry.resolve("main", &bad, true);
+        assert!(matches!(result, Err(Error::Invalid { .. })), "{why}: {result:?}");
+    }
+    check(&registry, "fewer rows than series", |table| table.row_series.truncate(1));
+    check(&registry, "a series that is not there", |table| table.row_series[1] = 9);
+    check(&registry, "a time out of range", |table| table.times[0] = i64::MAX);
+    check(&registry, "a time out of range", |table| table.times[0] = i64::MIN);
+    check(&registry, "fewer values than rows", |table| table.fields[0].values = Values::F64(vec![1.0]));
+    check(&registry, "rows out of order", |table| table.fields[0].rows = Some(vec![1, 0]));
+    check(&registry, "a row twice", |table| table.fields[0].rows = Some(vec![1, 1]));
+    check(&registry, "a row that is not there", |table| table.fields[0].rows = Some(vec![0, 2]));
+    check(&registry, "no number", |table| table.fields[0].values = Values::F64(vec![1.0, f64::NAN]));
+    check(&registry, "no finite number", |table| table.fields[0].values = Values::F64(vec![f64::INFINITY, 1.0]));
+    check(&registry, "a table without a name", |table| table.name.clear());
+    check(&registry, "a name that is too long", |table| table.name = "x".repeat(NAME_BYTES_MAX + 1));
+    let mut twice = draft("cpu", &[]);
+    let table = &mut twice.tables[0];
+    table.series.push_tag(0, b"a");
+    table.series.push_tag(0, b"b");
+    table.series.finish();
+    (table.row_series, table.times) = (vec![0], vec![1]);
+    table.fields[0].values = Values::F64(vec![1.0]);
+    assert!(matches!(registry.resolve("main", &twice, true), Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn a_database_is_made_only_where_that_is_asked_for() {
+    let (registry, _) = registry(SchemaLimits::default());
+    let unknown = registry.resolve("other", &draft("cpu", &[("a", 1)]), false);
+    assert!(matches!(unknown, Err(Error::NotFound { what: "database", .. })));
+    let nothing = registry.resolve("other", &Draft::default(), true).unwrap();
+    assert!(nothing.batch.facts.is_empty());
+    assert!(registry.catalog().database("other").is_none(), "nothing to store makes nothing");
+    registry.resolve("other", &draft("cpu", &[("a", 1)]), true).unwrap();
+    assert!(registry.catalog().database("other").is_some());
+}
+
+#[test]
+fn ids_are_not_given_again_after_a_drop() {
+    let (registry, _) = registry(SchemaLimits::default());
+    let before = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let dropped = registry.drop_table("main", "cpu").unwrap();
+    assert!(dropped.drops > before.drops, "a batch from before can be told");
+    let after = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    assert_ne!(before.batch.tables[0].table, after.batch.tables[0].table);
+    assert!(matches!(registry.drop_table("main", "gone"), Err(Error::NotFound { what: "table", .. })));
+    registry.drop_database("main").unwrap();
+    assert!(matches!(registry.drop_database("main"), Err(Error::NotFound { what: "database", .. })));
+    assert!(registry.catalog().all_tables().next().is_none());
+}
+
+#[test]
+fn declared_tables_are_checked() {
+    let (registry, _) = registry(SchemaLimits::default());
+    registry.create_database("main", false).unwrap();
+    let spec = |columns: &[(&str, ColumnKind)], width| TableSpec {
+        name: "gauge".to_owned(),
+        mode: TableMode::Append,
+        columns: columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
+        partition_width_ns: width,
+    };
+    let level = ("level", ColumnKind::Field(FieldType::F64));
+    let refused = |spec: &TableSpec| {
+        assert!(matches!(registry.create_table("main", spec, false), Err(Error::Invalid { .. })), "{spec:?}");
+    };
+    refused(&spec(&[level, level], None));
+    refused(&spec(&[("time", ColumnKind::Tag)], None));
+    refused(&spec(&[("at", ColumnKind::Time)], None));
+    refused(&spec(&[("", ColumnKind::Tag)], None));
+    refused(&spec(&[level], Some(1)));
+    refused(&spec(&[level], Some(4_000 * DAY_NS)));
+    let made = registry.create_table("main", &spec(&[level], Some(60_000_000_000)), false).unwrap().unwrap();
+    assert_eq!(made.batch.facts.len(), 3, "database, table, column");
+    let again = spec(&[level], None);
+    assert!(matches!(registry.create_table("main", &again, false), Err(Error::AlreadyExists { .. })));
+    assert!(registry.create_table("main", &again, true).unwrap().is_none());
+    assert!(matches!(registry.create_database("main", false), Err(Error::AlreadyExists { .. })));
+    assert!(registry.create_database("main", true).is_ok());
+    assert!(matches!(registry.create_table("gone", &again, true), Err(Error::NotFound { .. })));
+}
