@@ -6,6 +6,9 @@
 //! under a read lock and take the write lock only for series that are new. Ordinals given to a batch that was never
 //! logged stay defined here and are simply not used.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};

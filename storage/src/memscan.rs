@@ -4,6 +4,9 @@
 //! it with segments; the cut writes a segment from it. In an `upsert` table rows of one key become one row here, field
 //! by field, the newest present value winning.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::generation::SeriesTable;

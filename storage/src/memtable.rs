@@ -6,6 +6,9 @@
 //! every chunk by its sequence: what was appended after it is not seen, whatever was merged since. A chunk is sorted
 //! by (series, time, arrival) once, when the first reader or the cut asks.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

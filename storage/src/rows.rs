@@ -3,6 +3,9 @@
 //! A [`RowBuffer`] holds rows of one table in output order. Each column has one slot per row, absent rows hold filler,
 //! and presence is a bitmap that exists only once a row is absent.
 
+#[cfg(test)]
+mod tests;
+
 use crate::schema::{ColumnId, FieldType};
 use crate::values::{FieldColumn, Strings, Values};
 

@@ -1,0 +1,147 @@
+//! A memtable partition read in the order of segments.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::batch::TableRows;
+use crate::catalog::default_widths;
+use crate::generation::Generation;
+use crate::memtable::MemSet;
+use crate::schema::{DatabaseId, FieldType, Table, TableId};
+use crate::series::fingerprint;
+
+const TABLE: TableId = TableId(1);
+const A: ColumnId = ColumnId(16);
+const B: ColumnId = ColumnId(17);
+
+fn table(mode: TableMode) -> Table {
+    Table {
+        id: TABLE,
+        database: DatabaseId(0),
+        name: "cpu".to_owned(),
+        mode,
+        columns: Vec::new(),
+        widths: default_widths(),
+        floor: i64::MIN,
+    }
+}
+
+/// One row: series ordinal, time, `a`, `b`.
+type Row = (u32, i64, Option<i64>, Option<i64>);
+
+/// Batches of rows, one sequence each, over the series "z" (0), "" (1) and "m" (2).
+fn filled(mode: TableMode, batches: &[&[Row]]) -> MemSet {
+    let set = MemSet::new(Arc::new(Generation::new(1)));
+    for (ordinal, key) in [&b"z"[..], b"", b"m"].into_iter().enumerate() {
+        set.generation.table(TABLE).define(ordinal as u32, fingerprint(0, TABLE, key), key).unwrap();
+    }
+    for (at, rows) in batches.iter().enumerate() {
+        let field = |column, value: fn(&Row) -> Option<i64>| {
+            let present: Vec<u32> =
+                (0..rows.len() as u32).filter(|row| value(&rows[*row as usize]).is_some()).collect();
+            let values = Values::I64(rows.iter().filter_map(value).collect());
+            let rows = (present.len() < rows.len()).then_some(present);
+            FieldColumn { column, rows, values }
+        };
+        let fields = [field(A, |row| row.2), field(B, |row| row.3)];
+        set.append(
+            at as u64 + 1,
+            &table(mode),
+            TableRows {
+                table: TABLE,
+                series: rows.iter().map(|row| row.0).collect(),
+                times: rows.iter().map(|row| row.1).collect(),
+                fields: fields.into_iter().filter(|field| !field.values.is_empty()).collect(),
+            },
+        );
+    }
+    set
+}
+
+/// What one snapshot reads, in the order it reads it: key, time, `a`, `b`.
+fn read(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<(Vec<u8>, i64, Option<i64>, Option<i64>)> {
+    let partition = set.table(TABLE).unwrap().partition(0).unwrap();
+    let Some(source) = MemSource::new(&set.generation.table(TABLE), &partition, sequence) else { return Vec::new() };
+    let bound = [source.bind(A), source.bind(B)];
+    let mut found = Vec::new();
+    let mut rows = Vec::new();
+    for (key, ordinal) in &source.keys {
+        let mut out = RowBuffer::new(&[(A, FieldType::I64), (B, FieldType::I64)]);
+        source.run(*ordinal, &mut rows);
+        emit(&rows, mode, &bound, &mut out);
+        let value = |column: usize, row: usize| {
+            let Values::I64(values) = &out.columns[column].values else { panic!("integers were written") };
+            out.columns[column].presence.get(row).then(|| values[row])
+        };
+        found.extend((0..out.rows()).map(|row| (key.to_vec(), out.times[row], value(0, row), value(1, row))));
+    }
+    found
+}
+
+#[test]
+fn rows_come_by_key_then_time_then_arrival() {
+    let mode = TableMode::Append;
+    let set = filled(
+        mode,
+        &[
+            &[(0, 3, Some(1), None), (1, 9, Some(2), None)],
+            &[(2, 5, Some(3), None), (0, 1, Some(4), None), (0, 3, Some(5), None)],
+        ],
+    );
+    let row = |key: &[u8], time, a| (key.to_vec(), time, Some(a), None);
+    assert_eq!(
+        read(&set, mode, 2),
+        [row(b"", 9, 2), row(b"m", 5, 3), row(b"z", 1, 4), row(b"z", 3, 1), row(b"z", 3, 5)]
+    );
+    assert_eq!(read(&set, mode, 1), [row(b"", 9, 2), row(b"z", 3, 1)]);
+    assert_eq!(read(&set, mode, 0), []);
+}
+
+#[test]
+fn the_newest_present_value_of_each_field_wins() {
+    let mode = TableMode::Upsert;
+    let set = filled(
+        mode,
+        &[
+            &[(0, 1, Some(10), Some(20)), (0, 2, Some(11), None)],
+            &[(0, 1, None, Some(21)), (0, 1, Some(12), None)],
+            &[(0, 2, None, Some(22)), (1, 1, None, Some(9))],
+        ],
+    );
+    let z = |time, a, b| (b"z".to_vec(), time, a, b);
+    assert_eq!(read(&set, mode, 1), [z(1, Some(10), Some(20)), z(2, Some(11), None)]);
+    assert_eq!(read(&set, mode, 2), [z(1, Some(12), Some(21)), z(2, Some(11), None)]);
+    let last = [(Vec::new(), 1, None, Some(9)), z(1, Some(12), Some(21)), z(2, Some(11), Some(22))];
+    assert_eq!(read(&set, mode, 3), last);
+}
+
+/// Whatever the chunks became, each snapshot reads the fold of its batches.
+#[test]
+fn every_snapshot_reads_the_fold_of_its_batches() {
+    let mut rng = crate::clock::sim::SimRng::new(11);
+    let mut below = |bound: u64| rng.next_u64() % bound;
+    let batches: Vec<Vec<Row>> = (0..60)
+        .map(|_| {
+            let rows = 1 + below(6);
+            (0..rows)
+                .map(|_| {
+                    let a = (below(3) > 0).then(|| below(1000) as i64);
+                    let b = if a.is_none() { Some(7) } else { (below(2) > 0).then(|| below(1000) as i64) };
+                    (below(3) as u32, below(12) as i64, a, b)
+                })
+                .collect()
+        })
+        .collect();
+    let slices: Vec<&[Row]> = batches.iter().map(Vec::as_slice).collect();
+    let set = filled(TableMode::Upsert, &slices);
+    let mut model: BTreeMap<(&[u8], i64), (Option<i64>, Option<i64>)> = BTreeMap::new();
+    for (at, batch) in batches.iter().enumerate() {
+        for (series, time, a, b) in batch {
+            let key: &[u8] = [&b"z"[..], b"", b"m"][*series as usize];
+            let slot = model.entry((key, *time)).or_default();
+            *slot = (a.or(slot.0), b.or(slot.1));
+        }
+        let want: Vec<_> = model.iter().map(|((key, time), (a, b))| (key.to_vec(), *time, *a, *b)).collect();
+        assert_eq!(read(&set, TableMode::Upsert, at as u64 + 1), want, "after batch {at}");
+    }
+}
