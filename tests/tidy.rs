@@ -3,6 +3,8 @@
 //! Each rule is a function from text to the list of what breaks it, so that the test beside it can show a breach to
 //! it. Only [`Tree::read`] touches files, and only `cargo metadata` is run.
 
+#![allow(clippy::unwrap_used, reason = "all of it is a test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -240,10 +242,7 @@ fn relative_links_lead_somewhere() {
     let tree = Tree::read();
     for (page, text) in tree.with_end(".md") {
         let folder = page.rsplit_once('/').map_or("", |(folder, _)| folder);
-        nothing(
-            page,
-            lost_links(text, |target| tree.has(&format!("{folder}/{target}").trim_start_matches('/').to_owned())),
-        );
+        nothing(page, lost_links(text, |target| tree.has(format!("{folder}/{target}").trim_start_matches('/'))));
     }
     let text = "[a](here.md#part) [b](gone.md) [c](https://example.org/x) [d](#part)";
     assert_eq!(lost_links(text, |path| path == "here.md"), ["gone.md"]);

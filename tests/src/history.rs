@@ -163,15 +163,17 @@ impl History {
     fn push_value(&mut self, values: &mut Values) {
         let draw = self.rng.next_u64();
         match values {
-            Values::I64(values) => values.push(if draw % 8 == 0 { draw as i64 } else { (draw % 100) as i64 - 50 }),
-            Values::U64(values) => values.push(if draw % 8 == 0 { draw } else { draw % 100 }),
+            Values::I64(values) => {
+                values.push(if draw.is_multiple_of(8) { draw as i64 } else { (draw % 100) as i64 - 50 })
+            }
+            Values::U64(values) => values.push(if draw.is_multiple_of(8) { draw } else { draw % 100 }),
             Values::F64(values) => values.push(match draw % 8 {
                 0 => -0.0,
                 1 => f64::from_bits(draw & !(1 << 62)),
                 2 => 1e308,
                 _ => (draw % 1000) as f64 / 10.0,
             }),
-            Values::Bool(values) => values.push(draw % 2 == 0),
+            Values::Bool(values) => values.push(draw.is_multiple_of(2)),
             Values::String(values) => values.push(["", "ok", "two words", "ä\"\\\n"][(draw % 4) as usize]),
         }
     }

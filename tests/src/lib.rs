@@ -3,6 +3,8 @@
 //! A [`Model`] is the fold of a history's facts in ordered maps. [`read`] makes the same shape from a snapshot, so a
 //! test compares two values. [`History`] draws operations from a seed.
 
+#![allow(clippy::unwrap_used, reason = "all of it is for tests")]
+
 pub mod history;
 pub mod model;
 

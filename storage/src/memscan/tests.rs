@@ -58,8 +58,11 @@ fn filled(mode: TableMode, batches: &[&[Row]]) -> MemSet {
     set
 }
 
-/// What one snapshot reads, in the order it reads it: key, time, `a`, `b`.
-fn read(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<(Vec<u8>, i64, Option<i64>, Option<i64>)> {
+/// Key, time, `a`, `b`.
+type Found = (Vec<u8>, i64, Option<i64>, Option<i64>);
+
+/// What one snapshot reads, in the order it reads it.
+fn read(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Found> {
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
     let Some(source) = MemSource::new(&set.generation.table(TABLE), &partition, sequence) else { return Vec::new() };
     let bound = [source.bind(A), source.bind(B)];
@@ -115,6 +118,8 @@ fn the_newest_present_value_of_each_field_wins() {
     assert_eq!(read(&set, mode, 3), last);
 }
 
+type Key = (&'static [u8], i64);
+
 /// Whatever the chunks became, each snapshot reads the fold of its batches.
 #[test]
 fn every_snapshot_reads_the_fold_of_its_batches() {
@@ -134,10 +139,10 @@ fn every_snapshot_reads_the_fold_of_its_batches() {
         .collect();
     let slices: Vec<&[Row]> = batches.iter().map(Vec::as_slice).collect();
     let set = filled(TableMode::Upsert, &slices);
-    let mut model: BTreeMap<(&[u8], i64), (Option<i64>, Option<i64>)> = BTreeMap::new();
+    let mut model: BTreeMap<Key, (Option<i64>, Option<i64>)> = BTreeMap::new();
     for (at, batch) in batches.iter().enumerate() {
         for (series, time, a, b) in batch {
-            let key: &[u8] = [&b"z"[..], b"", b"m"][*series as usize];
+            let key: &'static [u8] = [&b"z"[..], b"", b"m"][*series as usize];
             let slot = model.entry((key, *time)).or_default();
             *slot = (a.or(slot.0), b.or(slot.1));
         }

@@ -2,7 +2,7 @@
 //! The file of the queue is compiled a second time here, with the locks of the model checker.
 
 #[path = "../queue.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the model needs a part of it")]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "the model needs a part of it")]
 mod queue;
 
 /// What `queue.rs` finds as `super::sync`.
