@@ -126,7 +126,10 @@ impl Host {
             (*environment).to_owned(),
         ];
         let tags: Vec<String> = TAGS.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect();
-        Self { key: format!("cpu,{}", tags.join(",")), values: std::array::from_fn(|_| random.below(101).cast_signed()) }
+        Self {
+            key: format!("cpu,{}", tags.join(",")),
+            values: std::array::from_fn(|_| random.below(101).cast_signed()),
+        }
     }
 }
 

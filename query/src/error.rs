@@ -7,8 +7,6 @@ mod datafusion;
 
 use std::fmt;
 
-pub(crate) use datafusion::translate;
-
 /// A failed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryError {

@@ -1,11 +1,31 @@
 //! SQL over snapshots.
 //!
-//! A text becomes one statement (`statement`), which DataFusion plans or we execute. Nobody outside this crate awaits
-//! DataFusion: what is public returns boxed futures and boxed streams.
+//! A text becomes one statement (`statement`), which DataFusion plans (`session`) or we execute (`definition`, `insert`,
+//! `show`). Nobody outside this crate awaits DataFusion: what is public returns boxed futures and boxed streams, or every
+//! binary would compile DataFusion's state machines again.
 
+mod catalog;
+mod context;
+mod definition;
+mod engine;
 mod error;
 pub mod functions;
+mod grid;
+mod information;
+mod insert;
+mod pushdown;
+mod request;
+mod rules;
+mod running;
+mod scan;
+mod session;
+mod show;
 mod statement;
+mod system;
+mod table;
+mod virtual_table;
 
+pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
+pub use request::{Action, DEFAULT_DATABASE, Principal, QueryOptions, Request, Response, Setting};
 pub use statement::ScalarParam;

@@ -42,7 +42,7 @@ const EXECUTION_TEXTS: &[(&str, Kind)] = &[
 ];
 
 /// What the caller is told.
-pub(crate) fn translate(error: DataFusionError) -> QueryError {
+fn translate(error: DataFusionError) -> QueryError {
     match error {
         DataFusionError::SQL(error, _) => parser(&error),
         DataFusionError::SchemaError(error, _) => schema(&error),
@@ -67,7 +67,7 @@ pub(crate) fn translate(error: DataFusionError) -> QueryError {
 }
 
 /// A parser's complaint.
-pub(crate) fn parser(error: &ParserError) -> QueryError {
+fn parser(error: &ParserError) -> QueryError {
     match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
             QueryError::syntax(format!("syntax error: {message}"))
@@ -119,9 +119,9 @@ fn plan(message: &str) -> QueryError {
     }
     // DataFusion names tables with the database and the schema before them: say what was asked for.
     if kind == Kind::UnknownTable
-        && let Some(name) = quoted(message)
+        && let Some(name) = quoted(message).and_then(|name| name.rsplit('.').next())
     {
-        return QueryError::new(kind, format!("table {name:?} does not exist"));
+        return QueryError::unknown_table(name);
     }
     if kind == Kind::UnknownDatabase {
         let name = message.rsplit(": ").next().unwrap_or_default();

@@ -1,0 +1,69 @@
+//! Statements that change the catalog. Each is durable when it returns.
+
+use std::sync::Arc;
+
+use marigram_storage::schema::ColumnKind;
+use marigram_storage::{Error as StorageError, TableSpec};
+
+use crate::context::{Context, schemas};
+use crate::error::{QueryError, QueryErrorKind};
+use crate::request::Action;
+use crate::statement::{CreateTable, TableName};
+
+pub(crate) async fn create_database(
+    context: Arc<Context>,
+    name: String,
+    if_not_exists: bool,
+) -> Result<(), QueryError> {
+    context.principal.may(Action::Define, &name)?;
+    blocking(move || Ok(context.engine.create_database(&name, if_not_exists)?)).await
+}
+
+pub(crate) async fn drop_database(context: Arc<Context>, name: String, if_exists: bool) -> Result<(), QueryError> {
+    context.principal.may(Action::Define, &name)?;
+    blocking(move || forgive(if_exists, context.engine.drop_database(&name))).await
+}
+
+pub(crate) async fn create_table(context: Arc<Context>, table: CreateTable) -> Result<(), QueryError> {
+    let database = writable(&context, &table.name)?;
+    let CreateTable { name, if_not_exists, mode, columns, partition_width_ns } = table;
+    let columns = columns.into_iter().filter(|(_, kind)| *kind != ColumnKind::Time).collect();
+    let spec = TableSpec { name: name.table, mode, columns, partition_width_ns };
+    blocking(move || Ok(context.engine.create_table(&database, &spec, if_not_exists)?)).await
+}
+
+pub(crate) async fn drop_table(context: Arc<Context>, name: TableName, if_exists: bool) -> Result<(), QueryError> {
+    let database = writable(&context, &name)?;
+    blocking(move || forgive(if_exists, context.engine.drop_table(&database, &name.table))).await
+}
+
+/// The database that a table is created or dropped in.
+fn writable(context: &Context, name: &TableName) -> Result<String, QueryError> {
+    let database = context.database_of(name).to_owned();
+    context.principal.may(Action::Define, &database)?;
+    match name.schema.as_deref() {
+        None | Some(schemas::PUBLIC | schemas::IOX) => Ok(database),
+        Some(schema) => Err(QueryError::new(
+            QueryErrorKind::Forbidden,
+            format!("tables are in the schema public, not in {schema:?}"),
+        )),
+    }
+}
+
+/// `IF EXISTS`: what does not exist need not be dropped.
+fn forgive(if_exists: bool, result: Result<(), StorageError>) -> Result<(), QueryError> {
+    match result {
+        Err(StorageError::NotFound { .. }) if if_exists => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The storage blocks until the disk has it: not on a thread that runs statements.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+) -> Result<T, QueryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(QueryError::internal(format!("a write ended early: {error}"))),
+    }
+}

@@ -1,0 +1,123 @@
+//! Integers do not wrap: `+`, `-` and `*` of integers become functions that fail where the result does not fit (22003).
+//!
+//! DataFusion wraps silently, and its planner has no switch for it. The rule runs once the types are settled, so both sides
+//! have the same type; other types keep DataFusion's operators, which pruning and folding know.
+
+use std::sync::LazyLock;
+
+use arrow_schema::DataType;
+use datafusion::arrow::compute::kernels::numeric;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result as DfResult, internal_err};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_expr_common::datum;
+
+/// The rule.
+#[derive(Debug)]
+pub(crate) struct CheckedArithmetic;
+
+static FUNCTIONS: LazyLock<[(Operator, ScalarUDF); 3]> = LazyLock::new(|| {
+    let function = |op, name| (op, ScalarUDF::new_from_impl(Checked::new(op, name)));
+    [
+        function(Operator::Plus, "checked_add"),
+        function(Operator::Minus, "checked_subtract"),
+        function(Operator::Multiply, "checked_multiply"),
+    ]
+});
+
+impl AnalyzerRule for CheckedArithmetic {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let mut schema = merge_schema(&plan.inputs());
+            if let LogicalPlan::TableScan(scan) = &plan {
+                schema.merge(&scan.projected_schema);
+            }
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let rewritten = expr.transform_up(|expr| checked(expr, &schema))?;
+                Ok(rewritten.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(|plan| plan.recompute_schema())
+        })
+        .map(|transformed| transformed.data)
+    }
+
+    fn name(&self) -> &str {
+        "checked_arithmetic"
+    }
+}
+
+fn checked(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else {
+        return Ok(Transformed::no(expr));
+    };
+    let Some((_, function)) = FUNCTIONS.iter().find(|(known, _)| known == op) else {
+        return Ok(Transformed::no(expr));
+    };
+    let (Ok(one), Ok(other)) = (left.get_type(schema), right.get_type(schema)) else {
+        return Ok(Transformed::no(expr)); // a column of an outer query
+    };
+    if !one.is_integer() || one != other {
+        return Ok(Transformed::no(expr));
+    }
+    Ok(Transformed::yes(function.call(vec![(**left).clone(), (**right).clone()])))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Checked {
+    op: Operator,
+    name: &'static str,
+    signature: Signature,
+}
+
+impl Checked {
+    fn new(op: Operator, name: &'static str) -> Self {
+        let integers = [
+            DataType::Int8,
+            DataType::Int16,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::UInt8,
+            DataType::UInt16,
+            DataType::UInt32,
+            DataType::UInt64,
+        ];
+        Self { op, name, signature: Signature::uniform(2, integers.to_vec(), Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Checked {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        match types {
+            [one, _] => Ok(one.clone()),
+            _ => internal_err!("{} takes two integers", self.name),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let [left, right] = args.args.as_slice() else {
+            return internal_err!("{} takes two integers", self.name);
+        };
+        match self.op {
+            Operator::Plus => datum::apply(left, right, numeric::add),
+            Operator::Minus => datum::apply(left, right, numeric::sub),
+            _ => datum::apply(left, right, numeric::mul),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Which statements run and which ran: what `system.queries` shows, and the handle that stops one.
+//!
+//! An entry is made before its statement is parsed. It ends in one way: [`Entry::finish`], or, where the task is dropped
+//! because the client went away, as canceled. Bounded: [`RECENT_MAX`] ended ones, [`SQL_BYTES_MAX`] of each text.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{QueryError, QueryErrorKind};
+
+/// So many ended statements are remembered.
+const RECENT_MAX: usize = 500;
+/// So much of a statement's text is kept.
+const SQL_BYTES_MAX: usize = 2048;
+
+/// All statements of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    next_id: AtomicU64,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    running: BTreeMap<u64, Arc<Entry>>,
+    /// The newest at the back.
+    recent: VecDeque<Arc<Entry>>,
+}
+
+/// One statement.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) database: String,
+    pub(crate) user: String,
+    pub(crate) sql: String,
+    /// ns since the epoch.
+    pub(crate) started_at: i64,
+    started: Instant,
+    timeout: Duration,
+    pub(crate) counters: Counters,
+    end: Mutex<Option<End>>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a statement has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Rows returned or stored.
+    pub(crate) rows: AtomicU64,
+    /// Bytes of the batches returned.
+    pub(crate) bytes: AtomicU64,
+    pub(crate) pages_read: AtomicU64,
+    pub(crate) pages_skipped: AtomicU64,
+    /// Bytes read from segments.
+    pub(crate) bytes_read: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct End {
+    state: &'static str,
+    elapsed: Duration,
+    error: Option<String>,
+}
+
+/// How an entry looks from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// `running`, `done`, `failed`, `canceled`.
+    pub(crate) state: &'static str,
+    pub(crate) elapsed: Duration,
+    pub(crate) error: Option<String>,
+}
+
+impl Registry {
+    /// Enters a statement.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        database: &str,
+        user: &str,
+        sql: &str,
+        started_at: i64,
+        timeout: Duration,
+    ) -> Running {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let entry = Arc::new(Entry {
+            id,
+            database: database.to_owned(),
+            user: user.to_owned(),
+            sql: sql.chars().scan(0, advance).collect(),
+            started_at,
+            started: Instant::now(),
+            timeout,
+            counters: Counters::default(),
+            end: Mutex::default(),
+            stop: watch::Sender::new(false),
+        });
+        self.lock().running.insert(id, Arc::clone(&entry));
+        Running { registry: Arc::clone(self), entry }
+    }
+
+    /// Asks a running statement to stop; `false` if there is none of this id.
+    pub(crate) fn cancel(&self, id: u64) -> bool {
+        let found = self.lock().running.get(&id).filter(|entry| entry.progress().state == "running").cloned();
+        if let Some(entry) = &found {
+            entry.stop.send_replace(true);
+        }
+        found.is_some()
+    }
+
+    /// The running ones, then the ended ones, the newest first in both.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        let entries = self.lock();
+        entries.running.values().rev().chain(entries.recent.iter().rev()).cloned().collect()
+    }
+
+    /// How many run.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().running.len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn advance(bytes: &mut usize, c: char) -> Option<char> {
+    *bytes += c.len_utf8();
+    (*bytes <= SQL_BYTES_MAX).then_some(c)
+}
+
+impl Entry {
+    pub(crate) fn progress(&self) -> Progress {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match end {
+            None => Progress { state: "running", elapsed: self.started.elapsed(), error: None },
+            Some(End { state, elapsed, error }) => Progress { state, elapsed, error },
+        }
+    }
+
+    /// Resolves with what ends the statement from outside: its deadline, or somebody who canceled it.
+    pub(crate) async fn interrupted(&self) -> QueryError {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => QueryError::new(QueryErrorKind::Canceled, "canceled on request"),
+            () = tokio::time::sleep_until(self.started + self.timeout) => QueryError::new(
+                QueryErrorKind::Timeout,
+                format!("the statement took longer than {} ms", self.timeout.as_millis()),
+            ),
+        }
+    }
+
+    /// Says how it ended; only the first word counts. Without any the drop of [`Running`] says `canceled`.
+    pub(crate) fn finish(&self, result: Result<(), &QueryError>) {
+        match result {
+            Ok(()) => self.end("done", None),
+            Err(error) if error.kind == QueryErrorKind::Canceled => self.end("canceled", Some(error.message.clone())),
+            Err(error) => self.end("failed", Some(error.message.clone())),
+        }
+    }
+
+    fn end(&self, state: &'static str, error: Option<String>) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_none() {
+            *end = Some(End { state, elapsed: self.started.elapsed(), error });
+        }
+    }
+}
+
+/// The entry of a statement, held by the task that runs it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+}
+
+impl Running {
+    pub(crate) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.entry.end("canceled", Some("the client went away".to_owned()));
+        let mut entries = self.registry.lock();
+        if let Some(entry) = entries.running.remove(&self.entry.id) {
+            entries.recent.push_back(entry);
+            if entries.recent.len() > RECENT_MAX {
+                entries.recent.pop_front();
+            }
+        }
+    }
+}

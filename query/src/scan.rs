@@ -1,0 +1,316 @@
+//! A scan as DataFusion runs it: one partition per part of the storage's scan.
+//!
+//! Parts block while they read, which is why statements have threads of their own. Between two batches the operator above
+//! gives the thread back (`EnsureCooperative` sees to it), so a canceled statement stops within a batch.
+//! Batches own their buffers: the memory pool charges what is behind an array, not what is visible of it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as TaskContextOfPoll, Poll};
+
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result as DfResult, assert_or_internal_err};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+};
+use futures::Stream;
+use marigram_storage::schema::Table;
+use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats};
+
+use crate::context::Context;
+use crate::error::QueryError;
+
+/// A scan of one table.
+pub(crate) struct ScanExec {
+    context: Arc<Context>,
+    table: Arc<Table>,
+    request: Arc<ScanRequest>,
+    /// What comes out: the requested columns, or none of them where only rows are counted.
+    schema: SchemaRef,
+    /// A partition stops after so many rows.
+    fetch: Option<usize>,
+    opened: Arc<Opened>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+/// The parts of a scan that was opened while planning; each is taken once.
+struct Opened {
+    parts: Mutex<Vec<Option<ScanPart>>>,
+    progress: Arc<Progress>,
+}
+
+/// What a scan has read, and how much of it is counted already. Shared by its parts, as the storage's figures are.
+struct Progress {
+    stats: Arc<ScanStats>,
+    counted: Mutex<Figures>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    pages_read: u64,
+    pages_skipped: u64,
+    bytes_read: u64,
+}
+
+impl ScanExec {
+    /// Opens the scan: its parts are the partitions.
+    pub(crate) fn open(
+        context: Arc<Context>,
+        table: Arc<Table>,
+        request: ScanRequest,
+        schema: SchemaRef,
+        fetch: Option<usize>,
+    ) -> Result<Self, QueryError> {
+        let opened = Opened::new(&context, &table, &request)?;
+        // An empty scan still is one partition, of no rows.
+        let partitions = opened.lock().len().max(1);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(Self {
+            context,
+            table,
+            request: Arc::new(request),
+            schema,
+            fetch,
+            opened: Arc::new(opened),
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    /// The part of a partition: the one opened while planning, or, run once more, that of a scan opened again, which
+    /// has the same parts as it reads the same snapshot.
+    fn part(&self, partition: usize) -> Result<(Option<ScanPart>, Arc<Progress>), QueryError> {
+        let take = |opened: &Opened| match opened.lock().get_mut(partition) {
+            None => Some(None),
+            Some(slot) => slot.take().map(Some),
+        };
+        if let Some(part) = take(&self.opened) {
+            return Ok((part, Arc::clone(&self.opened.progress)));
+        }
+        let again = Opened::new(&self.context, &self.table, &self.request)?;
+        Ok((take(&again).flatten(), again.progress))
+    }
+}
+
+impl Opened {
+    fn new(context: &Context, table: &Table, request: &ScanRequest) -> Result<Self, QueryError> {
+        let Scan { parts, stats, .. } = context.snapshot.scan(table.id, request)?;
+        let progress = Arc::new(Progress { stats, counted: Mutex::default() });
+        Ok(Self { parts: Mutex::new(parts.into_iter().map(Some).collect()), progress })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<ScanPart>>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    /// What was read since the last call, of any part.
+    fn take(&self) -> Figures {
+        let now = Figures {
+            pages_read: self.stats.pages_read.load(Ordering::Relaxed),
+            pages_skipped: self.stats.pages_skipped.load(Ordering::Relaxed),
+            bytes_read: self.stats.bytes_read.load(Ordering::Relaxed),
+        };
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *counted, now);
+        Figures {
+            pages_read: now.pages_read.saturating_sub(before.pages_read),
+            pages_skipped: now.pages_skipped.saturating_sub(before.pages_skipped),
+            bytes_read: now.bytes_read.saturating_sub(before.bytes_read),
+        }
+    }
+}
+
+impl fmt::Debug for ScanExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanExec").field("table", &self.table.name).finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |id| self.table.column_by_id(id).map_or("?", |column| column.name.as_str());
+        let columns: Vec<_> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, "MarigramScan: table={}, columns=[{}]", self.table.name, columns.join(", "))?;
+        let (start, end) = (self.request.time.start(), self.request.time.end());
+        if start != i64::MIN {
+            write!(f, ", time>={start}")?;
+        }
+        if end != i64::MAX {
+            write!(f, ", time<{end}")?;
+        }
+        for filter in &self.request.tags {
+            let values: Vec<_> = filter.values.iter().map(|value| value.as_deref().unwrap_or("NULL")).collect();
+            write!(f, ", {} in [{}]", name(filter.column), values.join(", "))?;
+        }
+        if let Some(fetch) = self.fetch {
+            write!(f, ", fetch={fetch}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &str {
+        "MarigramScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        assert_or_internal_err!(children.is_empty(), "a scan has no children");
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let (part, progress) = self.part(partition)?;
+        let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
+        Ok(Box::pin(ScanStream {
+            part,
+            progress,
+            context: Arc::clone(&self.context),
+            schema: Arc::clone(&self.schema),
+            rows_left: self.fetch.unwrap_or(usize::MAX),
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            pages_read: counter("pages_read"),
+            pages_skipped: counter("pages_skipped"),
+            bytes_read: counter("bytes_read"),
+        }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        Some(Arc::new(Self {
+            context: Arc::clone(&self.context),
+            table: Arc::clone(&self.table),
+            request: Arc::clone(&self.request),
+            schema: Arc::clone(&self.schema),
+            fetch,
+            opened: Arc::clone(&self.opened),
+            properties: Arc::clone(&self.properties),
+            metrics: self.metrics.clone(),
+        }))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.fetch
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        false
+    }
+}
+
+struct ScanStream {
+    part: Option<ScanPart>,
+    progress: Arc<Progress>,
+    context: Arc<Context>,
+    schema: SchemaRef,
+    rows_left: usize,
+    baseline: BaselineMetrics,
+    pages_read: Count,
+    pages_skipped: Count,
+    bytes_read: Count,
+}
+
+impl ScanStream {
+    fn next(&mut self) -> Option<DfResult<RecordBatch>> {
+        if self.rows_left == 0 {
+            self.part = None;
+        }
+        let next = self.part.as_mut()?.next();
+        self.count();
+        let batch = match next {
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => {
+                self.part = None;
+                return Some(Err(QueryError::from(error).into()));
+            }
+            None => {
+                self.part = None;
+                return None;
+            }
+        };
+        let rows = batch.num_rows().min(self.rows_left);
+        self.rows_left -= rows;
+        Some(self.shape(batch, rows))
+    }
+
+    /// The batch under our schema; without columns where rows are only counted.
+    fn shape(&self, batch: RecordBatch, rows: usize) -> DfResult<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let columns = match self.schema.fields().is_empty() {
+            true => Vec::new(),
+            false if rows == batch.num_rows() => batch.columns().to_vec(),
+            false => batch.slice(0, rows).columns().to_vec(),
+        };
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(DataFusionError::from)
+    }
+
+    fn count(&self) {
+        let read = self.progress.take();
+        self.pages_read.add(read.pages_read as usize);
+        self.pages_skipped.add(read.pages_skipped as usize);
+        self.bytes_read.add(read.bytes_read as usize);
+        let counters = &self.context.entry.counters;
+        counters.pages_read.fetch_add(read.pages_read, Ordering::Relaxed);
+        counters.pages_skipped.fetch_add(read.pages_skipped, Ordering::Relaxed);
+        counters.bytes_read.fetch_add(read.bytes_read, Ordering::Relaxed);
+    }
+}
+
+impl Stream for ScanStream {
+    type Item = DfResult<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut TaskContextOfPoll<'_>) -> Poll<Option<Self::Item>> {
+        let timer = self.baseline.elapsed_compute().clone();
+        let next = {
+            let _timing = timer.timer();
+            self.next()
+        };
+        self.baseline.record_poll(Poll::Ready(next))
+    }
+}
+
+impl RecordBatchStream for ScanStream {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+impl Drop for ScanStream {
+    fn drop(&mut self) {
+        self.count();
+    }
+}

@@ -1,0 +1,165 @@
+//! `SHOW`, `DESCRIBE` and `SET`.
+//!
+//! There are no sessions behind HTTP, so `SET` takes what is true anyway and refuses the rest: a setting that is accepted
+//! and forgotten would be a lie.
+
+use arrow_array::RecordBatch;
+
+use crate::context::{Context, schemas};
+use crate::error::{QueryError, QueryErrorKind};
+use crate::grid::{self, Cell, Kind};
+use crate::information::sql_type;
+use crate::statement::TableName;
+use crate::system::kind_name;
+use crate::table::visible;
+
+/// A database that is always listed: clients take an empty list for an error.
+const INTERNAL_DATABASE: &str = "_internal";
+
+pub(crate) fn databases(context: &Context) -> Result<RecordBatch, QueryError> {
+    let mut names: Vec<_> = context.snapshot.catalog().databases().map(|database| database.name.clone()).collect();
+    if !names.iter().any(|name| name == INTERNAL_DATABASE) {
+        names.push(INTERNAL_DATABASE.to_owned());
+    }
+    names.sort();
+    one_column("database", names)
+}
+
+pub(crate) fn schemas() -> Result<RecordBatch, QueryError> {
+    one_column("schema_name", schemas::ALL.map(str::to_owned).to_vec())
+}
+
+pub(crate) fn tables(context: &Context, like: Option<&str>) -> Result<RecordBatch, QueryError> {
+    let database = context
+        .snapshot
+        .catalog()
+        .database(&context.database)
+        .ok_or_else(|| QueryError::unknown_database(&context.database))?;
+    let columns = [
+        ("table_catalog", Kind::Text),
+        ("table_schema", Kind::Text),
+        ("table_name", Kind::Text),
+        ("table_type", Kind::Text),
+    ];
+    let tables = context.snapshot.catalog().tables(database.id);
+    let rows: Vec<_> = tables
+        .filter(|table| like.is_none_or(|pattern| matches_like(pattern, &table.name)))
+        .map(|table| [database.name.as_str(), schemas::PUBLIC, &table.name, "BASE TABLE"].map(Cell::text).to_vec())
+        .collect();
+    grid::batch(&columns, &rows)
+}
+
+pub(crate) fn describe(context: &Context, name: &TableName) -> Result<RecordBatch, QueryError> {
+    let (_, table) = context.table(name)?;
+    let columns =
+        [("column_name", Kind::Text), ("data_type", Kind::Text), ("is_nullable", Kind::Text), ("kind", Kind::Text)];
+    let rows: Vec<_> = visible(&table)
+        .map(|column| {
+            let kind = kind_name(column.kind);
+            let nullable = if kind == "time" { "NO" } else { "YES" };
+            [&column.name, sql_type(column.kind).0, nullable, kind].map(Cell::text).to_vec()
+        })
+        .collect();
+    grid::batch(&columns, &rows)
+}
+
+/// `SHOW name`. Words stand apart by one space, also where the statement had a dot.
+pub(crate) fn variable(context: &Context, name: &str) -> Result<RecordBatch, QueryError> {
+    let value = match name {
+        "marigram snapshot" => context.token(),
+        "server_version" => format!("16.6 (Marigram {})", env!("CARGO_PKG_VERSION")),
+        "server_version_num" => "160006".to_owned(),
+        "server_encoding" | "client_encoding" => "UTF8".to_owned(),
+        "search_path" => schemas::PUBLIC.to_owned(),
+        "standard_conforming_strings" | "integer_datetimes" => "on".to_owned(),
+        "transaction isolation level" | "transaction_isolation" => "read committed".to_owned(),
+        "time zone" | "timezone" => "UTC".to_owned(),
+        "datestyle" => "ISO, YMD".to_owned(),
+        "statement_timeout" => format!("{}ms", context.options.timeout.as_millis()),
+        other => return Err(unknown_setting(other)),
+    };
+    one_column(&name.replace(' ', "_"), vec![value])
+}
+
+/// `SET name = value`: only what holds without it.
+pub(crate) fn set(name: &str, value: &str) -> Result<(), QueryError> {
+    let value_lower = value.to_lowercase();
+    let holds = match name {
+        "application_name" | "client_min_messages" | "extra_float_digits" => true,
+        "client_encoding" => matches!(value_lower.as_str(), "utf8" | "utf-8" | "unicode"),
+        "timezone" => matches!(value_lower.as_str(), "utc" | "gmt" | "z" | "+00" | "+00:00" | "0" | "default"),
+        "datestyle" => value_lower.starts_with("iso"),
+        "standard_conforming_strings" => matches!(value_lower.as_str(), "on" | "true"),
+        "search_path" => value_lower.split(',').all(|schema| matches!(schema.trim(), "public" | "iox" | "\"$user\"")),
+        other => return Err(unknown_setting(other)),
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(QueryError::unsupported(format!("SET {name} = {value:?}")))
+}
+
+fn unknown_setting(name: &str) -> QueryError {
+    QueryError::new(QueryErrorKind::Invalid, format!("unrecognized configuration parameter {name:?}"))
+        .with_state("42704")
+}
+
+fn one_column(name: &str, values: Vec<String>) -> Result<RecordBatch, QueryError> {
+    let rows: Vec<_> = values.into_iter().map(|value| vec![Cell::Text(value)]).collect();
+    grid::batch(&[(name, Kind::Text)], &rows)
+}
+
+/// SQL's `LIKE`: `%` is any text, `_` any one character.
+fn matches_like(pattern: &str, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
+    // reached[j]: the pattern so far matches the first j characters.
+    let mut reached = vec![false; text.len() + 1];
+    if let Some(first) = reached.first_mut() {
+        *first = true;
+    }
+    for symbol in pattern {
+        let mut next = vec![false; text.len() + 1];
+        let mut any_before = false;
+        for (j, slot) in next.iter_mut().enumerate() {
+            any_before |= reached.get(j).copied().unwrap_or_default();
+            *slot = match symbol {
+                '%' => any_before,
+                _ if j == 0 => false,
+                '_' => reached.get(j - 1).copied().unwrap_or_default(),
+                c => reached.get(j - 1).copied().unwrap_or_default() && text.get(j - 1) == Some(&c),
+            };
+        }
+        reached = next;
+    }
+    reached.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn like_matches_whole_texts() {
+        for (pattern, text, want) in [
+            ("cpu", "cpu", true),
+            ("cpu", "cpu2", false),
+            ("c%", "cpu", true),
+            ("%u", "cpu", true),
+            ("c_u", "cpu", true),
+            ("c_", "cpu", false),
+            ("%", "", true),
+            ("_", "", false),
+            ("%p%u%", "cpu", true),
+        ] {
+            assert_eq!(matches_like(pattern, text), want, "{text} LIKE {pattern}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_taken_only_where_it_holds() {
+        assert!(set("timezone", "UTC").is_ok());
+        assert_eq!(set("timezone", "Europe/Berlin").unwrap_err().sqlstate, "0A000");
+        assert_eq!(set("fetch_moon", "1").unwrap_err().sqlstate, "42704");
+    }
+}

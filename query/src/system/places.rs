@@ -1,0 +1,98 @@
+//! Where rows are: `system.partitions`, `system.segments`, `system.wal`.
+//!
+//! Rows of memtables and of segments that hold an older version of a key are counted each time.
+
+use std::collections::BTreeMap;
+
+use super::count;
+use crate::error::QueryError;
+use crate::grid::Cell;
+use crate::virtual_table::Source;
+
+#[derive(Default)]
+struct Partition {
+    segments: u64,
+    segment_rows: u64,
+    segment_bytes: u64,
+    memtable_rows: u64,
+    times: Option<(i64, i64)>,
+}
+
+impl Partition {
+    fn cover(&mut self, (first, last): (i64, i64)) {
+        let (min, max) = self.times.unwrap_or((first, last));
+        self.times = Some((min.min(first), max.max(last)));
+    }
+}
+
+pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let snapshot = &source.context.snapshot;
+    let mut rows = Vec::new();
+    for table in snapshot.catalog().tables(source.database) {
+        let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
+        for segment in snapshot.segments(table.id) {
+            let partition = partitions.entry(segment.partition_start).or_default();
+            partition.segments += 1;
+            partition.segment_rows += segment.rows;
+            partition.segment_bytes += segment.bytes;
+            partition.cover(segment.times);
+        }
+        for memtable in snapshot.memtables(table.id) {
+            let partition = partitions.entry(memtable.partition_start).or_default();
+            partition.memtable_rows += memtable.rows;
+            partition.cover(memtable.times);
+        }
+        rows.extend(partitions.into_iter().map(|(start, partition)| {
+            let time = |at: Option<i64>| at.map_or(Cell::Null, Cell::Time);
+            vec![
+                Cell::text(&table.name),
+                Cell::Time(start),
+                count(partition.segments),
+                count(partition.segment_rows),
+                count(partition.segment_bytes),
+                count(partition.memtable_rows),
+                time(partition.times.map(|times| times.0)),
+                time(partition.times.map(|times| times.1)),
+            ]
+        }));
+    }
+    Ok(rows)
+}
+
+pub(super) fn segments(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let snapshot = &source.context.snapshot;
+    let mut rows = Vec::new();
+    for table in snapshot.catalog().tables(source.database) {
+        rows.extend(snapshot.segments(table.id).into_iter().map(|segment| {
+            vec![
+                Cell::text(&table.name),
+                Cell::Time(segment.partition_start),
+                Cell::text(segment.file),
+                count(segment.offset),
+                count(segment.rows),
+                count(segment.bytes),
+                Cell::text("local"),
+                count(segment.sequences.0),
+                count(segment.sequences.1),
+                Cell::Time(segment.times.0),
+                Cell::Time(segment.times.1),
+            ]
+        }));
+    }
+    Ok(rows)
+}
+
+pub(super) fn wal(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let stats = source.context.engine.stats();
+    let rows = [
+        ("sequence", stats.sequence, "the last batch that is visible"),
+        ("used_bytes", stats.wal_used_bytes, "bytes of the log that a restart would read"),
+        ("bytes_max", stats.wal_bytes_max, "at most so many before writes wait"),
+        ("slots", stats.wal_slots, "files of the log"),
+        ("syncs", stats.wal_syncs, "syncs since the start"),
+        ("queue_bytes", stats.queue_bytes, "bytes that wait for the log"),
+        ("replayed_batches", stats.replayed_batches, "batches that the last start read"),
+        ("replayed_rows", stats.replayed_rows, "rows that the last start read"),
+    ];
+    Ok(rows.map(|(name, value, help)| vec![Cell::text(name), count(value), Cell::text(help)]).to_vec())
+}

@@ -1,0 +1,280 @@
+//! What a text and its answer do not show: limits, cancellation, parameters, plans.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use marigram_query::{Principal, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
+
+use tokio::time::Instant;
+
+use crate::support::{Answer, Store, texts};
+
+const GAUGE: &str = "CREATE TABLE gauge (station VARCHAR, time TIMESTAMP NOT NULL, level DOUBLE PRECISION, n BIGINT, \
+                     PRIMARY KEY (station, time))";
+
+/// A statement that runs for very long and holds next to nothing.
+const ENDLESS: &str = "SELECT sum((a.value * 7 + b.value) % 1000003) \
+                       FROM generate_series(1, 100000) a, generate_series(1, 10000000) b";
+
+fn filled(rows: usize) -> Store {
+    let store = Store::new();
+    assert!(matches!(store.sql(GAUGE), Ok(Answer::Done)));
+    for from in (0..rows).step_by(5000) {
+        let values: Vec<_> = (from..rows.min(from + 5000))
+            .map(|i| format!("('s{}', to_timestamp_nanos({}), {i}.5, {i})", i % 10, i as i64 * 1_000_000_000))
+            .collect();
+        let sql = format!("INSERT INTO gauge (station, time, level, n) VALUES {}", values.join(", "));
+        assert!(matches!(store.sql(&sql), Ok(Answer::Count(Some(_)))), "{:?}", store.sql(&sql));
+    }
+    store
+}
+
+#[test]
+fn parameters_reach_the_scan() {
+    let store = filled(100);
+    let mut request = Request::new("main", "SELECT n FROM gauge WHERE station = $station AND time >= $1 ORDER BY n");
+    request.params = HashMap::from([
+        ("station".to_owned(), ScalarParam::String("s7".to_owned())),
+        ("1".to_owned(), ScalarParam::String("1970-01-01T00:01:17Z".to_owned())),
+    ]);
+    let Ok(Answer::Rows(rows)) = store.ask(request.clone()) else { panic!() };
+    assert_eq!(texts(&rows), [["77"], ["87"], ["97"]]);
+    request.sql = format!("EXPLAIN {}", request.sql);
+    let Ok(Answer::Rows(plan)) = store.ask(request) else { panic!() };
+    let plan = format!("{:?}", texts(&plan));
+    assert!(plan.contains("station in [s7]") && plan.contains("time>=77000000000"), "{plan}");
+    assert!(!plan.contains("FilterExec"), "{plan}");
+}
+
+#[test]
+fn conditions_on_time_and_tags_leave_no_filter_behind() {
+    let store = filled(10);
+    for (condition, scan) in [
+        ("time > '1970-01-01T00:00:05Z'", "time>=5000000001"),
+        ("time <= '1970-01-01 00:00:05 +0000'", "time<5000000001"),
+        ("time >= TIMESTAMP '1970-01-01 00:00:05'", "time>=5000000000"),
+        ("'1970-01-01T02:00:05+02:00' < time", "time>=5000000001"),
+        ("time BETWEEN '1970-01-01' AND '1970-01-02'", "time>=0, time<86400000000001"),
+        ("time < to_timestamp(5)", "time<5000000000"),
+        ("time >= DATE '1970-01-02'", "time>=86400000000000"),
+        ("station IN ('s1', 's2')", "station in [s1, s2]"),
+        ("station IN ('s1', 's2', 's3', 's4', 's5')", "station in [s1, s2, s3, s4, s5]"),
+        ("station IS NULL", "station in [NULL]"),
+        ("station = 's1' OR station = 's2'", "station in [s1, s2]"),
+    ] {
+        let plan = format!("{:?}", store.rows(&format!("EXPLAIN SELECT * FROM gauge WHERE {condition}")));
+        assert!(plan.contains(scan), "{condition}: {plan}");
+        assert!(!plan.contains("FilterExec"), "{condition}: {plan}");
+    }
+    let recent = format!("{:?}", store.rows("EXPLAIN SELECT * FROM gauge WHERE time > now() - interval '1 hour'"));
+    assert!(!recent.contains("FilterExec"), "{recent}");
+}
+
+#[test]
+fn a_limit_reaches_the_scan() {
+    let store = filled(100);
+    let plan = format!("{:?}", store.rows("EXPLAIN SELECT n FROM gauge LIMIT 3"));
+    assert!(plan.contains("fetch=3"), "{plan}");
+    assert_eq!(store.rows("SELECT n FROM gauge LIMIT 3").len(), 3);
+    assert_eq!(store.rows("SELECT n FROM gauge WHERE n % 2 = 0 LIMIT 30").len(), 30);
+}
+
+#[test]
+fn a_statement_ends_at_its_deadline() {
+    let store = Store::new();
+    let mut request = Request::new("main", ENDLESS);
+    request.timeout = Some(Duration::from_millis(200));
+    let started = Instant::now();
+    let error = store.ask(request).unwrap_err();
+    assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Timeout, "57014"));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    until(|| store.query.running() == 0);
+}
+
+#[test]
+fn dropping_a_request_stops_its_statement() {
+    let store = Store::new();
+    let query = store.query.clone();
+    let request = store.runtime.spawn(query.execute(Request::new("main", ENDLESS)));
+    until(|| store.query.running() == 1);
+    request.abort();
+    until(|| store.query.running() == 0);
+    let rows = store.rows("SELECT state FROM system.queries WHERE sql LIKE '%1000003%' AND state = 'canceled'");
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn dropping_a_stream_stops_its_statement() {
+    let store = Store::new();
+    let sql = "SELECT a.value FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    let response = store.runtime.block_on(store.query.execute(Request::new("main", sql))).unwrap();
+    let Response::Rows { mut stream, .. } = response else { panic!("{response:?}") };
+    assert!(store.runtime.block_on(stream.next()).unwrap().is_ok());
+    assert_eq!(store.query.running(), 1);
+    drop(stream);
+    until(|| store.query.running() == 0);
+}
+
+#[test]
+fn a_running_statement_can_be_canceled_by_its_id() {
+    let store = Store::new();
+    let request = store.runtime.spawn(store.query.execute(Request::new("main", ENDLESS)));
+    until(|| store.query.running() == 1);
+    assert!(store.query.cancel(1));
+    let error = store.runtime.block_on(request).unwrap().unwrap_err();
+    assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Canceled, "57014"));
+    assert!(!store.query.cancel(1));
+}
+
+#[test]
+fn a_full_queue_refuses() {
+    let store = Store::with(QueryOptions { concurrency: 1, queue_max: 1, ..QueryOptions::default() });
+    let first = store.runtime.spawn(store.query.execute(Request::new("main", ENDLESS)));
+    until(|| store.query.running() == 1);
+    let second = store.runtime.spawn(store.query.execute(Request::new("main", "SELECT 1")));
+    until(|| store.query.running() == 2);
+    std::thread::sleep(Duration::from_millis(200));
+    let error = store.error("SELECT 1");
+    assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::QueueFull, "53300"));
+    first.abort();
+    assert!(store.runtime.block_on(second).unwrap().is_ok());
+}
+
+#[test]
+fn a_statement_that_needs_more_memory_fails_alone() {
+    let store = Store::with(QueryOptions { memory_bytes_max: 4 << 20, ..QueryOptions::default() });
+    let error = store.error(
+        "SELECT count(*) FROM generate_series(1, 2000000) a JOIN generate_series(1, 2000000) b ON a.value = b.value",
+    );
+    assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Memory, "53200"), "{error}");
+    assert_eq!(store.rows("SELECT 1"), [["1"]]);
+}
+
+#[test]
+fn reading_methods_do_not_change_anything() {
+    let store = filled(1);
+    for sql in [
+        "CREATE DATABASE x",
+        "DROP DATABASE main",
+        "CREATE TABLE t (time TIMESTAMP, v REAL)",
+        "DROP TABLE gauge",
+        "INSERT INTO gauge (station, time, n) VALUES ('a', '2020-01-01', 1)",
+    ] {
+        let mut request = Request::new("main", sql);
+        request.read_only = true;
+        let error = store.ask(request).unwrap_err();
+        assert_eq!(error.kind, QueryErrorKind::ReadOnlyMethod, "{sql}: {error}");
+    }
+    let mut request = Request::new("main", "SELECT count(*) FROM gauge");
+    request.read_only = true;
+    assert!(store.ask(request).is_ok());
+}
+
+#[test]
+fn a_principal_without_rights_is_refused() {
+    let store = filled(1);
+    let mut request = Request::new("main", "SELECT * FROM gauge");
+    request.principal = Principal { name: "eve".to_owned(), is_admin: false };
+    let error = store.ask(request).unwrap_err();
+    assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Forbidden, "42501"));
+    assert!(error.message.contains("eve"));
+}
+
+#[test]
+fn an_unknown_database_is_not_found() {
+    let store = Store::new();
+    for sql in ["SELECT 1", "SHOW TABLES", "CREATE TABLE t (time TIMESTAMP, v REAL)"] {
+        let error = store.ask(Request::new("nowhere", sql)).unwrap_err();
+        assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::UnknownDatabase, "3D000"), "{sql}: {error}");
+        assert!(error.message.contains("database not found"), "{error}");
+    }
+    assert!(store.ask(Request::new("nowhere", "SHOW DATABASES")).is_ok());
+    assert!(store.ask(Request::new("", "SELECT 1")).is_ok());
+}
+
+#[test]
+fn explain_analyze_shows_what_was_read() {
+    let store = filled(1000);
+    let plan = format!("{:?}", store.rows("EXPLAIN ANALYZE SELECT * FROM gauge WHERE station = 's1'"));
+    for word in ["MarigramScan", "output_rows=100", "pages_read=", "pages_skipped="] {
+        assert!(plan.contains(word), "{word}: {plan}");
+    }
+}
+
+/// The same answers from segments as from memory, and of the segments only what is asked for.
+#[test]
+fn rows_are_found_after_a_cut_and_pages_are_counted() {
+    let store = filled(30_000);
+    let sums = "SELECT station, count(*), sum(n), min(time), last(level, time) FROM gauge GROUP BY 1 ORDER BY 1";
+    let before = store.rows(sums);
+    store.engine.cut().unwrap();
+    assert_eq!(store.rows(sums), before);
+    assert_eq!(store.rows("SELECT sum(segment_rows), sum(memtable_rows) FROM system.tables"), [["30000", "0"]]);
+    assert_eq!(store.rows("SELECT sum(rows), min(time_min) FROM system.segments"), [["30000", "1970-01-01T00:00:00"]]);
+    let one =
+        "SELECT n FROM gauge WHERE station = 's3' AND time >= '1970-01-01T00:10:00' AND time < '1970-01-01T00:20:00'";
+    assert_eq!(store.rows(one).len(), 60);
+    let read =
+        store.rows("SELECT pages_read, bytes_read > 0 FROM system.queries WHERE sql LIKE 'SELECT n FROM gauge%'");
+    let pages: u64 = read[0][0].parse().unwrap();
+    assert!((1..=4).contains(&pages), "two columns of one series in one segment: {pages} pages");
+    assert_eq!(read[0][1], "true");
+}
+
+#[test]
+fn queries_are_remembered_with_what_they_did() {
+    let store = filled(100);
+    store.rows("SELECT * FROM gauge WHERE station = 's1'");
+    store.error("SELECT nothing FROM gauge");
+    let rows = store.rows(
+        "SELECT state, database_name, rows, bytes > 0, elapsed_ms > 0, error FROM system.queries \
+         WHERE sql LIKE 'SELECT %gauge%' AND state <> 'running' ORDER BY query_id",
+    );
+    assert_eq!(rows[0][..5], ["done", "main", "10", "true", "true"].map(str::to_owned));
+    assert_eq!(rows[1][0], "failed");
+    assert!(rows[1][5].contains("\"nothing\""), "{rows:?}");
+}
+
+/// A grouped table joined with a grouped table: a partitioning declared wrongly loses rows without a word.
+#[test]
+fn a_join_of_groups_keeps_every_group() {
+    let store = filled(2000);
+    let rows = store.rows(
+        "SELECT count(*), sum(a.n) FROM (SELECT station, count(*) AS n FROM gauge GROUP BY station) a \
+         JOIN (SELECT station, max(n) AS m FROM gauge GROUP BY station) b ON a.station = b.station",
+    );
+    assert_eq!(rows, [["10", "2000"]]);
+}
+
+/// The widest expression that is let in does not exhaust a stack.
+#[test]
+fn the_longest_chain_that_is_let_in_runs() {
+    let store = filled(10);
+    let chain = (0..330).map(|i| format!("n + 0 = {}", i * 5)).collect::<Vec<_>>().join(" OR ");
+    let rows = store.rows(&format!("SELECT count(*) FROM gauge WHERE {chain}"));
+    assert_eq!(rows, [["2"]]);
+    let error = store.error(&format!("SELECT {}", vec!["1"; 5000].join(" + ")));
+    assert_eq!(error.sqlstate, "54001");
+}
+
+fn until(condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(30), "waited for half a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// For trying things: `SQL='…;…' cargo test -p marigram-query --test sql scratch -- --ignored --nocapture`.
+#[test]
+#[ignore = "runs what the environment says"]
+fn scratch() {
+    let store = filled(100);
+    for sql in std::env::var("SQL").unwrap_or_default().split(';') {
+        match store.sql(sql) {
+            Ok(Answer::Rows(batches)) => texts(&batches).iter().for_each(|row| println!("{row:?}")),
+            other => println!("{other:?}"),
+        }
+    }
+}
