@@ -1,7 +1,7 @@
 //! The exact sum of doubles: no rounding until the end, so no order, split or merge can show.
 //!
 //! A sum is `mantissa * 2^exponent` in 128 bits while that holds it, plus a [`Wide`] integer once it did not.
-//! Slices go through the lanes of [`lanes`](super::lanes), 1024 rows at a time; a block that the lanes cannot
+//! Slices go through the lanes of [`super::lanes`], 1024 rows at a time; a block that the lanes cannot
 //! hold goes through [`Chunks`]. How the value is spread over the two depends on the path; the serialized form,
 //! the value and the mean do not.
 //!
