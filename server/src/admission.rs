@@ -78,11 +78,6 @@ impl Room {
         let wait = Arc::clone(&self.admission.workers).acquire_owned();
         tokio::time::timeout_at(self.deadline, wait).await.map_err(|_| Full)?.map_err(|_| Full)
     }
-
-    /// When this request has waited long enough.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
-    }
 }
 
 #[cfg(test)]

@@ -2,23 +2,10 @@
 //! decided on, so that rights can be checked there and not on the route.
 
 use axum::http::HeaderMap;
+use marigram_query::Principal;
 
-/// Who makes a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// Shown in logs.
-    pub name: String,
-}
-
-impl Principal {
-    /// The caller of everything while there are no tokens.
-    pub fn admin() -> Self {
-        Self { name: "admin".to_owned() }
-    }
-
-    /// From a request's headers. Agents send credentials even where none are asked for: with auth off they are ignored,
-    /// whatever they are.
-    pub(crate) fn of(_headers: &HeaderMap) -> Self {
-        Self::admin()
-    }
+/// The caller, from a request's headers. Agents send credentials even where none are asked for: with auth off they are
+/// ignored, whatever they are.
+pub(crate) fn principal(_headers: &HeaderMap) -> Principal {
+    Principal::anonymous()
 }

@@ -73,8 +73,6 @@ pub struct WriteConfig {
     pub wait_max: Duration,
     /// Whether a write creates its database.
     pub create_databases: bool,
-    /// Times later than now by more than this are refused; `None`: no limit.
-    pub future_max: Option<Duration>,
     /// Decoded bytes of all bodies that are being stored.
     pub inflight_bytes_max: u64,
     /// Bodies that are parsed and stored at the same time.
@@ -371,7 +369,7 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back_the_same() {
         let mut sources = Sources::default();
-        let text = "http = ['127.0.0.1:1', '127.0.0.1:2']\n[write]\nfuture_max = '1 h'\n[query]\ntimeout = '90 s'";
+        let text = "http = ['127.0.0.1:1', '127.0.0.1:2']\n[write]\nwait_max = '1 h'\n[query]\ntimeout = '90 s'";
         sources.toml("test", text).unwrap();
         let config = sources.build().unwrap();
         assert_eq!(from_toml(&config.to_toml()).unwrap(), config);

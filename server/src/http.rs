@@ -7,18 +7,22 @@
 pub(crate) mod decode;
 mod encode;
 mod health;
+mod influxql;
 mod listener;
 mod metrics;
 mod params;
+mod query;
+mod write;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::middleware::{self, Next};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use marigram_storage::clock::Clock;
 
@@ -39,12 +43,19 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// All endpoints.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/write", post(write::write_v1))
+        .route("/api/v2/write", post(write::write_v2))
+        .route("/api/v3/write_lp", post(write::write_v3))
+        .route("/api/v3/query_sql", get(query::query_sql).post(query::query_sql))
+        .route("/query", get(influxql::query).post(influxql::query))
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
+        // Bodies are counted where they are read.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), every_reply))
         .with_state(shared)
 }

@@ -2,7 +2,7 @@
 //!
 //! Telegraf, micrometer and the client libraries send `CREATE DATABASE` at start, with or without quotes, `IF NOT EXISTS`,
 //! and a `WITH` clause that names a retention policy. The rest of the language is not read yet: a statement that is not
-//! known is an error that names it, and statements before it are still answered.
+//! known is an error that names it, and nothing of its text is executed.
 //! The answers are in `http/influxql.rs`.
 
 mod token;
@@ -27,9 +27,8 @@ pub(crate) enum Statement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ParseError(pub(crate) String);
 
-/// Splits `text` at semicolons and reads each statement by itself.
-/// A text without any statement is an error, like InfluxDB's.
-pub(crate) fn parse(text: &str) -> Result<Vec<Result<Statement, ParseError>>, ParseError> {
+/// The statements of a text, separated by semicolons. A text without any is an error, like InfluxDB's.
+pub(crate) fn parse(text: &str) -> Result<Vec<Statement>, ParseError> {
     let mut tokens = Tokens::new(text);
     let mut statements = Vec::new();
     loop {
@@ -37,17 +36,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Result<Statement, ParseError>>, Pa
         if tokens.at_end()? {
             break;
         }
-        let statement = statement(&mut tokens);
-        let failed = statement.is_err();
-        statements.push(statement);
-        if failed {
-            // Where the next statement starts is known only if the text up to there can be read.
-            tokens.skip_to(';')?;
-        } else if !tokens.at_end()? && !tokens.take_symbol(';')? {
+        statements.push(statement(&mut tokens)?);
+        if !tokens.at_end()? && !tokens.take_symbol(';')? {
             let found = tokens.next_text()?;
-            statements.pop();
-            statements.push(Err(ParseError(format!("error parsing query: found {found}, expected ; or the end"))));
-            tokens.skip_to(';')?;
+            return Err(ParseError(format!("error parsing query: found {found}, expected ; or the end")));
         }
     }
     if statements.is_empty() {
@@ -165,7 +157,7 @@ mod tests {
     fn one(text: &str) -> Result<Statement, ParseError> {
         let mut statements = parse(text)?;
         assert_eq!(statements.len(), 1, "{text}");
-        statements.remove(0)
+        Ok(statements.remove(0))
     }
 
     #[test]
@@ -189,13 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn several_statements_are_answered_one_by_one() {
-        let statements = parse("CREATE DATABASE a; nonsense here; SHOW DATABASES;;DROP DATABASE \"b\"").unwrap();
-        assert_eq!(statements.len(), 4);
-        assert_eq!(statements[0], Ok(Statement::CreateDatabase("a".to_owned())));
-        assert!(statements[1].as_ref().unwrap_err().0.contains("found NONSENSE"));
-        assert_eq!(statements[2], Ok(Statement::ShowDatabases));
-        assert_eq!(statements[3], Ok(Statement::DropDatabase("b".to_owned())));
+    fn several_statements_are_read_and_one_that_is_unknown_refuses_all() {
+        let statements = parse("CREATE DATABASE a; SHOW DATABASES;;DROP DATABASE \"b\"").unwrap();
+        assert_eq!(statements.len(), 3);
+        assert_eq!(statements[0], Statement::CreateDatabase("a".to_owned()));
+        assert_eq!(statements[2], Statement::DropDatabase("b".to_owned()));
+        assert!(parse("CREATE DATABASE a; nonsense here").unwrap_err().0.contains("found NONSENSE"));
     }
 
     #[test]

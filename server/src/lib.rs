@@ -13,7 +13,6 @@ mod metrics;
 mod server;
 mod status;
 
-pub use auth::Principal;
 pub use config::Config;
 pub use server::{Ending, Server, StartError};
 pub(crate) use server::{Shared, format_time};

@@ -2,8 +2,11 @@
 //!
 //! Shown as Prometheus text by `http/metrics.rs`, together with what the engine counts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::Shared;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -26,8 +29,12 @@ pub(crate) struct Gauge(AtomicI64);
 impl Gauge {
     /// One more until the guard is dropped.
     pub(crate) fn hold(&self) -> Held<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
         Held(self)
+    }
+
+    fn add(&self, more: i64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> i64 {
@@ -41,7 +48,43 @@ pub(crate) struct Held<'a>(&'a Gauge);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.add(-1);
+    }
+}
+
+/// A statement until its last row is sent. Dropped before that, the answer is broken.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    shared: Arc<Shared>,
+    /// Rows are being sent, and not all are.
+    open: bool,
+}
+
+impl InFlight {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.metrics.queries_in_flight.add(1);
+        Self { shared, open: false }
+    }
+
+    /// Rows and bytes were handed to the connection.
+    pub(crate) fn sent(&mut self, rows: usize, bytes: usize) {
+        self.open = true;
+        self.shared.metrics.query_rows.add(rows as u64);
+        self.shared.metrics.query_bytes.add(bytes as u64);
+    }
+
+    /// The answer is whole.
+    pub(crate) fn finish(&mut self) {
+        self.open = false;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.shared.metrics.queries_in_flight.add(-1);
+        if self.open {
+            self.shared.metrics.queries_broken.add(1);
+        }
     }
 }
 

@@ -4,15 +4,18 @@
 //! Stop: accept nothing more, let requests under way finish within `connection.drain_max`, close the data.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use marigram_ingest::line_protocol::Parser;
+use marigram_query::{QueryEngine, QueryOptions, Setting};
 use marigram_storage::clock::{Clock, SystemClock};
+use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, World};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Admission;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, SETTINGS};
 use crate::http;
 use crate::metrics::Metrics;
 
@@ -31,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) clock: SystemClock,
     pub(crate) metrics: Metrics,
     pub(crate) admission: Admission,
+    pub(crate) engine: Engine,
+    pub(crate) query: QueryEngine,
+    pub(crate) parsers: ParserPool,
     /// Tells one process from the next, for clients that ask.
     pub(crate) process_id: String,
     pub(crate) started_wall_ns: i64,
@@ -70,21 +76,40 @@ pub enum StartError {
     /// The data.
     #[error(transparent)]
     Storage(#[from] marigram_storage::Error),
+    /// The engine of queries.
+    #[error(transparent)]
+    Query(#[from] marigram_query::QueryError),
 }
 
 impl Server {
     /// Opens the data, binds and serves. Returns when requests are answered.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let world = World::real(&config.data_dir)?;
+        Self::start_in(config, world)
+    }
+
+    /// The same on another disk and clock than the operating system's: `data_dir` is only its name.
+    pub fn start_in(config: Config, world: World) -> Result<Self, StartError> {
         let clock = SystemClock::new();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .thread_name("marigram-http")
+            .thread_name("http")
+            // Bodies being stored, and a few statements of InfluxQL beside them.
+            .max_blocking_threads(usize::try_from(config.write.concurrency).unwrap_or(64) + 8)
             .build()
             .map_err(StartError::Threads)?;
+        let engine = Engine::open(world, storage_options(&config)).map_err(|error| match error {
+            StorageError::Locked { .. } => StorageError::Locked { path: config.data_dir.clone() },
+            error => error,
+        })?;
+        let query = QueryEngine::new(engine.clone(), query_options(&config))?;
         let write = &config.write;
         let shared = Arc::new(Shared {
             admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max),
             metrics: Metrics::default(),
+            engine,
+            query,
+            parsers: ParserPool::default(),
             process_id: format!("{:016x}{:016x}", clock.random_u64(), clock.random_u64()),
             started_wall_ns: clock.wall_ns(),
             started_monotonic_ns: clock.monotonic_ns(),
@@ -159,6 +184,11 @@ impl Server {
         })
     }
 
+    /// Writes what is in memory into segments now.
+    pub fn cut(&self) -> Result<(), StartError> {
+        Ok(self.shared.engine.cut()?)
+    }
+
     /// Ends at once, without closing anything.
     pub fn abandon(self) {
         self.runtime.shutdown_background();
@@ -175,7 +205,66 @@ impl Server {
             }
         });
         self.runtime.shutdown_timeout(Duration::from_secs(1));
-        Ok(())
+        Ok(self.shared.engine.close()?)
+    }
+}
+
+fn storage_options(config: &Config) -> Options {
+    let defaults = Options::default();
+    let memtable = config.memtable.bytes_max;
+    Options {
+        memtable_bytes_max: memtable,
+        wal_bytes_max: config.wal.bytes_max,
+        // What a full memtable needs to be cut, and a slot of the log.
+        disk_reserve_bytes: memtable + memtable / 5 + defaults.wal_slot_bytes + (64 << 20),
+        write_wait: config.write.wait_max,
+        create_databases: config.write.create_databases,
+        limits: SchemaLimits {
+            columns_max: usize::try_from(config.write.columns_max).unwrap_or(usize::MAX),
+            ..defaults.limits.clone()
+        },
+        ..defaults
+    }
+}
+
+fn query_options(config: &Config) -> QueryOptions {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let defaults = Config::default();
+    let settings = SETTINGS.iter().map(|setting| Setting {
+        name: setting.key.to_owned(),
+        value: setting.get(config),
+        default: setting.get(&defaults),
+        unit: setting.unit.to_owned(),
+        help: setting.about.to_owned(),
+    });
+    QueryOptions {
+        timeout: config.query.timeout,
+        memory_bytes_max: usize::try_from(config.query.memory_bytes_max).unwrap_or(usize::MAX),
+        concurrency: usize::try_from(config.query.concurrency).unwrap_or(8),
+        target_partitions: threads,
+        threads,
+        settings: settings.collect(),
+        ..QueryOptions::default()
+    }
+}
+
+/// Parsers that nobody uses for the moment, with their working memory.
+#[derive(Default)]
+pub(crate) struct ParserPool(Mutex<Vec<Parser>>);
+
+impl ParserPool {
+    /// So many are kept.
+    const KEPT_MAX: usize = 16;
+
+    pub(crate) fn take(&self) -> Parser {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&self, parser: Parser) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < Self::KEPT_MAX {
+            kept.push(parser);
+        }
     }
 }
 
@@ -187,7 +276,13 @@ impl Shared {
 
     /// Why writes are stopped for good, if they are.
     pub(crate) fn failure(&self) -> Option<&'static str> {
-        None
+        self.engine.is_poisoned().then_some("writes are stopped after a failed sync")
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("data_dir", &self.config.data_dir).finish_non_exhaustive()
     }
 }
 

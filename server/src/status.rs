@@ -7,6 +7,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use marigram_query::{QueryError, QueryErrorKind};
 use marigram_storage::Error as StorageError;
 
 use crate::http::decode::DecodeError;
@@ -127,6 +128,7 @@ impl From<StorageError> for Refusal {
             StorageError::NotFound { .. } => StatusCode::NOT_FOUND,
             StorageError::TypeConflict { .. } => StatusCode::BAD_REQUEST,
             StorageError::Limit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            StorageError::PositionGap { .. } => StatusCode::CONFLICT,
             StorageError::Overloaded { .. } | StorageError::Poisoned | StorageError::ReadOnly { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -134,6 +136,28 @@ impl From<StorageError> for Refusal {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        use QueryErrorKind as Kind;
+        let status = match error.kind {
+            Kind::UnknownDatabase => StatusCode::NOT_FOUND,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::ReadOnlyMethod => {
+                let refusal = Self::method_not_allowed("POST");
+                return Self { code: error.sqlstate, message: error.message, ..refusal };
+            }
+            Kind::SnapshotGone => StatusCode::GONE,
+            Kind::Memory | Kind::Limit => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::QueueFull | Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Damaged | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self { code: error.sqlstate, ..Self::new(status, error.message) }
     }
 }
 
@@ -206,12 +230,33 @@ mod tests {
         check(StorageError::Limit { what: "columns", reason: "4096".into() }, 422);
         check(StorageError::Overloaded { used_bytes: 2, bytes_max: 1 }, 503);
         check(StorageError::Poisoned, 503);
+        check(StorageError::PositionGap { expected: 2, sent: 9 }, 409);
         check(StorageError::DiskFull { free_bytes: 0, reserve_bytes: 1 }, 507);
         check(StorageError::corrupt("data/1", 0, "bad"), 500);
         let (table, field) = ("m".into(), "f".into());
         check(StorageError::TypeConflict { table, field, sent: "string", stored: "float" }, 400);
         let missing = Refusal::from(StorageError::NotFound { what: "database", name: "x".into() });
         assert_eq!(missing.message, "database not found: \"x\"");
+    }
+
+    #[test]
+    fn every_failed_statement_has_the_status_and_the_state_that_are_documented() {
+        for (kind, status, state) in [
+            (QueryErrorKind::Syntax, 400, "42601"),
+            (QueryErrorKind::UnknownColumn, 400, "42703"),
+            (QueryErrorKind::UnknownTable, 400, "42P01"),
+            (QueryErrorKind::Type, 400, "42804"),
+            (QueryErrorKind::Forbidden, 403, "42501"),
+            (QueryErrorKind::UnknownDatabase, 404, "3D000"),
+            (QueryErrorKind::ReadOnlyMethod, 405, "25006"),
+            (QueryErrorKind::SnapshotGone, 410, "72000"),
+            (QueryErrorKind::Memory, 422, "53200"),
+            (QueryErrorKind::QueueFull, 503, "53300"),
+            (QueryErrorKind::Timeout, 504, "57014"),
+        ] {
+            let refusal = Refusal::from(QueryError::new(kind, "why"));
+            assert_eq!((refusal.status.as_u16(), refusal.code), (status, state), "{kind:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! A whole server in this process, asked over HTTP: each documented status, header and body.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a test binary")]
+
 mod http {
+    pub mod abuse;
+    pub mod failure;
     pub mod frame;
+    pub mod query;
     pub mod support;
+    pub mod write;
 }

@@ -74,7 +74,7 @@ mod tests {
             ("n", Arc::new(Int64Array::from(vec![5, 12345]))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let markdown = table(&batch.schema(), &[batch.clone()], Look::Markdown).unwrap();
+        let markdown = table(&batch.schema(), std::slice::from_ref(&batch), Look::Markdown).unwrap();
         assert_eq!(markdown, "| host |     n |\n|------|-------|\n| a\\|b |     5 |\n|      | 12345 |\n");
         let boxes = table(&batch.schema(), &[batch], Look::Boxes).unwrap();
         assert!(boxes.contains("│ a|b  ┆     5 │"), "{boxes}");

@@ -69,7 +69,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "switch",
         default: "false",
         about: "Allows a listener off loopback although nobody needs a token.",
-        set: |config, text| Ok(config.insecure = boolean(text)?),
+        set: |config, text| put(&mut config.insecure, boolean(text)),
         get: |config| config.insecure.to_string(),
     },
     Setting {
@@ -103,7 +103,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "bytes",
         default: "1 GiB",
         about: "The write-ahead log on disk; half of it starts a cut.",
-        set: |config, text| Ok(config.wal.bytes_max = at_least(bytes(text)?, 128 << 20)?),
+        set: |config, text| put(&mut config.wal.bytes_max, at_least(bytes(text)?, 128 << 20)),
         get: |config| format_bytes(config.wal.bytes_max),
     },
     Setting {
@@ -111,7 +111,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "bytes",
         default: "32 MiB",
         about: "A request body after decompression; a larger one is refused with 413.",
-        set: |config, text| Ok(config.write.body_bytes_max = within(bytes(text)?, 1 << 10, 1 << 30)?),
+        set: |config, text| put(&mut config.write.body_bytes_max, within(bytes(text)?, 1 << 10, 1 << 30)),
         get: |config| format_bytes(config.write.body_bytes_max),
     },
     Setting {
@@ -119,7 +119,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "bytes",
         default: "1 MiB",
         about: "One line of line protocol; a longer one is refused.",
-        set: |config, text| Ok(config.write.line_bytes_max = at_least(bytes(text)?, 1 << 10)?),
+        set: |config, text| put(&mut config.write.line_bytes_max, at_least(bytes(text)?, 1 << 10)),
         get: |config| format_bytes(config.write.line_bytes_max),
     },
     Setting {
@@ -127,7 +127,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "count",
         default: "4096",
         about: "Tags and fields of a table; a line that would add more is refused.",
-        set: |config, text| Ok(config.write.columns_max = within(count(text, 1)?, 1, 60_000)?),
+        set: |config, text| put(&mut config.write.columns_max, within(count(text, 1)?, 1, 60_000)),
         get: |config| config.write.columns_max.to_string(),
     },
     Setting {
@@ -135,7 +135,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "count",
         default: "1024",
         about: "Tags and fields of one line; a longer one is refused.",
-        set: |config, text| Ok(config.write.line_columns_max = within(count(text, 1)?, 1, 60_000)?),
+        set: |config, text| put(&mut config.write.line_columns_max, within(count(text, 1)?, 1, 60_000)),
         get: |config| config.write.line_columns_max.to_string(),
     },
     Setting {
@@ -143,7 +143,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "duration",
         default: "2 s",
         about: "How long a write waits for room before it is refused with 503 and Retry-After.",
-        set: |config, text| Ok(config.write.wait_max = duration(text)?),
+        set: |config, text| put(&mut config.write.wait_max, duration(text)),
         get: |config| format_duration(config.write.wait_max),
     },
     Setting {
@@ -151,34 +151,23 @@ pub static SETTINGS: &[Setting] = &[
         unit: "switch",
         default: "true",
         about: "A write creates the database it names; off: an unknown one is 404.",
-        set: |config, text| Ok(config.write.create_databases = boolean(text)?),
+        set: |config, text| put(&mut config.write.create_databases, boolean(text)),
         get: |config| config.write.create_databases.to_string(),
-    },
-    Setting {
-        key: "write.future_max",
-        unit: "duration",
-        default: "none",
-        about: "Rows later than now by more than this are refused; none: no limit.",
-        set: |config, text| {
-            config.write.future_max = if text == "none" { None } else { Some(duration(text)?) };
-            Ok(())
-        },
-        get: |config| config.write.future_max.map_or_else(|| "none".to_owned(), format_duration),
     },
     Setting {
         key: "write.inflight_bytes_max",
         unit: "bytes",
         default: "256 MiB",
         about: "Decoded bytes of all bodies being stored; more wait up to write.wait_max.",
-        set: |config, text| Ok(config.write.inflight_bytes_max = within(bytes(text)?, 1 << 10, 1 << 40)?),
+        set: |config, text| put(&mut config.write.inflight_bytes_max, within(bytes(text)?, 1 << 10, 1 << 40)),
         get: |config| format_bytes(config.write.inflight_bytes_max),
     },
     Setting {
         key: "write.concurrency",
         unit: "count",
-        default: "16",
+        default: "32",
         about: "Bodies that are parsed and stored at the same time; the others wait.",
-        set: |config, text| Ok(config.write.concurrency = within(count(text, 1)?, 1, 1024)?),
+        set: |config, text| put(&mut config.write.concurrency, within(count(text, 1)?, 1, 1024)),
         get: |config| config.write.concurrency.to_string(),
     },
     Setting {
@@ -186,7 +175,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "duration",
         default: "5 min",
         about: "How long a query may run before it is stopped with 504.",
-        set: |config, text| Ok(config.query.timeout = duration(text)?),
+        set: |config, text| put(&mut config.query.timeout, duration(text)),
         get: |config| format_duration(config.query.timeout),
     },
     Setting {
@@ -206,7 +195,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "count",
         default: "8",
         about: "Queries that run at the same time; the others wait.",
-        set: |config, text| Ok(config.query.concurrency = within(count(text, 1)?, 1, 1024)?),
+        set: |config, text| put(&mut config.query.concurrency, within(count(text, 1)?, 1, 1024)),
         get: |config| config.query.concurrency.to_string(),
     },
     Setting {
@@ -214,7 +203,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "count",
         default: "4096",
         about: "Open connections; more are not accepted until one closes.",
-        set: |config, text| Ok(config.connection.count_max = within(count(text, 1)?, 1, 1 << 20)?),
+        set: |config, text| put(&mut config.connection.count_max, within(count(text, 1)?, 1, 1 << 20)),
         get: |config| config.connection.count_max.to_string(),
     },
     Setting {
@@ -222,7 +211,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "duration",
         default: "30 s",
         about: "How long a request body may stand still before the request is refused with 408.",
-        set: |config, text| Ok(config.connection.idle_max = duration(text)?),
+        set: |config, text| put(&mut config.connection.idle_max, duration(text)),
         get: |config| format_duration(config.connection.idle_max),
     },
     Setting {
@@ -230,7 +219,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "duration",
         default: "10 s",
         about: "How long a stop waits for requests under way.",
-        set: |config, text| Ok(config.connection.drain_max = duration(text)?),
+        set: |config, text| put(&mut config.connection.drain_max, duration(text)),
         get: |config| format_duration(config.connection.drain_max),
     },
     Setting {
@@ -270,7 +259,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "switch",
         default: "false",
         about: "Whether requests need a token; tokens are not there yet, so only false is accepted.",
-        set: |config, text| Ok(config.auth.enabled = boolean(text)?),
+        set: |config, text| put(&mut config.auth.enabled, boolean(text)),
         get: |config| config.auth.enabled.to_string(),
     },
 ];
@@ -304,6 +293,12 @@ pub(super) fn to_toml(config: &Config) -> String {
         let _ = writeln!(text, "{name} = {value}");
     }
     text
+}
+
+/// Takes a value that was read, or says why there is none.
+fn put<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *slot = value?;
+    Ok(())
 }
 
 fn at_least(bytes: u64, min: u64) -> Result<u64, String> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
+use marigram_storage::EngineStats;
 
 use crate::Shared;
 use crate::metrics::{BUCKETS, Histogram};
@@ -56,7 +57,48 @@ fn text(shared: &Shared) -> String {
     page.gauge("marigram_queries_in_flight", "Statements until their last row.", metrics.queries_in_flight.get());
     let waiting = shared.admission.bytes_used();
     page.gauge("marigram_write_inflight_bytes", "Decoded bytes of bodies being stored.", waiting);
+    page.gauge("marigram_queries_running", "Statements that run or wait for their turn.", shared.query.running());
+    engine(&mut page, &shared.engine.stats());
+    page.gauge("marigram_writes_stopped", "1 after a failed sync, else 0.", u8::from(shared.failure().is_some()));
     page.text
+}
+
+/// What the engine counts.
+fn engine(page: &mut Page, stats: &EngineStats) {
+    for (name, help, value) in [
+        ("storage_rows_written_total", "Rows stored by any road.", stats.rows_written),
+        ("storage_rows_overwritten_total", "Rows that repeated a key.", stats.rows_overwritten),
+        ("storage_batches_bounced_total", "Batches encoded again after a cut or a drop.", stats.batches_bounced),
+        ("storage_writes_overloaded_total", "Writes refused for want of room in memory.", stats.writes_overloaded),
+        ("storage_cuts_total", "Cuts that wrote all memtables out.", stats.cuts),
+        ("storage_cuts_failed_total", "Cuts that failed and are tried again.", stats.cuts_failed),
+        ("storage_cut_rows_total", "Rows written by cuts.", stats.cut_rows),
+        ("storage_cut_bytes_total", "Bytes written by cuts.", stats.cut_bytes),
+        ("storage_merges_total", "Merges of segments.", stats.merges),
+        ("storage_replayed_batches_total", "Batches replayed from the log at the start.", stats.replayed_batches),
+        ("storage_replayed_rows_total", "Rows replayed from the log at the start.", stats.replayed_rows),
+        ("wal_syncs_total", "Calls of fdatasync for the log.", stats.wal_syncs),
+    ] {
+        page.counter(&format!("marigram_{name}"), help, value);
+    }
+    for (name, help, value) in [
+        ("storage_sequence", "The newest visible batch.", stats.sequence),
+        ("storage_manifest_edit", "The newest edit of the manifest.", stats.manifest_edit),
+        ("memtable_bytes", "Recent rows in memory.", stats.memtable_bytes),
+        ("memtable_rows", "Recent rows in memory.", stats.memtable_rows),
+        ("memtable_partitions", "Pairs of table and partition in memory.", stats.memtable_partitions),
+        ("memtable_series", "Series since the last cut.", stats.memtable_series),
+        ("memtables_sealed", "Memtables that are being written out.", stats.memtables_sealed),
+        ("segments", "Live segments.", stats.segments),
+        ("segment_bytes", "Bytes of live segments.", stats.segment_bytes),
+        ("segment_rows", "Rows of live segments.", stats.segment_rows),
+        ("wal_queue_bytes", "Bytes that wait for the log.", stats.queue_bytes),
+        ("wal_used_bytes", "Bytes of the log that are not cut yet.", stats.wal_used_bytes),
+        ("wal_bytes_max", "Bytes that the log may take.", stats.wal_bytes_max),
+        ("wal_slots", "Files of the log.", stats.wal_slots),
+    ] {
+        page.gauge(&format!("marigram_{name}"), help, value);
+    }
 }
 
 /// The text under construction.

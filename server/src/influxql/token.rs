@@ -88,16 +88,6 @@ impl<'a> Tokens<'a> {
         Ok(found)
     }
 
-    /// Skips up to and with the next `wanted` outside quotes.
-    pub(super) fn skip_to(&mut self, wanted: char) -> Result<(), ParseError> {
-        while let Some(token) = self.next()? {
-            if token == Token::Symbol(wanted) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn skip_blank(&mut self) -> Result<(), ParseError> {
         loop {
             self.rest = self.rest.trim_start();

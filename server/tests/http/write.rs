@@ -1,0 +1,190 @@
+//! Line protocol over HTTP: what is stored, what is refused, and in which words.
+
+use std::io::Write;
+
+use super::support::Running;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+impl Running {
+    /// The rows of a statement as JSON text.
+    #[track_caller]
+    pub fn rows(&self, db: &str, sql: &str) -> String {
+        let answer = self.post("/api/v3/query_sql", &[("content-type", "application/x-www-form-urlencoded")], {
+            let encoded: String = sql.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            format!("db={db}&q={encoded}")
+        });
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+        answer.text()
+    }
+}
+
+#[test]
+fn three_endpoints_store_the_same_and_answer_204_without_a_body() {
+    let server = Running::start(&[]);
+    for (path, body) in [
+        ("/write?db=one&precision=s&u=x&p=y&consistency=one", "cpu,host=a load=1 1700000000\n"),
+        ("/api/v2/write?org=o&bucket=one&precision=ms", "cpu,host=b load=2 1700000001000"),
+        ("/api/v3/write_lp?db=one&no_sync=true", "cpu,host=c load=3 1700000002"),
+        ("/write?db=one&rp=autogen", "cpu,host=d load=4 1700000003000000000"),
+    ] {
+        let answer = server.post(path, &[("authorization", "Token any")], body);
+        assert_eq!((answer.status, answer.text().as_str()), (204, ""), "{path}");
+    }
+    let rows = server.rows("one", "SELECT time, host, load FROM cpu ORDER BY time");
+    let want = r#"[{"time":"2023-11-14T22:13:20","host":"a","load":1.0},{"time":"2023-11-14T22:13:21","host":"b","load":2.0},{"time":"2023-11-14T22:13:22","host":"c","load":3.0},{"time":"2023-11-14T22:13:23","host":"d","load":4.0}]"#;
+    assert_eq!(rows, want);
+    assert_eq!(server.post("/write", &[], "m v=1i 1").status, 204);
+    assert_eq!(server.rows("main", "SELECT v FROM m"), r#"[{"v":1}]"#);
+    assert_eq!(server.post("/write?db=one&rp=weekly", &[], "m v=1i 1").status, 204);
+    assert_eq!(server.rows("one%2fweekly", "SELECT v FROM m"), r#"[{"v":1}]"#);
+    assert_eq!(server.post("/write", &[], "").status, 204);
+}
+
+#[test]
+fn every_encoding_is_read_chunked_or_not() {
+    let server = Running::start(&[]);
+    let members = [gzip(b"m v=1i 1\n"), gzip(b"m v=2i 2\n")].concat();
+    assert_eq!(server.post("/write", &[("content-encoding", "gzip")], members).status, 204);
+    let zstd = zstd::bulk::compress(b"m v=3i 3\n", 3).unwrap();
+    assert_eq!(server.post("/write", &[("content-encoding", "zstd")], zstd).status, 204);
+    let chunked = "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+        4\r\nm v=\r\n4\r\n4i 4\r\n0\r\n\r\n";
+    let answer = server.raw(chunked.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert_eq!(server.rows("main", "SELECT count(*) AS n, max(v) AS v FROM m"), r#"[{"n":4,"v":4}]"#);
+    for (encoding, status) in [("gzip", 400), ("zstd", 400), ("br", 415)] {
+        let answer = server.post("/write", &[("content-encoding", encoding)], "m v=1 1");
+        assert_eq!(answer.status, status, "{encoding}: {}", answer.text());
+        assert!(answer.json()["message"].as_str().unwrap().contains(encoding));
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_and_the_good_ones_are_stored() {
+    let server = Running::start(&[]);
+    let body = "m v=1i 1\n\n# comment\nbad line\nm v=2i 2\nm v=3i soon\n";
+    let answer = server.post("/write?db=x", &[], body);
+    assert_eq!(answer.status, 400);
+    let json = answer.json();
+    assert_eq!(json["code"], "invalid");
+    assert_eq!(json["message"], json["error"]);
+    let message = json["error"].as_str().unwrap();
+    assert!(message.starts_with("partial write: unable to parse 'bad line': "), "{message}");
+    assert!(message.ends_with(" dropped=2"), "{message}");
+    assert_eq!(answer.header("X-Influxdb-Error"), message);
+    assert_eq!(json["data"].as_array().unwrap().len(), 2);
+    assert_eq!((&json["data"][0]["line_number"], &json["data"][0]["original_line"]), (&4.into(), &"bad line".into()));
+    assert_eq!(json["data"][1]["line_number"], 6);
+    assert_eq!(server.rows("x", "SELECT v FROM m ORDER BY v"), r#"[{"v":1},{"v":2}]"#);
+
+    let all_bad = server.post("/write?db=x", &[], "bad line");
+    assert_eq!(all_bad.status, 400);
+    assert!(all_bad.json()["error"].as_str().unwrap().starts_with("unable to parse 'bad line': "));
+
+    let strict = server.post("/api/v3/write_lp?db=x&accept_partial=false&precision=ns", &[], "m v=9i 9\nbad line\n");
+    assert_eq!(strict.status, 400);
+    assert!(strict.json()["error"].as_str().unwrap().contains("no line was stored"));
+    assert_eq!(server.rows("x", "SELECT count(*) AS n FROM m"), r#"[{"n":2}]"#);
+}
+
+#[test]
+fn a_field_keeps_its_type() {
+    let server = Running::start(&[]);
+    assert_eq!(server.post("/write?db=x", &[], "m f=1 1").status, 204);
+    let answer = server.post("/write?db=x", &[], "m f=\"text\" 2\nm f=3 3");
+    assert_eq!(answer.status, 400);
+    let message = answer.json()["error"].as_str().unwrap().to_owned();
+    let want = "partial write: field type conflict: input field \"f\" on measurement \"m\" is type string, already exists as type float dropped=1";
+    assert_eq!(message, want);
+    assert_eq!(server.rows("x", "SELECT f FROM m ORDER BY time"), r#"[{"f":1.0},{"f":3.0}]"#);
+}
+
+#[test]
+fn what_is_too_large_is_413_whatever_it_claims() {
+    let server = Running::start(&[("write.body_bytes_max", "64 KiB")]);
+    let large = "m v=1i 1\n".repeat(10_000);
+    let answer = server.post("/write", &[], &large);
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("request too large")));
+    assert_eq!(server.post("/write", &[("content-encoding", "gzip")], gzip(large.as_bytes())).status, 413);
+    let bomb = gzip(&vec![b'\n'; 32 << 20]);
+    assert_eq!(server.post("/write", &[("content-encoding", "gzip")], bomb).status, 413);
+    let declared = server.raw(b"POST /write HTTP/1.1\r\nHost: x\r\nContent-Length: 10737418240\r\n\r\nm v=1i 1\n");
+    assert!(declared.starts_with("HTTP/1.1 413"), "{declared}");
+    let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    let chunked =
+        format!("POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{chunk}");
+    assert!(server.raw(chunked.as_bytes()).starts_with("HTTP/1.1 413"));
+    assert_eq!(server.post("/write", &[], "m v=1i 1").status, 204, "the server goes on");
+}
+
+#[test]
+fn bad_parameters_and_bodies_are_refused_whole() {
+    let server = Running::start(&[]);
+    for (path, body) in [
+        ("/write?precision=fortnight", &b"m v=1 1"[..]),
+        ("/api/v3/write_lp?accept_partial=perhaps", b"m v=1 1"),
+        ("/write", b"m v=1 1\nm s=\"\xff\" 2\n"),
+        ("/write?db=a%00b", b"m v=1 1"),
+    ] {
+        let answer = server.post(path, &[], body);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("invalid")), "{path}");
+    }
+    assert_eq!(server.get("/write?db=x").status, 405);
+    assert_eq!(server.post("/write", &[("idempotency-key", "no number")], "m v=1 1").status, 400);
+    let tables = server.rows("main", "SHOW TABLES");
+    assert_eq!(tables, "[]");
+}
+
+#[test]
+fn limits_of_lines_and_tables_are_422() {
+    let server = Running::start(&[("write.line_columns_max", "4"), ("write.columns_max", "6")]);
+    let wide = server.post("/write?db=x", &[], "m a=1,b=2,c=3,d=4,e=5 1");
+    assert_eq!(wide.status, 422, "{}", wide.text());
+    assert_eq!(server.post("/write?db=x", &[], "m a=1,b=2,c=3,d=4 1").status, 204);
+    let full = server.post("/write?db=x", &[], "m e=1,f=2,g=3,h=4 1");
+    assert_eq!((full.status, full.json()["code"].as_str()), (422, Some("unprocessable entity")), "{}", full.text());
+}
+
+#[test]
+fn an_unknown_database_is_404_where_writes_do_not_create_it() {
+    let server = Running::start(&[("write.create_databases", "false")]);
+    let answer = server.post("/write?db=nowhere", &[], "m v=1 1");
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (404, Some("database not found: \"nowhere\"")));
+    assert_eq!(server.post("/query?q=CREATE+DATABASE+nowhere", &[], "").status, 200);
+    assert_eq!(server.post("/write?db=nowhere", &[], "m v=1 1").status, 204);
+    assert_eq!(server.post("/write", &[], "m v=1 1").status, 204, "main exists from the first start");
+}
+
+#[test]
+fn a_numbered_body_is_stored_once() {
+    let server = Running::start(&[]);
+    let send = |key: &str, body: &str| server.post("/write?db=x&precision=ns", &[("idempotency-key", key)], body);
+    assert_eq!(send("edge:7", "m v=7i 7").status, 204); // a new source may begin anywhere
+    let again = send("edge:7", "m v=70i 7");
+    assert_eq!((again.status, again.header("Idempotency-Replayed")), (204, "true"));
+    assert_eq!(send("edge:8", "m v=8i 8").status, 204);
+    let gap = send("edge:10", "m v=10i 10");
+    assert_eq!(gap.status, 409);
+    assert!(gap.json()["message"].as_str().unwrap().contains('9'), "{}", gap.text());
+    assert_eq!(send("other:10", "m v=10i 10").status, 204);
+    assert_eq!(server.rows("x", "SELECT v FROM m ORDER BY v"), r#"[{"v":7},{"v":8},{"v":10}]"#);
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("marigram_write_replayed_total 1\n"), "{metrics}");
+}
+
+#[test]
+fn what_was_answered_with_204_is_there_after_a_restart() {
+    let server = Running::start(&[]);
+    assert_eq!(server.post("/write?db=x", &[], "m,t=a v=1i 1\nm,t=b v=2i 2").status, 204);
+    let dir = server.stop();
+    let server = Running::start_in(dir, &[]);
+    assert_eq!(server.rows("x", "SELECT t, v FROM m ORDER BY v"), r#"[{"t":"a","v":1},{"t":"b","v":2}]"#);
+    let second = marigram_server::Server::start(super::support::config(&server.dir, &[]));
+    let error = second.err().expect("a second process on the directory").to_string();
+    assert!(error.contains("in use by another process"), "{error}");
+}
