@@ -5,6 +5,7 @@
 
 mod client;
 mod config;
+mod demo;
 mod inspect;
 mod serve;
 mod sql;
@@ -31,6 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The tour: a server fed with this machine's own numbers, asked in SQL.
+    Demo(demo::DemoArgs),
     /// Run the server until Ctrl-C or SIGTERM.
     Serve(serve::ServeArgs),
     /// Run SQL: a prompt, one statement (-c) or a file (-f).
@@ -101,6 +104,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Sql(args) => sql::run(&args),
         Command::Write(args) => write::run(&args),
