@@ -18,8 +18,8 @@ pub struct ReplayFrom {
     pub sequence: u64,
     /// The number of the last edit.
     pub manifest_edit: u64,
-    /// The log of this epoch was begun for sure (say, an edit was committed after its checkpoint), so its absence is a
-    /// loss. If `false`, no log at all is taken for a crash before it was begun.
+    /// The log of this epoch was begun for sure, so its absence is a loss. If `false`, its absence is taken for a crash
+    /// before it was begun, and the log of the newest epoch before it is read.
     pub log_expected: bool,
 }
 
@@ -60,13 +60,14 @@ pub fn replay(world: &World, identity: WalIdentity, from: ReplayFrom, visit: &mu
     while let Some(next) = logs.read(index, &mut due, &from, &mut replayed, visit)? {
         index = next;
     }
-    if due.sequence < from.sequence {
-        let log = &logs.all[index];
+    let log = &logs.all[index];
+    // An earlier epoch's log may end before: the open that cut had read what only the page cache held.
+    if due.sequence < from.sequence && log.head.identity.epoch == identity.epoch {
         let reason =
             format!("the log ends before sequence {}, the manifest replays from {}", due.sequence, from.sequence);
         return Err(Error::corrupt(log.slot.path(), 0, reason));
     }
-    replayed.next_sequence = due.sequence;
+    replayed.next_sequence = due.sequence.max(from.sequence);
     replayed.last_group = due.group - 1;
     Ok(replayed)
 }
@@ -92,6 +93,9 @@ struct Logs {
 impl Logs {
     fn open(world: &World, identity: &WalIdentity, from: &ReplayFrom) -> Result<Self> {
         let mut all: Vec<Log> = Vec::new();
+        // An open may have crashed between the checkpoint of its epoch and the start of its log: then the log of an
+        // earlier epoch is in force. An idle head counts: a start gives it to slots only when all logs are passed.
+        let mut newest = if from.log_expected { identity.epoch } else { 0 };
         for number in list_slots(world)? {
             let mut slot = SlotReader::open(world, number)?;
             let Some(head) = slot.head()? else { continue };
@@ -101,13 +105,8 @@ impl Logs {
                     format!("the slot is of epoch {}, the manifest of {}", head.identity.epoch, identity.epoch);
                 return Err(Error::corrupt(slot.path(), 48, reason));
             }
-            if head.log_id != 0 {
-                // An open that crashed between its checkpoint and its cut left the log of an earlier epoch in force.
-                let newest = all.first().map_or(0, |log| log.head.identity.epoch);
-                if head.identity.epoch < newest {
-                    continue;
-                }
-                all.retain(|log| log.head.identity.epoch == head.identity.epoch);
+            newest = newest.max(head.identity.epoch);
+            if head.log_id != 0 && head.identity.epoch == newest {
                 if head.first_group == 0 || head.first_sequence == 0 {
                     return Err(Error::corrupt(slot.path(), 72, "the slot begins at 0"));
                 }
@@ -115,6 +114,7 @@ impl Logs {
                 all.push(Log { slot, head });
             }
         }
+        all.retain(|log| log.head.identity.epoch == newest);
         all.sort_by_key(|log| log.head.first_group);
         Ok(Self { all })
     }

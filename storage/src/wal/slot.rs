@@ -34,6 +34,19 @@ pub(super) struct SlotHead {
 }
 
 impl SlotHead {
+    /// The head of a slot that no log uses yet.
+    pub(super) fn idle(order: &SlotOrder) -> Self {
+        Self {
+            identity: order.identity,
+            slot: order.slot,
+            log_id: 0,
+            previous_log_id: 0,
+            first_sequence: 0,
+            first_group: 0,
+            manifest_edit: 0,
+        }
+    }
+
     pub(super) fn encode(&self) -> [u8; SECTOR_BYTES as usize] {
         let mut out = [0; SECTOR_BYTES as usize];
         out[0..8].copy_from_slice(SLOT_MAGIC);
@@ -167,6 +180,14 @@ impl SlotOrder {
         made
     }
 
+    /// Gives the slot an idle head of this epoch, synced.
+    pub(super) fn mark_idle(&self, file: &dyn File) -> Result<()> {
+        let path = slot_path(self.slot);
+        let head = SlotHead::idle(self);
+        write_all_at(file, 0, &head.encode()).map_err(|error| Error::io("write", &path, error))?;
+        file.sync_data().map_err(|error| Error::io("sync", &path, error))
+    }
+
     fn create(&self, world: &World, path: &Path) -> Result<PreparedSlot> {
         let file = world.disk.create_new(path).map_err(|error| Error::io("create", path, error))?;
         file.allocate(self.bytes).map_err(|error| Error::io("allocate", path, error))?;
@@ -180,17 +201,7 @@ impl SlotOrder {
         file.sync_data().map_err(|error| Error::io("sync", path, error))?;
         world.disk.sync_dir(Path::new(WAL_DIR)).map_err(|error| Error::io("sync directory", WAL_DIR, error))?;
         // Now, and only now, may the file be taken for a slot.
-        let head = SlotHead {
-            identity: self.identity,
-            slot: self.slot,
-            log_id: 0,
-            previous_log_id: 0,
-            first_sequence: 0,
-            first_group: 0,
-            manifest_edit: 0,
-        };
-        write_all_at(&*file, 0, &head.encode()).map_err(|error| Error::io("write", path, error))?;
-        file.sync_data().map_err(|error| Error::io("sync", path, error))?;
+        self.mark_idle(&*file)?;
         Ok(PreparedSlot { slot: self.slot, path: path.into(), file })
     }
 }

@@ -72,21 +72,17 @@ impl WalWriter {
         world.disk.sync_dir(Path::new("")).map_err(|error| Error::io("sync directory", ".", error))?;
         let existing = list_slots(world)?.last().map_or(0, |last| last.saturating_add(1));
         let count = existing.clamp(2, options.slots_max);
-        let mut slots = Vec::new();
-        for slot in 0..count {
-            let order = SlotOrder { identity, slot, bytes: options.slot_bytes };
-            let file = match adopt(world, &order)? {
-                Some(file) => file,
-                None => order.prepare(world)?.file,
-            };
-            slots.push(Slot { path: slot_path(slot), file, end_sequence: next_sequence, used_bytes: 0 });
-        }
+        let order = |slot| SlotOrder { identity, slot, bytes: options.slot_bytes };
+        let orders: Vec<_> = (0..count).map(order).collect();
+        let (files, first) = take_over(world, &orders)?;
+        let slot = |(slot, file)| Slot { path: slot_path(slot), file, end_sequence: next_sequence, used_bytes: 0 };
+        let slots = (0..count).zip(files).map(slot).collect();
         let mut writer = Self {
             world: world.clone(),
             identity,
             options,
             slots,
-            current: 0,
+            current: first,
             log_id: 0,
             offset: 0,
             next_sequence,
@@ -102,9 +98,10 @@ impl WalWriter {
         // The first log holds nothing but the link to the second. So the log that holds the first facts is named, too,
         // and its loss is noticed.
         writer.log_id = writer.fresh_log_id();
-        writer.write_slot_head(0, writer.log_id, 0, 1, manifest_edit)?;
-        writer.begin_log(0, writer.log_id);
-        writer.next_log(1, manifest_edit)?;
+        writer.write_slot_head(first, writer.log_id, 0, 1, manifest_edit)?;
+        writer.begin_log(first, writer.log_id);
+        let second = usize::from(first == 0);
+        writer.next_log(second, manifest_edit)?;
         Ok(writer)
     }
 
@@ -400,8 +397,45 @@ fn group_bytes_max(options: &WalOptions) -> u64 {
     options.slot_bytes - SECTOR_BYTES - RESERVE_BYTES - GROUP_HEAD_BYTES
 }
 
-/// The existing file of a slot, if it was created whole: it has a head, and the length we want.
-fn adopt(world: &World, order: &SlotOrder) -> Result<Option<Box<dyn File>>> {
+/// What a start finds under the name of a slot that was created whole.
+struct Found {
+    file: Box<dyn File>,
+    head: SlotHead,
+    has_our_length: bool,
+}
+
+/// The files of the slots, existing ones where they can be used, and the slot that the first log may take.
+///
+/// Until a head of this epoch is durable, a replay after a crash reads the newest of the old logs, though everything in
+/// it is passed. So its slot is the last to be touched, and only after another one has a head of this epoch.
+fn take_over(world: &World, orders: &[SlotOrder]) -> Result<(Vec<Box<dyn File>>, usize)> {
+    let found: Vec<_> = orders.iter().map(|order| find(world, order)).collect::<Result<_>>()?;
+    let age = |found: &Option<Found>| {
+        let head = found.as_ref().map(|found| found.head).filter(|head| head.log_id != 0);
+        head.map_or((0, 0), |head| (head.identity.epoch, head.first_group))
+    };
+    let newest = (0..found.len()).max_by_key(|index| age(&found[*index])).unwrap_or(0);
+    let first = usize::from(newest == 0);
+    let keeps = |index: usize| found[index].as_ref().is_some_and(|found| found.has_our_length);
+    if let Some(found) = &found[first]
+        && !keeps(newest)
+        && keeps(first)
+    {
+        orders[first].mark_idle(&*found.file)?;
+    }
+    let mut order_of_work: Vec<usize> = (0..found.len()).filter(|index| *index != newest).collect();
+    order_of_work.push(newest);
+    let mut files: Vec<_> = found.into_iter().map(|found| found.filter(|found| found.has_our_length)).collect();
+    for index in order_of_work {
+        if files[index].is_none() {
+            let file = orders[index].prepare(world)?.file;
+            files[index] = Some(Found { file, head: SlotHead::idle(&orders[index]), has_our_length: true });
+        }
+    }
+    Ok((files.into_iter().flatten().map(|found| found.file).collect(), first))
+}
+
+fn find(world: &World, order: &SlotOrder) -> Result<Option<Found>> {
     let path = slot_path(order.slot);
     let file = match world.disk.open_write(&path) {
         Ok(file) => file,
@@ -417,10 +451,10 @@ fn adopt(world: &World, order: &SlotOrder) -> Result<Option<Box<dyn File>>> {
     let head = SlotHead::decode(&sector).map_err(|reason| Error::Unsupported { path: path.clone(), reason })?;
     let Some(head) = head else { return Ok(None) };
     head.check_owner(&order.identity, order.slot, &path)?;
-    if order.identity.epoch <= head.identity.epoch && head.log_id != 0 {
+    if order.identity.epoch <= head.identity.epoch {
         let reason =
             format!("the slot is of epoch {}, the epoch to begin is {}", head.identity.epoch, order.identity.epoch);
         return Err(Error::corrupt(path, 48, reason));
     }
-    Ok((bytes == order.bytes).then_some(file))
+    Ok(Some(Found { file, head, has_our_length: bytes == order.bytes }))
 }

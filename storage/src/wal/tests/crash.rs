@@ -44,18 +44,32 @@ fn scenarios() -> Vec<(&'static str, Vec<Step>)> {
                 large(),
             ],
         ),
+        (
+            "new size of slots",
+            vec![
+                large(),
+                small(),
+                Step::Resize(16 * 1024),
+                large(),
+                large(),
+                Step::Grow,
+                Step::Resize(8 * 1024),
+                small(),
+            ],
+        ),
         ("any order", any_steps(7, 40)),
     ]
 }
 
 fn any_steps(seed: u64, count: usize) -> Vec<Step> {
     let mut rng = SimRng::new(seed);
-    let mut step = || match rng.below(12) {
+    let mut step = || match rng.below(13) {
         0 => Step::Witness,
         1 => Step::Cut,
         2 | 3 => Step::CutAndWitness,
         4 => Step::Grow,
         5 => Step::Reopen,
+        6 => Step::Resize([8, 12, 16][rng.below(3) as usize] * 1024),
         _ => Step::Append((0..=rng.below(3)).map(|_| rng.below(1800) as usize).collect()),
     };
     (0..count).map(|_| step()).collect()

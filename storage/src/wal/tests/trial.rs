@@ -22,6 +22,8 @@ pub(super) enum Step {
     Grow,
     /// The process ends without a word and starts again.
     Reopen,
+    /// As `Reopen`, with slots of another size.
+    Resize(u64),
 }
 
 /// What the manifest would say.
@@ -45,9 +47,8 @@ pub(super) struct Trial {
     /// The group whose append was not answered.
     in_flight: Vec<Vec<u8>>,
     made: u64,
+    slot_bytes: u64,
 }
-
-const OPTIONS: WalOptions = WalOptions { slot_bytes: 8 * 1024, slots_max: 4 };
 
 /// A disk on which the engine has made its directories.
 pub(super) fn fresh_disk(seed: u64) -> SimDisk {
@@ -60,7 +61,7 @@ pub(super) fn fresh_disk(seed: u64) -> SimDisk {
 impl Trial {
     pub(super) fn new(plant: Plant) -> Self {
         let manifest = Manifest { epoch: 0, replay_from: 1, edit: 1, log_begun: false, passed: Vec::new() };
-        Self { plant, manifest, acked: Vec::new(), in_flight: Vec::new(), made: 0 }
+        Self { plant, manifest, acked: Vec::new(), in_flight: Vec::new(), made: 0, slot_bytes: 8 * 1024 }
     }
 
     fn world(&self, disk: &SimDisk) -> World {
@@ -100,18 +101,24 @@ impl Trial {
             let (found, acked, more) = (facts.len(), self.acked.len(), self.in_flight.len());
             return Err(format!("found {found} facts, acknowledged were {acked}, in flight {more}"));
         }
-        // The cut and the checkpoint of the new epoch.
+        // As the real one: a checkpoint of the new epoch, then the cut, then the log; the power may go between them.
+        let moment = || world.disk.free_bytes().map_err(|error| Error::io("measure", ".", error));
+        self.manifest.epoch += 1;
+        self.manifest.log_begun = false;
+        if let Err(error) = moment() {
+            return Ok(Err(error));
+        }
         self.acked.clone_from(&facts);
         self.in_flight.clear();
-        self.manifest = Manifest {
-            epoch: self.manifest.epoch + 1,
-            replay_from: facts.len() as u64 + 1,
-            edit: self.manifest.edit + 1,
-            log_begun: false,
-            passed: facts,
-        };
+        self.manifest.replay_from = facts.len() as u64 + 1;
+        self.manifest.edit += 1;
+        self.manifest.passed = facts;
+        if let Err(error) = moment() {
+            return Ok(Err(error));
+        }
         let identity = WalIdentity { epoch: self.manifest.epoch, ..identity };
-        let writer = WalWriter::start(&world, identity, OPTIONS, self.manifest.replay_from, self.manifest.edit);
+        let options = WalOptions { slot_bytes: self.slot_bytes, slots_max: 4 };
+        let writer = WalWriter::start(&world, identity, options, self.manifest.replay_from, self.manifest.edit);
         match writer {
             Ok(writer) => {
                 self.manifest.log_begun = true;
@@ -126,7 +133,10 @@ impl Trial {
     pub(super) fn run(&mut self, disk: &SimDisk, steps: &[Step]) -> Result<(), String> {
         let Ok(mut writer) = self.open(disk)? else { return Ok(()) };
         for step in steps {
-            if let Step::Reopen = step {
+            if let Step::Reopen | Step::Resize(_) = step {
+                if let Step::Resize(slot_bytes) = step {
+                    self.slot_bytes = *slot_bytes;
+                }
                 drop(writer);
                 let Ok(next) = self.open(disk)? else { return Ok(()) };
                 writer = next;
@@ -154,7 +164,7 @@ impl Trial {
                 writer.witness(self.manifest.edit).map(drop)
             }
             Step::Grow => writer.grow().map(drop),
-            Step::Reopen => Ok(()),
+            Step::Reopen | Step::Resize(_) => Ok(()),
         }
     }
 
