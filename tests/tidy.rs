@@ -358,3 +358,34 @@ fn readme_and_ci_use_the_same_words() {
         assert!(ci.contains(lint), ".ci/run lacks {lint:?}");
     }
 }
+
+/// What stands in quotes behind a word, as in `key: "wal.bytes_max"`.
+fn behind<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(word).skip(1).filter_map(|rest| rest.split('"').next())
+}
+
+/// Settings and endpoints that the manual lacks, and settings that it makes up.
+fn manual_gaps(manual: &str, settings: &str, routes: &str) -> Vec<String> {
+    let named = quoted(manual);
+    let keys: Vec<&str> = behind(settings, "key: \"").collect();
+    let routes = behind(routes, ".route(\"").filter(|route| !manual.contains(route));
+    let lost =
+        keys.iter().copied().filter(|key| !named.contains(key)).chain(routes).map(|name| format!("lacks {name}"));
+    let section = manual.split("## Settings").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let made_up = rows.filter(|key| !keys.contains(key)).map(|key| format!("makes up {key}"));
+    lost.chain(made_up).collect()
+}
+
+#[test]
+fn the_manual_knows_every_setting_and_endpoint() {
+    let tree = Tree::read();
+    let settings = &tree.files["server/src/config/settings.rs"];
+    let routes = &tree.files["server/src/http.rs"];
+    assert!(behind(settings, "key: \"").count() > 10);
+    assert!(behind(routes, ".route(\"").count() > 2);
+    nothing("MANUAL.md", manual_gaps(&tree.files["MANUAL.md"], settings, routes));
+    let manual = "`GET /ping`\n## Settings\n| `a.b` | |\n| `gone` | |\n## Next\n| `x` | |";
+    let gaps = manual_gaps(manual, "key: \"a.b\", key: \"c\"", ".route(\"/ping\", .route(\"/new\"");
+    assert_eq!(gaps, ["lacks c", "lacks /new", "makes up gone"]);
+}
