@@ -8,6 +8,7 @@ mod create_table;
 mod guard;
 mod parameters;
 mod refuse;
+mod rewrite;
 
 use sqlparser::ast;
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectType, ShowStatementFilter, ShowStatementOptions, TableObject};
@@ -126,6 +127,7 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
     if let Statement::Query(query) | Statement::Insert(Insert { source: query, .. }) = &mut statement {
         parameters.fill(query)?;
         refuse::check(query)?;
+        rewrite::rewrite(query);
     }
     Ok(statement)
 }
