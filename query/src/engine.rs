@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{Action, DEFAULT_DATABASE, QueryOptions, Request, Response};
-use crate::running::{Entry, Registry, Running};
+use crate::running::{Entry, QueryStats, Registry, Running};
 use crate::session::{Session, template};
 use crate::statement::{self, Insert, Parameters, Statement};
 use crate::{definition, insert, show};
@@ -85,6 +85,7 @@ struct Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
+        self.entry.abandon();
         self.task.abort();
     }
 }
@@ -152,6 +153,11 @@ impl QueryEngine {
     /// How many statements run or wait.
     pub fn running(&self) -> usize {
         self.shared.registry.running()
+    }
+
+    /// Plain numbers about all statements so far.
+    pub fn stats(&self) -> QueryStats {
+        self.shared.registry.stats()
     }
 }
 

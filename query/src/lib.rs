@@ -28,4 +28,5 @@ mod virtual_table;
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
 pub use request::{Action, DEFAULT_DATABASE, Principal, QueryOptions, Request, Response, Setting};
+pub use running::QueryStats;
 pub use statement::ScalarParam;

@@ -1,5 +1,7 @@
 //! What we add to DataFusion's rules.
 
 mod checked_arithmetic;
+mod interruptible_joins;
 
 pub(crate) use checked_arithmetic::CheckedArithmetic;
+pub(crate) use interruptible_joins::interruptible_joins;

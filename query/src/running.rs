@@ -30,6 +30,21 @@ struct Entries {
     running: BTreeMap<u64, Arc<Entry>>,
     /// The newest at the back.
     recent: VecDeque<Arc<Entry>>,
+    totals: QueryStats,
+}
+
+/// All statements so far, in numbers. Those that still run count in `running` only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it, and the server's metrics carry the sentences")]
+pub struct QueryStats {
+    pub running: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub canceled: u64,
+    pub rows: u64,
+    pub pages_read: u64,
+    pub pages_skipped: u64,
+    pub bytes_read: u64,
 }
 
 /// One statement.
@@ -119,6 +134,12 @@ impl Registry {
         entries.running.values().rev().chain(entries.recent.iter().rev()).cloned().collect()
     }
 
+    /// All so far.
+    pub(crate) fn stats(&self) -> QueryStats {
+        let entries = self.lock();
+        QueryStats { running: entries.running.len() as u64, ..entries.totals }
+    }
+
     /// How many run.
     pub(crate) fn running(&self) -> usize {
         self.lock().running.len()
@@ -156,6 +177,17 @@ impl Entry {
         }
     }
 
+    /// Whether its work is for nothing: it was canceled, is late, or nobody waits for it any more.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let ended = self.end.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        ended || *self.stop.borrow() || self.timeout < self.started.elapsed()
+    }
+
+    /// Nobody waits for it any more; says nothing about one that has ended.
+    pub(crate) fn abandon(&self) {
+        self.end("canceled", Some("the client went away".to_owned()));
+    }
+
     /// Says how it ended; only the first word counts. Without any the drop of [`Running`] says `canceled`.
     pub(crate) fn finish(&self, result: Result<(), &QueryError>) {
         match result {
@@ -188,8 +220,20 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.entry.end("canceled", Some("the client went away".to_owned()));
+        self.entry.abandon();
+        let state = self.entry.progress().state;
+        let counters = &self.entry.counters;
         let mut entries = self.registry.lock();
+        let totals = &mut entries.totals;
+        match state {
+            "done" => totals.done += 1,
+            "failed" => totals.failed += 1,
+            _ => totals.canceled += 1,
+        }
+        totals.rows += counters.rows.load(Ordering::Relaxed);
+        totals.pages_read += counters.pages_read.load(Ordering::Relaxed);
+        totals.pages_skipped += counters.pages_skipped.load(Ordering::Relaxed);
+        totals.bytes_read += counters.bytes_read.load(Ordering::Relaxed);
         if let Some(entry) = entries.running.remove(&self.entry.id) {
             entries.recent.push_back(entry);
             if entries.recent.len() > RECENT_MAX {

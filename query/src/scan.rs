@@ -26,7 +26,7 @@ use marigram_storage::schema::Table;
 use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats};
 
 use crate::context::Context;
-use crate::error::QueryError;
+use crate::error::{QueryError, QueryErrorKind};
 
 /// A scan of one table.
 pub(crate) struct ScanExec {
@@ -248,6 +248,10 @@ impl ScanStream {
     fn next(&mut self) -> Option<DfResult<RecordBatch>> {
         if self.rows_left == 0 {
             self.part = None;
+        }
+        if self.context.entry.is_interrupted() {
+            self.part = None;
+            return Some(Err(QueryError::new(QueryErrorKind::Canceled, "interrupted").into()));
         }
         let next = self.part.as_mut()?.next();
         self.count();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::Dialect;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
@@ -18,9 +18,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::registry::FunctionRegistry;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 
@@ -30,22 +28,11 @@ use crate::error::QueryError;
 use crate::functions;
 use crate::pushdown;
 use crate::request::QueryOptions;
-use crate::rules::CheckedArithmetic;
+use crate::rules::{CheckedArithmetic, interruptible_joins};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
 const PARALLEL_ROWS_MIN: u64 = 64 * 1024;
-
-/// DataFusion gives the thread back between the batches of a leaf. A join makes many batches of one, so it has to do it, too.
-fn yielding_joins(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let wrap = |node: Arc<dyn ExecutionPlan>| {
-        if node.is::<CrossJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<HashJoinExec>() {
-            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
-        }
-        Ok(Transformed::no(node))
-    };
-    plan.transform_up(wrap).map(|plan| plan.data)
-}
 
 /// What all sessions share: functions and rules.
 pub(crate) fn template(options: &QueryOptions) -> Result<SessionState, QueryError> {
@@ -117,7 +104,7 @@ impl Session {
             self.state.config_mut().options_mut().execution.target_partitions = 1;
         }
         let plan = self.state.query_planner().create_physical_plan(&plan, &self.state).await?;
-        let plan = yielding_joins(plan)?;
+        let plan = interruptible_joins(plan, &self.context.entry)?;
         Ok(execute_stream(plan, self.state.task_ctx())?)
     }
 

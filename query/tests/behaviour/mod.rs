@@ -104,6 +104,24 @@ fn dropping_a_request_stops_its_statement() {
     assert_eq!(rows.len(), 1);
 }
 
+/// A nested-loop join that finds nothing makes no batch for minutes: it stops all the same.
+#[test]
+fn a_join_without_results_can_be_stopped() {
+    let store = Store::with(QueryOptions { threads: 1, ..QueryOptions::default() });
+    let mut request = Request::new(
+        "main",
+        "SELECT count(*) FROM generate_series(1, 300000) a, generate_series(1, 300000) b \
+         WHERE (a.value * 7 + b.value) % 1000003 = -5",
+    );
+    request.timeout = Some(Duration::from_millis(300));
+    let started = Instant::now();
+    assert_eq!(store.ask(request).unwrap_err().sqlstate, "57014");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    until(|| store.query.running() == 0);
+    assert_eq!(store.rows("SELECT 1"), [["1"]]); // the only thread is free again
+    assert_eq!(store.query.stats().failed, 1);
+}
+
 #[test]
 fn dropping_a_stream_stops_its_statement() {
     let store = Store::new();
