@@ -15,7 +15,7 @@ use crate::committer::encode_positions;
 use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, State, move_to_trash};
-use crate::memscan::MemSource;
+use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
 use crate::options::Options;
@@ -191,15 +191,22 @@ impl Keeper {
         for (id, memtable) in sealed.memtable.tables().iter() {
             let Some(table) = sealed.catalog.table_by_id(*id) else { continue };
             for (start, partition) in memtable.partitions().iter() {
-                if let Some(source) = MemSource::new(&memtable.series, partition, sealed.sequence) {
-                    let sequences = partition.sequences();
-                    jobs.push((Arc::clone(table), *start, Source::Memory(Arc::new(source)), sequences));
-                }
+                jobs.push((Arc::clone(table), *start, Arc::clone(&memtable.series), Arc::clone(partition)));
             }
         }
         let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
-            for (table, start, source, sequences) in jobs {
-                entries.extend(self.write_segment(sink, file, &table, start, &[source], sequences)?);
+            for (table, start, series, partition) in jobs {
+                let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode);
+                let Some(cut) = cut else { continue };
+                let rows_max = self.options.stripe_rows_max;
+                entries.push(write_segment(sink, file, self.shard, &table, start, partition.sequences(), |writer| {
+                    let mut progress = Progress::default();
+                    while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
+                        let mut columns = StripeColumns::new(&cut, &stripe);
+                        writer.stripe_from(&cut.runs(&stripe), &cut.times(&stripe), &mut columns)?;
+                    }
+                    Ok(())
+                })?);
             }
             Ok(())
         };
@@ -264,15 +271,16 @@ impl Keeper {
         }
     }
 
-    fn write_segment(
+    /// A segment of everything that `sources` hold.
+    fn merge_segments(
         &self,
         sink: &mut FileSink<'_>,
         file: FileId,
         table: &Arc<Table>,
         partition_start: i64,
         sources: &[Source],
-        (sequence_min, sequence_max): (u64, u64),
-    ) -> Result<Option<SegmentEntry>> {
+        sequences: (u64, u64),
+    ) -> Result<SegmentEntry> {
         let fields: Vec<_> = table.fields().into_iter().map(|(column, kind)| (column.id, kind)).collect();
         let spec = MergeSpec {
             mode: table.mode,
@@ -285,40 +293,14 @@ impl Keeper {
             key_to: None,
         };
         let mut merge = Merge::new(spec, sources, Arc::new(ScanStats::default()))?;
-        let offset = sink.offset();
-        let spec = SegmentSpec {
-            table: table.id,
-            partition_start,
-            columns: table.columns.clone(),
-            sequence_min,
-            sequence_max,
-        };
-        let mut writer = SegmentWriter::new(sink, spec);
-        let mut stripe = RunBuffer::new(&fields);
-        while merge.fill(&mut stripe, self.options.stripe_rows_max)? {
-            write_stripe(&mut writer, &stripe)?;
-            stripe.clear();
-        }
-        let summary = writer.finish()?;
-        if summary.rows == 0 {
-            return Err(Error::invalid("segment", "a memtable with rows gave none"));
-        }
-        Ok(Some(SegmentEntry {
-            table: table.id,
-            partition_start,
-            file,
-            offset,
-            bytes: summary.bytes,
-            hash: summary.hash,
-            rows: summary.rows,
-            sequence_min,
-            sequence_max,
-            time_min: summary.time_min,
-            time_max: summary.time_max,
-            shard: self.shard,
-            key: 0,
-            sidecars: Vec::new(),
-        }))
+        write_segment(sink, file, self.shard, table, partition_start, sequences, |writer| {
+            let mut stripe = RunBuffer::new(&fields);
+            while merge.fill(&mut stripe, self.options.stripe_rows_max)? {
+                write_stripe(writer, &stripe)?;
+                stripe.clear();
+            }
+            Ok(())
+        })
     }
 
     /// Merges one group of small segments, if there is one. `Ok(None)`: nothing is worth it.
@@ -332,7 +314,7 @@ impl Keeper {
         });
         let sources: Vec<Source> = segments.into_iter().map(Source::Segment).collect();
         let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
-            entries.extend(self.write_segment(sink, file, &table, start, &sources, sequences)?);
+            entries.push(self.merge_segments(sink, file, &table, start, &sources, sequences)?);
             Ok(())
         };
         let added = self.write_file(write)?;
@@ -354,6 +336,43 @@ pub(crate) fn pick(placement: &Placement, options: &Options) -> Option<(TableId,
         }
     }
     None
+}
+
+/// One segment; `fill` hands its stripes to the writer.
+fn write_segment<'a, 'b>(
+    sink: &'b mut FileSink<'a>,
+    file: FileId,
+    shard: u16,
+    table: &Table,
+    partition_start: i64,
+    (sequence_min, sequence_max): (u64, u64),
+    fill: impl FnOnce(&mut SegmentWriter<'b, FileSink<'a>>) -> Result<()>,
+) -> Result<SegmentEntry> {
+    let offset = sink.offset();
+    let columns = table.columns.clone();
+    let spec = SegmentSpec { table: table.id, partition_start, columns, sequence_min, sequence_max };
+    let mut writer = SegmentWriter::new(sink, spec);
+    fill(&mut writer)?;
+    let summary = writer.finish()?;
+    if summary.rows == 0 {
+        return Err(Error::invalid("segment", "a source with rows gave none"));
+    }
+    Ok(SegmentEntry {
+        table: table.id,
+        partition_start,
+        file,
+        offset,
+        bytes: summary.bytes,
+        hash: summary.hash,
+        rows: summary.rows,
+        sequence_min,
+        sequence_max,
+        time_min: summary.time_min,
+        time_max: summary.time_max,
+        shard,
+        key: 0,
+        sidecars: Vec::new(),
+    })
 }
 
 fn write_stripe(writer: &mut SegmentWriter<'_, FileSink<'_>>, stripe: &RunBuffer) -> Result<()> {

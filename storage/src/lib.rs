@@ -15,6 +15,7 @@ pub mod error;
 mod generation;
 mod keeper;
 pub mod manifest;
+mod memcut;
 mod memscan;
 mod memtable;
 mod merge;

@@ -71,6 +71,18 @@ pub struct StripeInput<'a> {
     pub fields: &'a [StripeField],
 }
 
+/// Makes the fields of a stripe one by one, so that not all of them lie in memory at once.
+pub trait StripeSource {
+    /// A field that at least one row of the stripe has. Valid until the next call; asked once for each field.
+    fn field(&mut self, column: ColumnId, kind: FieldType) -> Option<&StripeField>;
+}
+
+impl StripeSource for &[StripeField] {
+    fn field(&mut self, column: ColumnId, _kind: FieldType) -> Option<&StripeField> {
+        self.iter().find(|field| field.column == column)
+    }
+}
+
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentSummary {
@@ -152,10 +164,23 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     /// # Errors
     /// The sink's, and [`Error::Limit`] if the segment would have more pages than a reader allows.
     pub fn stripe(&mut self, input: &StripeInput<'_>) -> Result<()> {
-        assert!(!input.times.is_empty(), "a stripe has rows");
-        assert!(input.times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
-        self.directories(input);
-        let pages = cut_pages(input.runs);
+        for field in input.fields {
+            let known = self.fields.contains_key(&field.column);
+            assert!(known, "a field of a stripe is in the schema with its type");
+        }
+        let mut fields = input.fields;
+        self.stripe_from(input.runs, input.times, &mut fields)
+    }
+
+    /// As [`SegmentWriter::stripe`], with fields that are made when they are written.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::stripe`].
+    pub fn stripe_from(&mut self, runs: &[Run<'_>], times: &[i64], fields: &mut dyn StripeSource) -> Result<()> {
+        assert!(!times.is_empty(), "a stripe has rows");
+        assert!(times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
+        self.directories(runs, times);
+        let pages = cut_pages(runs);
         let cells = (self.page_rows.len() + pages.len()) as u64 * (self.fields.len() as u64 + 1);
         if PAGE_CELLS_MAX < cells {
             let reason = format!("{} columns in more than {} pages", self.fields.len(), self.page_rows.len());
@@ -164,21 +189,18 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         self.stripe_pages.push(pages.len() as u64);
         self.page_rows.extend(pages.iter().map(|rows| *rows as u64));
 
-        let time = ColumnInput { presence: None, values: ValuesRef::I64(input.times) };
+        let time = ColumnInput { presence: None, values: ValuesRef::I64(times) };
         self.buffer.clear();
         write_column(&time, &pages, &mut self.time, &mut self.scratch, &mut self.buffer);
         self.out.write(&self.buffer)?;
-        for field in input.fields {
-            let known = self.fields.get(&field.column).is_some_and(|pages| pages.kind == field.values.kind());
-            assert!(known, "a field of a stripe is in the schema with its type");
-        }
         for (column, target) in &mut self.fields {
-            let Some(field) = input.fields.iter().find(|field| field.column == *column) else {
+            let Some(field) = fields.field(*column, target.kind) else {
                 pages.iter().for_each(|rows| target.push_absent(*rows as u32));
                 continue;
             };
+            assert!(target.kind == field.values.kind(), "a field of a stripe is in the schema with its type");
             let presence = field.presence.as_deref();
-            let present = presence.map_or(input.times.len(), |words| count_ones(words, input.times.len()));
+            let present = presence.map_or(times.len(), |words| count_ones(words, times.len()));
             assert!(present == field.values.len(), "a field has a value for each present row");
             self.buffer.clear();
             let input = ColumnInput { presence, values: ValuesRef::from(&field.values) };
@@ -189,11 +211,12 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     }
 
     /// Keys, tags and runs of a stripe.
-    fn directories(&mut self, input: &StripeInput<'_>) {
-        let continues = input.runs.first().is_some_and(|run| self.keys.last() == Some(run.key));
-        self.runs.stripe(input.runs.len(), continues);
-        let mut rest = input.times;
-        for (index, run) in input.runs.iter().enumerate() {
+    fn directories(&mut self, runs: &[Run<'_>], times: &[i64]) {
+        let rows = times.len() as u64;
+        let continues = runs.first().is_some_and(|run| self.keys.last() == Some(run.key));
+        self.runs.stripe(runs.len(), continues);
+        let mut rest = times;
+        for (index, run) in runs.iter().enumerate() {
             assert!(0 < run.rows, "a run has rows");
             assert!((run.rows as usize) <= rest.len(), "runs have the rows of their stripe");
             let (times, after) = rest.split_at(run.rows as usize);
@@ -212,7 +235,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         }
         assert!(rest.is_empty(), "runs have the rows of their stripe");
         assert!(u32::try_from(self.runs.runs()).is_ok(), "runs of a segment fit u32");
-        self.rows += input.times.len() as u64;
+        self.rows += rows;
     }
 
     fn series(&mut self, key: &[u8]) {

@@ -1,0 +1,168 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::batch::TableRows;
+use crate::generation::Generation;
+use crate::memscan::MemSource;
+use crate::memtable::MemSet;
+use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
+use crate::schema::{DatabaseId, Table, TableId};
+use crate::time::TimeRange;
+
+const FIELDS: [(ColumnId, FieldType); 3] =
+    [(ColumnId(17), FieldType::I64), (ColumnId(18), FieldType::F64), (ColumnId(19), FieldType::String)];
+
+/// (series, time, which of the fields are present).
+type Sent = (u32, i64, [bool; 3]);
+/// Key, time and the fields as text.
+type Row = (Vec<u8>, i64, Vec<Option<String>>);
+
+fn table(mode: TableMode) -> Table {
+    Table {
+        id: TableId(1),
+        database: DatabaseId(1),
+        name: "t".to_owned(),
+        mode,
+        columns: Vec::new(),
+        widths: crate::catalog::default_widths(),
+        floor: i64::MIN,
+    }
+}
+
+fn text(values: &Values, at: usize) -> String {
+    match values {
+        Values::I64(values) => values[at].to_string(),
+        Values::F64(values) => values[at].to_string(),
+        Values::String(values) => String::from_utf8_lossy(values.get(at)).into_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Each batch is one sequence; a value says which row of which batch it came with.
+fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
+    let generation = Arc::new(Generation::new(1));
+    for ordinal in 0..8u32 {
+        // Keys do not ascend as ordinals do.
+        generation.table(table.id).define(ordinal, u128::from(ordinal), &[ordinal as u8 * 5 % 8]).unwrap();
+    }
+    let set = MemSet::new(generation);
+    for (number, batch) in batches.iter().enumerate() {
+        let field = |at: usize| {
+            let (column, kind) = FIELDS[at];
+            let rows: Vec<u32> = (0..batch.len() as u32).filter(|row| batch[*row as usize].2[at]).collect();
+            let mut values = Values::new(kind);
+            for row in &rows {
+                let value = i64::from(*row) + number as i64 * 1000;
+                match &mut values {
+                    Values::I64(values) => values.push(value),
+                    Values::F64(values) => values.push(value as f64 / 4.0),
+                    Values::String(values) => values.push(&format!("v{value}")),
+                    other => panic!("no field is {other:?}"),
+                }
+            }
+            let rows = (rows.len() < batch.len()).then_some(rows);
+            (!values.is_empty()).then_some(FieldColumn { column, rows, values })
+        };
+        let rows = TableRows {
+            table: table.id,
+            series: batch.iter().map(|row| row.0).collect(),
+            times: batch.iter().map(|row| row.1).collect(),
+            fields: (0..FIELDS.len()).filter_map(field).collect(),
+        };
+        set.append(number as u64 + 1, table, rows);
+    }
+    set
+}
+
+fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize) -> Vec<Row> {
+    let memtable = set.table(TableId(1)).unwrap();
+    let partitions = memtable.partitions();
+    let mut rows = Vec::new();
+    for partition in partitions.values() {
+        let Some(cut) = MemCut::new(&memtable.series, partition, sequence, mode) else { continue };
+        let mut progress = Progress::default();
+        while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
+            assert!(stripe.rows <= rows_max);
+            let first = rows.len();
+            let mut keys = Vec::new();
+            for run in cut.runs(&stripe) {
+                keys.extend((0..run.rows).map(|_| run.key.to_vec()));
+            }
+            let times = cut.times(&stripe);
+            assert_eq!((keys.len(), times.len()), (stripe.rows, stripe.rows));
+            rows.extend(keys.into_iter().zip(times).map(|(key, time)| (key, time, Vec::new())));
+            let mut columns = StripeColumns::new(&cut, &stripe);
+            for (column, kind) in FIELDS {
+                let field = columns.field(column, kind).cloned();
+                let mut next = 0;
+                for row in 0..stripe.rows {
+                    let value = field.as_ref().and_then(|field| {
+                        let present = field.presence.as_ref().is_none_or(|bits| bits[row / 64] >> (row % 64) & 1 == 1);
+                        next += usize::from(present);
+                        present.then(|| text(&field.values, next - 1))
+                    });
+                    rows[first + row].2.push(value);
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// What scans see, which is written by other code.
+fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
+    let memtable = set.table(TableId(1)).unwrap();
+    let mut rows = Vec::new();
+    for partition in memtable.partitions().values() {
+        let Some(source) = MemSource::new(&memtable.series, partition, sequence) else { continue };
+        let spec = MergeSpec {
+            mode,
+            fields: FIELDS.to_vec(),
+            times: true,
+            keys: true,
+            range: TimeRange::ALL,
+            tags: Vec::new(),
+            key_from: None,
+            key_to: None,
+        };
+        let mut merge = Merge::new(spec, &[Source::Memory(Arc::new(source))], Arc::new(ScanStats::default())).unwrap();
+        let mut filled = RunBuffer::new(&FIELDS);
+        while merge.fill(&mut filled, usize::MAX).unwrap() {
+            let keys = filled.runs.iter().flat_map(|(key, count)| (0..*count).map(|_| key.to_vec()));
+            for (row, (key, time)) in keys.zip(&filled.buffer.times).enumerate() {
+                let columns = filled.buffer.columns.iter();
+                let fields = columns.map(|column| column.presence.get(row).then(|| text(&column.values, row)));
+                rows.push((key, *time, fields.collect()));
+            }
+            filled.clear();
+        }
+    }
+    rows
+}
+
+proptest! {
+    #[test]
+    fn a_cut_writes_what_a_scan_sees(
+        append: bool,
+        batches in prop::collection::vec(
+            prop::collection::vec((0..8u32, 0..40i64, prop_oneof![4 => Just([true; 3]), 1 => any::<[bool; 3]>()]), 1..30),
+            1..20,
+        ),
+        rows_max in 1..100usize,
+        until in 1..25u64,
+    ) {
+        let mode = if append { TableMode::Append } else { TableMode::Upsert };
+        let set = fill(&table(mode), &batches);
+        prop_assert_eq!(rows_of_cut(&set, mode, until, rows_max), rows_of_scan(&set, mode, until));
+    }
+}
+
+#[test]
+fn whole_columns_in_order_are_cut_as_they_came() {
+    let batches: Vec<Vec<Sent>> =
+        (0..4).map(|batch| (0..80).map(|row| (row % 8, i64::from(batch * 80 + row), [true; 3])).collect()).collect();
+    let set = fill(&table(TableMode::Upsert), &batches);
+    let rows = rows_of_cut(&set, TableMode::Upsert, 9, 37);
+    assert_eq!(rows.len(), 320);
+    assert_eq!(rows, rows_of_scan(&set, TableMode::Upsert, 9));
+}
