@@ -142,11 +142,7 @@ impl Applier {
                 ));
             }
         }
-        let mut ordinals = rows.series.clone();
-        ordinals.sort_unstable();
-        ordinals.dedup();
-        let series = self.active().generation.table(rows.table);
-        match ordinals.iter().find(|ordinal| !series.is_defined(**ordinal)) {
+        match self.active().generation.table(rows.table).find_undefined(&rows.series) {
             Some(ordinal) => {
                 Err(format!("batch {sequence}: series ordinal {ordinal} of table {:?} is undefined", table.name))
             }

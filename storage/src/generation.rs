@@ -64,6 +64,8 @@ pub(crate) struct SeriesTable {
 struct Inner {
     by_fingerprint: HashTable<u32>,
     entries: Vec<Entry>,
+    /// Entries without a key.
+    holes: usize,
 }
 
 #[derive(Debug)]
@@ -152,6 +154,7 @@ impl SeriesTable {
         let mut inner = write(&self.inner);
         if ordinal as usize >= inner.entries.len() {
             // Ordinals of batches that were never logged leave holes.
+            inner.holes += ordinal as usize + 1 - inner.entries.len();
             inner.entries.resize_with(ordinal as usize + 1, || Entry {
                 fingerprint: 0,
                 key: None,
@@ -163,6 +166,7 @@ impl SeriesTable {
             entry.fingerprint = fingerprint;
             entry.key = Some(key.into());
             entry.durable = AtomicBool::new(true);
+            inner.holes -= 1;
         }
         let entries = &inner.entries;
         inner.by_fingerprint.insert_unique(fingerprint as u64, ordinal, |other| {
@@ -171,9 +175,18 @@ impl SeriesTable {
         Ok(())
     }
 
-    /// Whether rows may use this ordinal.
-    pub(crate) fn is_defined(&self, ordinal: u32) -> bool {
-        read(&self.inner).entries.get(ordinal as usize).is_some_and(|entry| entry.key.is_some())
+    /// An ordinal that rows may not use, if one is among these.
+    pub(crate) fn find_undefined(&self, ordinals: &[u32]) -> Option<u32> {
+        let inner = read(&self.inner);
+        let greatest = ordinals.iter().copied().max()?;
+        if greatest as usize >= inner.entries.len() {
+            return Some(greatest);
+        }
+        if inner.holes == 0 {
+            return None;
+        }
+        let undefined = |ordinal: &u32| inner.entries.get(*ordinal as usize).is_none_or(|entry| entry.key.is_none());
+        ordinals.iter().copied().find(undefined)
     }
 
     /// All keys given so far, sorted. Sorting costs only what is new since the last call.

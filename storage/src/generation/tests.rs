@@ -56,8 +56,15 @@ fn an_ordinal_stands_for_one_key() {
     define(&generation, 2, b"c").unwrap();
     assert!(define(&generation, 2, b"other").is_err());
     let table = generation.table(TABLE);
-    let defined: Vec<u32> = (0..8).filter(|ordinal| table.is_defined(*ordinal)).collect();
+    let defined: Vec<u32> = (0..8).filter(|ordinal| table.find_undefined(&[*ordinal]).is_none()).collect();
     assert_eq!(defined, [2, 5]);
+    assert_eq!(table.find_undefined(&[2, 5, 2]), None);
+    assert_eq!(table.find_undefined(&[2, 4, 5]), Some(4));
+    for ordinal in [0, 1, 3, 4] {
+        define(&generation, ordinal, &[ordinal as u8]).unwrap();
+    }
+    assert_eq!(table.find_undefined(&[0, 1, 2, 3, 4, 5]), None);
+    assert_eq!(table.find_undefined(&[0, 6]), Some(6));
 }
 
 #[test]
