@@ -120,13 +120,17 @@ impl Replay {
         let manifest_edit = self.keeper.manifest_mut().state().last_edit;
         let from = ReplayFrom { sequence: self.applier.sequence() + 1, manifest_edit, log_expected: false };
         let identity = WalIdentity { database_id, epoch, shard: 0 };
+        let started = world.clock.monotonic_ns();
+        let mut cuts_ns = 0;
         let replayed = wal::replay(world, identity, from, &mut |sequence, kind, positions, payload| {
             let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));
             let batch = Batch::read(kind, payload).map_err(corrupt)?;
             let active = self.applier.active();
             if active.generation.number != batch.generation {
                 let generation = Arc::new(Generation::new(batch.generation));
+                let before = world.clock.monotonic_ns();
                 cut(&mut self.keeper, &mut self.applier, generation, &mut self.positions)?;
+                cuts_ns += world.clock.monotonic_ns().saturating_sub(before);
             }
             let rows: usize = batch.tables.iter().map(|rows| rows.times.len()).sum();
             self.counters.replayed_rows.fetch_add(rows as u64, Ordering::Relaxed);
@@ -136,6 +140,8 @@ impl Replay {
             }
             Ok(())
         })?;
+        let replay_ns = world.clock.monotonic_ns().saturating_sub(started).saturating_sub(cuts_ns);
+        self.counters.replay_ns.store(replay_ns, Ordering::Relaxed);
         self.keeper.manifest_mut().require_edit(replayed.manifest_edit)?;
         self.counters.replayed_batches.store(replayed.batches, Ordering::Relaxed);
         Ok(())
