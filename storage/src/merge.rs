@@ -5,6 +5,9 @@
 //! is compared; only those that overlap are merged, in an `upsert` table field by field, the newest present value
 //! winning. Pages are read one at a time and never twice in a row.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
