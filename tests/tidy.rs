@@ -90,10 +90,10 @@ impl Tree {
         for entry in std::fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            if prefix.is_empty() && is_ignored(&name) {
+            let path = format!("{prefix}{name}");
+            if is_ignored(&path) {
                 continue;
             }
-            let path = format!("{prefix}{name}");
             if entry.file_type().unwrap().is_dir() {
                 self.walk(&entry.path(), &format!("{path}/"));
             } else if let Ok(text) = std::fs::read_to_string(entry.path()) {
@@ -113,9 +113,11 @@ impl Tree {
     }
 }
 
-/// What git does not keep.
-fn is_ignored(name: &str) -> bool {
-    matches!(name, ".git" | "target" | "marigram-data")
+/// What git does not keep, by its path.
+fn is_ignored(path: &str) -> bool {
+    let of_fuzz = path.strip_prefix("tests/fuzz/");
+    matches!(path, ".git" | "target" | "marigram-data")
+        || of_fuzz.is_some_and(|name| matches!(name, "target" | "corpus" | "artifacts" | "coverage"))
 }
 
 #[track_caller]

@@ -1,3 +1,5 @@
+//! A memtable written column by column is what the same memtable merged row by row is.
+
 use proptest::prelude::*;
 
 use super::*;
