@@ -181,7 +181,8 @@ impl MemCut {
 
     /// The next rows, at most `rows_max`; `None` at the end.
     pub(crate) fn stripe(&self, progress: &mut Progress, rows_max: usize) -> Option<Stripe> {
-        let ranges = vec![u32::MAX..0; self.chunks.len()];
+        let nothing = std::ops::Range { start: u32::MAX, end: 0 };
+        let ranges = vec![nothing; self.chunks.len()];
         let mut stripe = Stripe { runs: Vec::new(), items: Vec::new(), ranges, rows: 0 };
         while let Some(item) = self.items.get(progress.item)
             && stripe.rows < rows_max
