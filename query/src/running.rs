@@ -169,18 +169,33 @@ impl Entry {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => QueryError::new(QueryErrorKind::Canceled, "canceled on request"),
-            () = tokio::time::sleep_until(self.started + self.timeout) => QueryError::new(
-                QueryErrorKind::Timeout,
-                format!("the statement took longer than {} ms", self.timeout.as_millis()),
-            ),
+            _ = stop.wait_for(|stop| *stop) => self.canceled(),
+            () = tokio::time::sleep_until(self.started + self.timeout) => self.timed_out(),
         }
     }
 
-    /// Whether its work is for nothing: it was canceled, is late, or nobody waits for it any more.
-    pub(crate) fn is_interrupted(&self) -> bool {
+    /// Fails where its work is for nothing: it was canceled, is late, or nobody waits for it any more.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        if *self.stop.borrow() {
+            return Err(self.canceled());
+        }
+        if self.timeout < self.started.elapsed() {
+            return Err(self.timed_out());
+        }
         let ended = self.end.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        ended || *self.stop.borrow() || self.timeout < self.started.elapsed()
+        if ended {
+            return Err(QueryError::new(QueryErrorKind::Canceled, "the client went away"));
+        }
+        Ok(())
+    }
+
+    fn canceled(&self) -> QueryError {
+        QueryError::new(QueryErrorKind::Canceled, "canceled on request")
+    }
+
+    fn timed_out(&self) -> QueryError {
+        let message = format!("the statement took longer than {} ms", self.timeout.as_millis());
+        QueryError::new(QueryErrorKind::Timeout, message)
     }
 
     /// Nobody waits for it any more; says nothing about one that has ended.

@@ -26,7 +26,7 @@ use marigram_storage::schema::Table;
 use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats};
 
 use crate::context::Context;
-use crate::error::{QueryError, QueryErrorKind};
+use crate::error::QueryError;
 
 /// A scan of one table.
 pub(crate) struct ScanExec {
@@ -249,9 +249,9 @@ impl ScanStream {
         if self.rows_left == 0 {
             self.part = None;
         }
-        if self.context.entry.is_interrupted() {
+        if let Err(error) = self.context.entry.check() {
             self.part = None;
-            return Some(Err(QueryError::new(QueryErrorKind::Canceled, "interrupted").into()));
+            return Some(Err(error.into()));
         }
         let next = self.part.as_mut()?.next();
         self.count();

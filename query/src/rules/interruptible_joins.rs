@@ -18,7 +18,6 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
-use crate::error::{QueryError, QueryErrorKind};
 use crate::running::Entry;
 
 /// Makes the joins of a plan stop with their statement.
@@ -85,9 +84,7 @@ impl PhysicalExpr for Interruptible {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> DfResult<ColumnarValue> {
-        if self.entry.is_interrupted() {
-            return Err(QueryError::new(QueryErrorKind::Canceled, "interrupted").into());
-        }
+        self.entry.check()?;
         self.condition.evaluate(batch)
     }
 

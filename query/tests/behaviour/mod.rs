@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use marigram_query::{Principal, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
+use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
+use marigram_storage::schema::TableMode;
+use marigram_storage::values::{FieldColumn, Values};
 
 use tokio::time::Instant;
 
@@ -263,6 +266,57 @@ fn a_join_of_groups_keeps_every_group() {
          JOIN (SELECT station, max(n) AS m FROM gauge GROUP BY station) b ON a.station = b.station",
     );
     assert_eq!(rows, [["10", "2000"]]);
+}
+
+/// 200,000 rows of 40 series, `n` counting up, in segments.
+fn large() -> Store {
+    let store = Store::new();
+    assert!(matches!(store.sql(GAUGE), Ok(Answer::Done)));
+    let rows = 200_000_u32;
+    let mut series = DraftSeries::default();
+    for name in 0..40 {
+        series.push_tag(0, format!("s{name:02}").as_bytes());
+        series.finish();
+    }
+    let table = DraftTable {
+        name: "gauge".to_owned(),
+        mode: TableMode::Upsert,
+        tags: vec!["station".to_owned()],
+        series,
+        row_series: (0..rows).map(|row| row % 40).collect(),
+        times: (0..i64::from(rows)).map(|row| row * 1_000_000_000).collect(),
+        fields: vec![FieldColumn {
+            column: "n".to_owned(),
+            rows: None,
+            values: Values::I64((0..i64::from(rows)).collect()),
+        }],
+    };
+    assert!(store.engine.write("main", &Draft { tables: vec![table], position: None }).is_ok());
+    assert!(store.engine.cut().is_ok());
+    store
+}
+
+/// Large scans run in two partitions, small ones in one, and the answers do not depend on it.
+#[test]
+fn large_scans_run_side_by_side_and_lose_nothing() {
+    let store = large();
+    let groups = "SELECT station, count(*) AS c, sum(n) AS s, last(n, time) AS l FROM gauge GROUP BY station";
+    let plan = format!("{:?}", store.rows(&format!("EXPLAIN {groups}")));
+    assert!(plan.contains("RepartitionExec"), "{plan}");
+    let narrow = "EXPLAIN SELECT station, count(*) FROM gauge WHERE time < '1970-01-01' GROUP BY station";
+    let plan = format!("{:?}", store.rows(narrow));
+    assert!(!plan.contains("RepartitionExec"), "{plan}");
+    let rows = store.rows(&format!("SELECT count(*), sum(c), sum(s), max(l), min(l) FROM ({groups})"));
+    assert_eq!(rows, [["40", "200000", "19999900000", "199999", "199960"]]);
+    let join = format!(
+        "SELECT count(*), sum(a.c) FROM ({groups}) a JOIN (SELECT station, max(n) AS m FROM gauge GROUP BY station) b \
+         ON a.station = b.station AND a.l = b.m"
+    );
+    assert_eq!(store.rows(&join), [["40", "200000"]]);
+    assert_eq!(store.rows("SELECT n FROM gauge ORDER BY n DESC LIMIT 2"), [["199999"], ["199998"]]);
+    assert_eq!(store.rows("SELECT n FROM gauge LIMIT 70000").len(), 70_000);
+    assert_eq!(store.rows("SELECT count(*) FROM gauge WHERE station IN ('s01', 's39')"), [["10000"]]);
+    assert_eq!(store.rows("SELECT count(*) FROM gauge WHERE n % 40 = 7 AND station <> 's07'"), [["0"]]);
 }
 
 /// The widest expression that is let in does not exhaust a stack.
