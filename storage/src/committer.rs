@@ -101,6 +101,7 @@ impl Committer {
         let mut encoded = Vec::with_capacity(submissions.len());
         let mut accepted = Vec::with_capacity(submissions.len());
         let mut positions: BTreeMap<u128, u64> = BTreeMap::new();
+        let mut duplicates = Vec::new();
         for submission in submissions {
             let Submission { batch, encoded: bytes, drops, is_drop, position, needs_space, reply } = submission;
             let stale = batch.generation != self.generation.number || drops < self.drops;
@@ -121,6 +122,11 @@ impl Committer {
             if let Some(position) = position {
                 match self.check_position(&positions, position) {
                     Ok(true) => {}
+                    Ok(false) if positions.contains_key(&position.source) => {
+                        // What it repeats is in this very group, and not durable yet.
+                        duplicates.push(reply);
+                        continue;
+                    }
                     Ok(false) => {
                         answer(&reply, Reply::Duplicate);
                         continue;
@@ -157,18 +163,21 @@ impl Committer {
                 }
                 // A full log is no damage: nothing was written. What follows it must not overtake it.
                 Err(Error::Overloaded { used_bytes, bytes_max }) => {
-                    for entry in waiting {
-                        answer(&entry.reply, Reply::Failed(Error::Overloaded { used_bytes, bytes_max }));
+                    for reply in waiting.map(|entry| entry.reply).chain(duplicates) {
+                        answer(&reply, Reply::Failed(Error::Overloaded { used_bytes, bytes_max }));
                     }
                     return Ok(logged);
                 }
                 Err(error) => {
-                    for entry in waiting {
-                        answer(&entry.reply, Reply::Failed(Error::Poisoned));
+                    for reply in waiting.map(|entry| entry.reply).chain(duplicates) {
+                        answer(&reply, Reply::Failed(Error::Poisoned));
                     }
                     return Err(error);
                 }
             }
+        }
+        for reply in duplicates {
+            answer(&reply, Reply::Duplicate);
         }
         Ok(logged)
     }

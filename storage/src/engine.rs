@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     published: Arc<ArcSwap<Published>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) queue: Queue<Command>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// All three in one place, when there are no threads.
     inline: Option<Mutex<Inline>>,
     pub(crate) poisoned: AtomicBool,
@@ -136,7 +136,7 @@ impl Engine {
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared)));
         if let Some(parts) = parts {
             let threads = crate::workers::start(&shared, parts)?;
-            *lock(&shared.threads) = threads;
+            lock(&shared.threads).extend(threads);
         }
         Ok(Self { shared, _stop: stop })
     }
@@ -177,8 +177,7 @@ impl Engine {
     /// `DROP DATABASE`, with all its tables. Durable on return.
     pub fn drop_database(&self, name: &str) -> Result<()> {
         self.shared.check_open()?;
-        let resolved = self.shared.registry.drop_database(name)?;
-        self.shared.change(resolved, true)
+        self.shared.drop_named(|registry| registry.drop_database(name))
     }
 
     /// `CREATE TABLE`. Durable on return.
@@ -192,8 +191,7 @@ impl Engine {
     /// `DROP TABLE`. Durable on return.
     pub fn drop_table(&self, database: &str, table: &str) -> Result<()> {
         self.shared.check_open()?;
-        let resolved = self.shared.registry.drop_table(database, table)?;
-        self.shared.change(resolved, true)
+        self.shared.drop_named(|registry| registry.drop_table(database, table))
     }
 
     /// What is visible now. Never blocks.
@@ -318,6 +316,14 @@ impl Shared {
         Ok(fate.recv().unwrap_or(Reply::Failed(Error::Poisoned)))
     }
 
+    /// Logs a drop while nobody else resolves names; what the log refuses did not happen.
+    fn drop_named(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
+        let _closed = self.registry.close_gate();
+        let before = self.registry.catalog();
+        let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved, true));
+        dropped.inspect_err(|_| self.registry.restore(before))
+    }
+
     /// Logs a catalog change, again as long as it is bounced.
     fn change(&self, mut resolved: Resolved, is_drop: bool) -> Result<()> {
         let mut scratch = EncodeScratch::default();
@@ -325,7 +331,10 @@ impl Shared {
         for _ in 0..BOUNCES_MAX {
             match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch)? {
                 Reply::Done(_) | Reply::Duplicate => return Ok(()),
-                Reply::Bounced => resolved = self.registry.again(facts.clone()),
+                Reply::Bounced => match self.registry.again(facts.clone()) {
+                    Some(again) => resolved = again,
+                    None => return Ok(()),
+                },
                 Reply::Failed(error) => return Err(error),
             }
         }
@@ -356,7 +365,8 @@ impl Shared {
 
     fn stop(&self) {
         let _closed = self.queue.push(Command::Stop, 0, None);
-        for thread in lock(&self.threads).drain(..) {
+        // The committer may still start one that prepares a slot: the list is read again until it is empty.
+        while let Some(thread) = { lock(&self.threads).pop() } {
             // A thread that drops the last handle to the engine does not wait for itself.
             if thread.thread().id() != std::thread::current().id() {
                 let _ended = thread.join();
@@ -396,9 +406,13 @@ impl Shared {
         while let Some(placed) = inline.keeper.cut_next().inspect_err(|error| self.poison_if_final(error))? {
             inline.applier.place(placed.placement, Some(&placed.memtable));
             inline.committer.placed(placed.sequence, placed.edit).inspect_err(|error| self.poison(error))?;
+            self.counters.note_wal(inline.committer.wal());
         }
         while let Some(placement) = inline.keeper.merge_next().inspect_err(|error| self.poison_if_final(error))? {
+            let edit = placement.edit;
             inline.applier.place(placement, None);
+            inline.committer.placed(0, edit).inspect_err(|error| self.poison(error))?;
+            self.counters.note_wal(inline.committer.wal());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 mod tests;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
 
 use crate::batch::{Batch, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
@@ -20,7 +20,7 @@ use crate::schema::{
     Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, NAME_BYTES_MAX, PartitionWidth, Table, TableId, TableMode,
 };
 use crate::series;
-use crate::sync::lock;
+use crate::sync::{lock, read, write};
 use crate::time::{TIME_MAX, TIME_MIN};
 use crate::values::FieldColumn;
 
@@ -76,6 +76,8 @@ pub(crate) struct Resolved {
 pub(crate) struct Registry {
     series_seed: u64,
     limits: SchemaLimits,
+    /// Held by who drops something until the log has it; all who resolve pass through.
+    gate: RwLock<()>,
     state: Mutex<State>,
 }
 
@@ -93,12 +95,23 @@ impl Registry {
         catalog: Arc<Catalog>,
         generation: Arc<Generation>,
     ) -> Self {
-        Self { series_seed, limits, state: Mutex::new(State { catalog, generation, drops: 0 }) }
+        Self { series_seed, limits, gate: RwLock::new(()), state: Mutex::new(State { catalog, generation, drops: 0 }) }
     }
 
     /// The catalog as resolved.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&lock(&self.state).catalog)
+    }
+
+    /// Nothing is resolved while this is held. A drop holds it from its resolution until the log has it or refused it:
+    /// a name that is given again gets its new id only after the log has taken the old one away.
+    pub(crate) fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
+        write(&self.gate)
+    }
+
+    /// Takes a drop back that was not logged. Only while the gate is closed.
+    pub(crate) fn restore(&self, catalog: Arc<Catalog>) {
+        lock(&self.state).catalog = catalog;
     }
 
     /// From now on series get ordinals of `generation`.
@@ -108,6 +121,7 @@ impl Registry {
 
     /// Gives every name of a draft its id. With `create` an unknown database is made.
     pub(crate) fn resolve(&self, database: &str, draft: &Draft, create: bool) -> Result<Resolved> {
+        let _passed = read(&self.gate);
         let filled = || draft.tables.iter().filter(|table| !table.times.is_empty());
         let (database, catalog, generation, drops) = {
             let mut state = lock(&self.state);
@@ -184,6 +198,7 @@ impl Registry {
 
     /// The batch of `CREATE DATABASE`.
     pub(crate) fn create_database(&self, name: &str, if_not_exists: bool) -> Result<Resolved> {
+        let _passed = read(&self.gate);
         let mut state = lock(&self.state);
         if let Some(known) = state.catalog.database(name) {
             if !if_not_exists {
@@ -197,7 +212,7 @@ impl Registry {
         Ok(state.resolved(vec![Fact::Database(Database { id, name: name.to_owned() })]))
     }
 
-    /// The batch of `DROP DATABASE`.
+    /// The batch of `DROP DATABASE`. The caller holds the gate.
     pub(crate) fn drop_database(&self, name: &str) -> Result<Resolved> {
         let mut state = lock(&self.state);
         let id = state
@@ -218,6 +233,7 @@ impl Registry {
         spec: &TableSpec,
         if_not_exists: bool,
     ) -> Result<Option<Resolved>> {
+        let _passed = read(&self.gate);
         let mut state = lock(&self.state);
         let database = state.database(database, false)?;
         if state.catalog.table(database, &spec.name).is_some() {
@@ -241,12 +257,18 @@ impl Registry {
         Ok(Some(state.resolved(facts)))
     }
 
-    /// The batch of a change that was bounced, for the generation of now.
-    pub(crate) fn again(&self, facts: Vec<Fact>) -> Resolved {
-        lock(&self.state).resolved(facts)
+    /// The batch of a change that was bounced, for the generation of now. `None`: what it makes was dropped since.
+    pub(crate) fn again(&self, facts: Vec<Fact>) -> Option<Resolved> {
+        let state = lock(&self.state);
+        let stands = facts.iter().all(|fact| match fact {
+            Fact::Database(made) => state.catalog.database(&made.name).is_some_and(|known| known.id == made.id),
+            Fact::Table { id, .. } => state.catalog.table_by_id(*id).is_some(),
+            _ => true,
+        });
+        stands.then(|| state.resolved(facts))
     }
 
-    /// The batch of `DROP TABLE`.
+    /// The batch of `DROP TABLE`. The caller holds the gate.
     pub(crate) fn drop_table(&self, database: &str, table: &str) -> Result<Resolved> {
         let mut state = lock(&self.state);
         let database = state.database(database, false)?;

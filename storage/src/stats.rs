@@ -68,6 +68,7 @@ impl Counters {
         self.wal_bytes_max.store(wal.bytes_max(), Ordering::Relaxed);
         self.wal_slots.store(wal.slots() as u64, Ordering::Relaxed);
         self.wal_syncs.store(wal.fdatasyncs(), Ordering::Relaxed);
+        self.edit_named.store(wal.edit_named(), Ordering::Release);
     }
 
     pub(crate) fn stats(&self, published: &Published, queue_bytes: u64) -> EngineStats {

@@ -6,15 +6,16 @@
 //!                          └── placed ──┴─ place ──┘
 //! ```
 //!
-//! The queue is bounded by bytes, the channels by count. The keeper sends back twice: the applier publishes what it
-//! placed, the committer names its edit in the log and frees slots. No thread waits for one that may be waiting for it:
-//! the committer waits for the applier only, the applier for the keeper only if 64 cuts are pending, which the flag
-//! `cutting` prevents.
+//! The queue is bounded by bytes, the channel to the applier by count, cuts by their callers. The keeper sends back
+//! twice: the applier publishes what it placed, the committer names its edit in the log and frees slots. No thread waits
+//! for one that may be waiting for it: the committer waits for the applier only, the keeper for the applier only, the
+//! applier for nobody.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::generation::Generation;
 use crate::keeper::Keeper;
 use crate::memtable::MemSet;
 use crate::placement::Placement;
+use crate::sync::lock;
 use crate::wal::SlotOrder;
 use crate::wal::queue::Drained;
 
@@ -56,16 +58,27 @@ pub(crate) fn start(shared: &Arc<Shared>, parts: Inline) -> Result<Vec<JoinHandl
     let Inline { committer, applier, keeper } = parts;
     // Two groups may wait for the applier; then the log waits too.
     let (to_applier, steps) = sync_channel(2);
-    let (to_keeper, tasks) = sync_channel(64);
+    // As many as there are callers of `cut`, and one of our own.
+    let (to_keeper, tasks) = channel();
     let back_to_applier = to_applier.clone();
     let for_applier = Arc::clone(shared);
     let for_keeper = Arc::clone(shared);
     let for_committer = Arc::clone(shared);
     Ok(vec![
-        spawn("applier", move || applier_loop(&for_applier, applier, &steps, &to_keeper))?,
-        spawn("keeper", move || keeper_loop(&for_keeper, keeper, &tasks, &back_to_applier))?,
-        spawn("committer", move || committer_loop(&for_committer, committer, &to_applier))?,
+        guard(shared, "applier", move || applier_loop(&for_applier, applier, &steps, &to_keeper))?,
+        guard(shared, "keeper", move || keeper_loop(&for_keeper, keeper, &tasks, &back_to_applier))?,
+        guard(shared, "committer", move || committer_loop(&for_committer, committer, &to_applier))?,
     ])
+}
+
+/// A thread whose panic ends all writing, as a failed sync does: nobody waits for it in vain.
+fn guard(shared: &Arc<Shared>, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    spawn(name, move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            shared.poison(&Error::invalid("thread", format!("{name} panicked")));
+        }
+    })
 }
 
 fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
@@ -127,7 +140,6 @@ fn run_commands(
             Command::Placed { sequence, edit } => {
                 write_group(committer, &mut group, to_applier)?;
                 committer.placed(sequence, edit)?;
-                shared.counters.edit_named.store(edit, Ordering::Release);
             }
             Command::Slot(prepared) => match prepared {
                 Ok(prepared) => committer.wal_mut().add_slot(prepared),
@@ -175,12 +187,16 @@ fn prepare_slot(shared: &Arc<Shared>, order: SlotOrder) {
         let prepared = order.prepare(&state.world);
         let _closed = state.queue.push(Command::Slot(prepared), 0, None);
     });
-    if let Err(error) = made {
-        let _closed = shared.queue.push(Command::Slot(Err(error)), 0, None);
+    match made {
+        // Whoever stops the engine waits for it: the next process must find slots whole or not at all.
+        Ok(thread) => lock(&shared.threads).push(thread),
+        Err(error) => {
+            let _closed = shared.queue.push(Command::Slot(Err(error)), 0, None);
+        }
     }
 }
 
-fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, to_keeper: &SyncSender<Task>) {
+fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, to_keeper: &Sender<Task>) {
     while let Ok(step) = steps.recv() {
         match step {
             Step::Group(logged) => shared.apply(&mut applier, logged),
@@ -228,6 +244,10 @@ fn keeper_loop(shared: &Shared, mut keeper: Keeper, tasks: &Receiver<Task>, to_a
         for reply in replies.drain(..) {
             let _gone = reply.try_send(match &outcome {
                 Ok(()) => Ok(()),
+                Err(Error::Poisoned) => Err(Error::Poisoned),
+                Err(Error::DiskFull { free_bytes, reserve_bytes }) => {
+                    Err(Error::DiskFull { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes })
+                }
                 Err(error) => Err(Error::ReadOnly { reason: format!("the cut failed: {error}") }),
             });
         }
