@@ -5,7 +5,7 @@
 //! point: it is discarded, the rows stay in memory and the work is tried again in a new file. A file that an edit no
 //! longer names goes to the trash once a durable WAL group names that edit, so that no recovery can miss it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::applier::Sealed;
 use crate::committer::encode_positions;
 use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
-use crate::manifest::{Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, State, move_to_trash};
+use crate::manifest::{Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
@@ -46,6 +46,8 @@ pub(crate) struct Keeper {
     retired: Vec<(u64, FileId)>,
     /// The newest catalog that was cut.
     tables: Vec<Arc<Table>>,
+    /// Merges that failed since the last cut: one damaged partition holds no other up.
+    merges_failed: BTreeSet<(TableId, i64)>,
     shard: u16,
 }
 
@@ -67,6 +69,7 @@ impl Keeper {
             pending: VecDeque::new(),
             retired: Vec::new(),
             tables,
+            merges_failed: BTreeSet::new(),
             shard: 0,
         }
     }
@@ -107,6 +110,7 @@ impl Keeper {
 
     fn cut(&mut self, sealed: &Sealed) -> Result<()> {
         self.trash_retired();
+        self.merges_failed.clear();
         if !self.is_behind(sealed.sequence) {
             return Ok(());
         }
@@ -130,7 +134,22 @@ impl Keeper {
         let overwritten = sealed.memtable.rows().saturating_sub(rows);
         self.counters.rows_overwritten.fetch_add(overwritten, Ordering::Relaxed);
         tracing::info!(sequence = sealed.sequence, rows, bytes, "cut memtables");
-        Ok(())
+        self.checkpoint_if_due()
+    }
+
+    /// An open reads all edits since the last checkpoint: there are never many.
+    fn checkpoint_if_due(&mut self) -> Result<()> {
+        if self.manifest.edits_since_checkpoint() < self.options.checkpoint_edits_max {
+            return Ok(());
+        }
+        match self.manifest.checkpoint() {
+            Err(Error::Poisoned) => Err(Error::Poisoned),
+            Err(error) => {
+                tracing::warn!(%error, "no checkpoint could be written, it will be tried again");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Commits an edit and opens what it names. A file that the edit would have named is discarded if it fails.
@@ -150,21 +169,8 @@ impl Keeper {
         for (file, _) in before.files().filter(|(file, _)| !state.has_file(*file)) {
             self.retired.push((state.last_edit, file));
         }
-        self.place(&state)
-    }
-
-    fn place(&mut self, state: &State) -> Result<()> {
-        // The edit is durable: if its files cannot be opened now, only a restart can tell why.
-        match Placement::new(&self.world, state, &self.placement) {
-            Ok(placement) => {
-                self.placement = Arc::new(placement);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(%error, "a file that was just written cannot be opened");
-                Err(Error::Poisoned)
-            }
-        }
+        self.placement = Arc::new(Placement::new(&self.world, &state, &self.placement));
+        Ok(())
     }
 
     fn trash_retired(&mut self) {
@@ -303,11 +309,27 @@ impl Keeper {
         })
     }
 
-    /// Merges one group of small segments, if there is one. `Ok(None)`: nothing is worth it.
+    /// Merges one group of small segments, if there is one. `Ok(None)`: nothing is worth it. What cannot be merged, say
+    /// for damage, is left alone until the next cut: the only error is `Poisoned`.
     pub(crate) fn merge_next(&mut self) -> Result<Option<Arc<Placement>>> {
-        let picked = pick(&self.placement, &self.options);
-        let Some((id, start, segments)) = picked else { return Ok(None) };
-        let Some(table) = self.tables.iter().find(|table| table.id == id).cloned() else { return Ok(None) };
+        loop {
+            let failed = |table, start| self.merges_failed.contains(&(table, start));
+            let Some((id, start, segments)) = pick(&self.placement, &self.options, failed) else { return Ok(None) };
+            match self.merge(id, start, segments) {
+                Ok(()) => return Ok(Some(Arc::clone(&self.placement))),
+                Err(Error::Poisoned) => return Err(Error::Poisoned),
+                Err(error) => {
+                    tracing::warn!(%error, table = id.0, partition = start, "segments could not be merged");
+                    self.merges_failed.insert((id, start));
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, id: TableId, start: i64, segments: Vec<Arc<Segment>>) -> Result<()> {
+        let Some(table) = self.tables.iter().find(|table| table.id == id).cloned() else {
+            return Err(Error::NotFound { what: "table", name: format!("id {}", id.0) });
+        };
         let removed: Vec<SegmentId> = segments.iter().map(|segment| segment.entry.id()).collect();
         let sequences = segments.iter().fold((u64::MAX, 0), |(least, greatest), segment| {
             (least.min(segment.entry.sequence_min), greatest.max(segment.entry.sequence_max))
@@ -320,14 +342,22 @@ impl Keeper {
         let added = self.write_file(write)?;
         self.commit(Change { added, removed, cut: None })?;
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(Arc::clone(&self.placement)))
+        self.checkpoint_if_due()
     }
 }
 
-/// Which small neighbours to merge: the first partition with enough of them in a row. A pure function of a placement.
-pub(crate) fn pick(placement: &Placement, options: &Options) -> Option<(TableId, i64, Vec<Arc<Segment>>)> {
+/// Which small neighbours to merge: the first partition with enough of them in a row that did not fail before. A pure
+/// function of a placement.
+pub(crate) fn pick(
+    placement: &Placement,
+    options: &Options,
+    failed: impl Fn(TableId, i64) -> bool,
+) -> Option<(TableId, i64, Vec<Arc<Segment>>)> {
     let small = |segment: &&Arc<Segment>| segment.entry.bytes <= options.merge_bytes_max;
     for (table, start, segments) in placement.tables() {
+        if failed(table, start) {
+            continue;
+        }
         // Neighbours in sequence, the newest: only those may be merged, so that the order of writes is kept.
         let newest = segments.iter().rev().take_while(small).count();
         if newest >= options.merge_segments_min.max(2) {

@@ -129,6 +129,11 @@ impl Manifest {
         &self.file_ids
     }
 
+    /// How many edits an open would read beside the newest checkpoint.
+    pub fn edits_since_checkpoint(&self) -> u64 {
+        self.state.last_edit.saturating_sub(self.checkpoints.last().map_or(0, |name| name.last_edit))
+    }
+
     /// What the open found.
     pub fn findings(&self) -> &Findings {
         &self.findings

@@ -435,15 +435,16 @@ impl SegmentCursor {
         let mut from = 0;
         let mut to = reader.series_count();
         if let Some(key) = &spec.key_from {
-            from = lower_bound(&reader, key)?;
+            from = lower_bound(&reader, key).map_err(|error| segment.damaged(error))?;
         }
         if let Some(key) = &spec.key_to {
-            to = lower_bound(&reader, key)?;
+            to = lower_bound(&reader, key).map_err(|error| segment.damaged(error))?;
         }
         let mut picked: Option<Vec<u32>> = None;
         for filter in &spec.tags {
             let values: Vec<Option<&str>> = filter.values.iter().map(Option::as_deref).collect();
-            let matching = reader.series_matching(filter.column, &values)?;
+            let matching = reader.series_matching(filter.column, &values);
+            let matching = matching.map_err(|error| segment.damaged(error))?;
             picked = Some(match picked {
                 None => matching,
                 Some(before) => before.into_iter().filter(|series| matching.binary_search(series).is_ok()).collect(),
@@ -494,7 +495,7 @@ impl SegmentCursor {
             .filter(|(first, keys)| series.checked_sub(*first).is_some_and(|index| (index as usize) < keys.len()));
         let (first, keys) = match held {
             Some(held) => held,
-            None => self.reader.key_block_of(series)?,
+            None => self.reader.key_block_of(series).map_err(|error| self.segment.damaged(error))?,
         };
         let key: Arc<[u8]> = keys.get((series - first) as usize).into();
         self.keys = Some((first, keys));

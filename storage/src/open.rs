@@ -48,7 +48,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
     let catalog = decode_catalog(&state)?;
     let positions = decode_positions(&state.cut.positions)
         .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
-    let placement = Arc::new(Placement::new(world, &state, &Placement::default())?);
+    let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
     let tables = catalog.all_tables().cloned().collect();
     let mut keeper =
         Keeper::new(world.clone(), options.clone(), manifest, Arc::clone(&placement), Arc::clone(&counters), tables);
@@ -118,7 +118,13 @@ struct Replay {
 impl Replay {
     fn run(&mut self, world: &World, database_id: u128, epoch: u32) -> Result<()> {
         let manifest_edit = self.keeper.manifest_mut().state().last_edit;
-        let from = ReplayFrom { sequence: self.applier.sequence() + 1, manifest_edit, log_expected: false };
+        let sequence = self.applier.sequence() + 1;
+        // The first sequence is that of `main`, in the cut of the first open. All others came out of a log, whose slots
+        // are there for ever.
+        if sequence > 2 && !wal::exists(world)? {
+            return Err(Error::corrupt("wal", 0, "the log is missing"));
+        }
+        let from = ReplayFrom { sequence, manifest_edit, log_expected: false };
         let identity = WalIdentity { database_id, epoch, shard: 0 };
         let started = world.clock.monotonic_ns();
         let mut cuts_ns = 0;
@@ -169,7 +175,7 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
     let lock = take_lock(world)?;
     let (state, _) = Manifest::read(world)?;
     let catalog = decode_catalog(&state)?;
-    let placement = Arc::new(Placement::new(world, &state, &Placement::default())?);
+    let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
     let first = Arc::new(Generation::new(0));
     let mut applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
     let from = ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_expected: false };

@@ -31,6 +31,8 @@ pub struct Options {
     pub merge_bytes_max: u64,
     /// How long files that nothing names stay in `trash/`.
     pub trash_keep: Duration,
+    /// After so many edits the manifest gets a checkpoint.
+    pub checkpoint_edits_max: u64,
     /// Open (table, partition) pairs in memory that start a cut.
     pub open_partitions_max: u64,
     /// Names and cardinality.
@@ -80,6 +82,7 @@ impl Default for Options {
             merge_segments_min: 8,
             merge_bytes_max: 64 << 20,
             trash_keep: Duration::from_secs(24 * 3600),
+            checkpoint_edits_max: 256,
             open_partitions_max: 4096,
             limits: SchemaLimits::default(),
             threads: Threads::Background,

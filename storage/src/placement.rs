@@ -2,24 +2,84 @@
 //!
 //! A placement is the manifest's state made readable: per table and partition the live segments in sequence order. A
 //! file stays open while a placement names it, so a snapshot goes on reading what a merge has replaced.
+//!
+//! A file that is missing, unreadable or somebody else's stops nobody but those who read its segments: they get
+//! [`Error::Damaged`], which names the table and the range of the segment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::disk::File;
+use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::manifest::{FileId, SegmentEntry, State};
 use crate::schema::TableId;
-use crate::segment::SegmentReader;
+use crate::segment::{FileHead, SegmentReader};
 use crate::sync::lock;
 use crate::world::World;
+
+/// A data file that live segments lie in.
+struct DataFile {
+    disk: Arc<dyn Disk>,
+    store: u128,
+    id: FileId,
+    state: Mutex<FileState>,
+}
+
+enum FileState {
+    /// It could not be opened; the next reader tries again.
+    Absent,
+    /// Open, its head not read yet.
+    Unchecked(Arc<dyn File>),
+    /// Open, and the file that the manifest means.
+    Checked(Arc<dyn File>),
+}
+
+impl DataFile {
+    fn new(world: &World, store: u128, id: FileId) -> Self {
+        let file = Self { disk: Arc::clone(&world.disk), store, id, state: Mutex::new(FileState::Absent) };
+        match file.open() {
+            Ok(opened) => *lock(&file.state) = FileState::Unchecked(opened),
+            Err(error) => tracing::error!(%error, "a data file cannot be opened, its segments cannot be read"),
+        }
+        file
+    }
+
+    fn open(&self) -> Result<Arc<dyn File>> {
+        let path = self.id.path();
+        let opened = self.disk.open_read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
+            _ => Error::io("open", &path, source),
+        })?;
+        Ok(Arc::from(opened))
+    }
+
+    /// The file, once it was seen to be the right one.
+    fn checked(&self) -> Result<Arc<dyn File>> {
+        let mut state = lock(&self.state);
+        let file = match &*state {
+            FileState::Checked(file) => return Ok(Arc::clone(file)),
+            FileState::Unchecked(file) => Arc::clone(file),
+            FileState::Absent => self.open()?,
+        };
+        let path = self.id.path();
+        let head = FileHead::read(&*file, &path)?;
+        let found = FileId { epoch: head.file.epoch, counter: head.file.counter };
+        if head.store != self.store || found != self.id {
+            let reason = format!("the file is {} of store {:032x}", found.path().display(), head.store);
+            return Err(Error::corrupt(&path, 0, reason));
+        }
+        *state = FileState::Checked(Arc::clone(&file));
+        Ok(file)
+    }
+}
 
 /// One live segment. Its directory is read at first use and kept.
 pub(crate) struct Segment {
     pub(crate) entry: SegmentEntry,
     pub(crate) path: PathBuf,
-    file: Arc<dyn File>,
+    file: Arc<DataFile>,
     reader: Mutex<Option<Arc<SegmentReader>>>,
 }
 
@@ -36,10 +96,32 @@ impl Segment {
         if let Some(reader) = &*reader {
             return Ok(Arc::clone(reader));
         }
-        let opened = SegmentReader::open(Arc::clone(&self.file), &self.path, self.entry.offset, self.entry.bytes)?;
-        let opened = Arc::new(opened);
+        let opened = Arc::new(self.open().map_err(|error| self.damaged(error))?);
         *reader = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    fn open(&self) -> Result<SegmentReader> {
+        let entry = &self.entry;
+        let reader = SegmentReader::open(self.file.checked()?, &self.path, entry.offset, entry.bytes)?;
+        let footer = reader.footer();
+        let found = (footer.table, footer.partition_start, footer.rows, footer.sequence_min, footer.sequence_max);
+        let named = (entry.table, entry.partition_start, entry.rows, entry.sequence_min, entry.sequence_max);
+        if found != named || (footer.time_min, footer.time_max) != (entry.time_min, entry.time_max) {
+            return Err(Error::corrupt(&self.path, entry.offset, "the segment is not the one that the manifest names"));
+        }
+        Ok(reader)
+    }
+
+    /// Says of damage which rows it may hide; the scan knows the table by name.
+    pub(crate) fn damaged(&self, error: Error) -> Error {
+        let Error::Corrupt { path, offset, reason } = error else { return error };
+        Error::Damaged {
+            table: format!("id {}", self.entry.table.0),
+            from: self.entry.time_min,
+            to: self.entry.time_max,
+            reason: format!("{} at byte {offset}: {reason}", path.display()),
+        }
     }
 }
 
@@ -48,7 +130,7 @@ impl Segment {
 pub(crate) struct Placement {
     pub(crate) edit: u64,
     tables: BTreeMap<TableId, BTreeMap<i64, Vec<Arc<Segment>>>>,
-    files: HashMap<FileId, Arc<dyn File>>,
+    files: HashMap<FileId, Arc<DataFile>>,
 }
 
 impl std::fmt::Debug for Placement {
@@ -59,24 +141,15 @@ impl std::fmt::Debug for Placement {
 
 impl Placement {
     /// Opens what `state` names and `before` had not open.
-    pub(crate) fn new(world: &World, state: &State, before: &Self) -> Result<Self> {
+    pub(crate) fn new(world: &World, state: &State, before: &Self) -> Self {
         let mut known: HashMap<(FileId, u64), &Arc<Segment>> = HashMap::new();
         for segment in before.all() {
             known.insert((segment.entry.file, segment.entry.offset), segment);
         }
         let mut placement = Self { edit: state.last_edit, ..Self::default() };
         for entry in state.segments() {
-            let file = match placement.files.get(&entry.file).or_else(|| before.files.get(&entry.file)) {
-                Some(file) => Arc::clone(file),
-                None => {
-                    let path = entry.file.path();
-                    let opened = world.disk.open_read(&path).map_err(|source| match source.kind() {
-                        std::io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
-                        _ => Error::io("open", &path, source),
-                    })?;
-                    Arc::from(opened)
-                }
-            };
+            let file = placement.files.get(&entry.file).or_else(|| before.files.get(&entry.file)).cloned();
+            let file = file.unwrap_or_else(|| Arc::new(DataFile::new(world, state.database_id, entry.file)));
             placement.files.insert(entry.file, Arc::clone(&file));
             let segment = match known.get(&(entry.file, entry.offset)) {
                 Some(segment) => Arc::clone(segment),
@@ -90,7 +163,7 @@ impl Placement {
         for segments in placement.tables.values_mut().flat_map(BTreeMap::values_mut) {
             segments.sort_by_key(|segment| segment.entry.sequence_min);
         }
-        Ok(placement)
+        placement
     }
 
     /// The partitions of a table, by start; segments in sequence order.

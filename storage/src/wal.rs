@@ -67,6 +67,11 @@ pub struct WalIdentity {
     pub shard: u16,
 }
 
+/// Whether there is any slot.
+pub(crate) fn exists(world: &crate::World) -> crate::Result<bool> {
+    Ok(!slot::list_slots(world)?.is_empty())
+}
+
 /// `bytes`, up to the next multiple of a sector.
 fn whole_sectors(bytes: u64) -> u64 {
     bytes.div_ceil(SECTOR_BYTES) * SECTOR_BYTES

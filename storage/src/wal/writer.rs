@@ -234,6 +234,11 @@ impl WalWriter {
         self.next_sequence
     }
 
+    /// The greatest manifest edit that a synced group names.
+    pub fn edit_named(&self) -> u64 {
+        self.edit_named
+    }
+
     /// Whether a write or a sync failed, so that the writer is of no more use.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
