@@ -238,7 +238,10 @@ impl Keeper {
             }
             Err(error) => {
                 self.discard(&path);
-                Err(error)
+                Err(match error {
+                    Error::Io { op, path, source } => self.failed(op, &path, source),
+                    other => other,
+                })
             }
         }
     }
