@@ -88,7 +88,8 @@ impl History {
         let database = DATABASES[usize::from(self.rng.below(6) == 0)].to_owned();
         match self.rng.below(40) {
             0 => Op::DropTable(database, self.table().0.to_owned()),
-            1 if self.rng.below(4) == 0 => Op::DropDatabase("other".to_owned()),
+            // `main` too: an open makes it again.
+            1 => Op::DropDatabase(DATABASES[usize::from(self.rng.below(4) > 0)].to_owned()),
             2..=4 => Op::Cut,
             _ => Op::Write(database, self.draft()),
         }

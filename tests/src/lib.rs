@@ -7,6 +7,8 @@
 
 pub mod history;
 pub mod model;
+pub mod relog;
+pub mod rig;
 
 pub use history::{History, Op};
 pub use model::{Model, read};

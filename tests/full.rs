@@ -1,0 +1,131 @@
+//! A disk that is full: writes are refused before the log is touched, reads go on, and everything resumes by itself.
+
+use std::time::{Duration, Instant};
+
+use marigram_storage::clock::sim::SimClock;
+use marigram_storage::disk::sim::{Op as DiskOp, SimDisk, Survival};
+use marigram_storage::{Error, Options, Threads};
+use marigram_tests::rig::{open, small_options};
+use marigram_tests::{History, Model, Op, read};
+
+fn used(disk: &SimDisk) -> u64 {
+    disk.files().iter().map(|path| disk.file_bytes(path).unwrap().len() as u64).sum()
+}
+
+fn log_writes(disk: &SimDisk) -> usize {
+    disk.log().iter().filter(|call| call.op == DiskOp::Write && call.path.starts_with("wal/")).count()
+}
+
+fn write(history: &mut History) -> Op {
+    Op::Write("main".to_owned(), history.draft())
+}
+
+#[test]
+fn writes_are_refused_before_the_log_is_touched_and_resume_by_themselves() {
+    for threads in [Threads::None, Threads::Background] {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let options = Options { disk_reserve_bytes: 50_000, threads, ..small_options() };
+        let engine = open(&disk, &clock, &options).unwrap();
+        let mut history = History::new(1);
+        let mut model = Model::default();
+        let before = write(&mut history);
+        before.run(&engine).unwrap();
+        before.fold(&mut model);
+
+        disk.set_capacity(Some(used(&disk) + 40_000));
+        // A witness of the last group may still be on its way.
+        std::thread::sleep(Duration::from_millis(100));
+        let logged = log_writes(&disk);
+        for _ in 0..3 {
+            let error = write(&mut history).run(&engine).unwrap_err();
+            assert!(matches!(error, Error::DiskFull { reserve_bytes: 50_000, .. }), "{error}");
+        }
+        assert_eq!(log_writes(&disk), logged, "the log was touched");
+        assert_eq!(read(&engine.snapshot()).unwrap(), model);
+        // Drops are never refused for want of space.
+        let drop = Op::DropTable("main".to_owned(), "cpu".to_owned());
+        drop.run(&engine).unwrap();
+        drop.fold(&mut model);
+
+        disk.set_capacity(None);
+        let after = write(&mut history);
+        after.run(&engine).unwrap();
+        after.fold(&mut model);
+        assert_eq!(read(&engine.snapshot()).unwrap(), model);
+        std::mem::drop(engine);
+        let engine = open(&disk.crash(Survival::None, 1), &clock, &options).unwrap();
+        assert_eq!(read(&engine.snapshot()).unwrap(), model, "a refused write left nothing");
+    }
+}
+
+#[test]
+fn a_cut_that_does_not_fit_keeps_its_rows_and_is_tried_again() {
+    for threads in [Threads::None, Threads::Background] {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let options = Options { threads, ..small_options() };
+        let engine = open(&disk, &clock, &options).unwrap();
+        let mut history = History::new(2);
+        let mut model = Model::default();
+        let mut act = |op: Op| {
+            op.run(&engine).unwrap();
+            op.fold(&mut model);
+        };
+        act(write(&mut history));
+        act(write(&mut history));
+        disk.set_capacity(Some(used(&disk)));
+        let error = engine.cut().unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        // The log has its space already: with no reserve asked for, writes go on.
+        act(write(&mut history));
+        assert!(!engine.is_poisoned());
+        assert_eq!(read(&engine.snapshot()).unwrap(), model);
+
+        disk.set_capacity(None);
+        if threads == Threads::None {
+            engine.cut().unwrap();
+        } else {
+            // Nobody asks for it.
+            let until = Instant::now() + Duration::from_secs(30);
+            while engine.stats().memtables_sealed > 0 {
+                assert!(Instant::now() < until, "the cut was not tried again");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        assert!(engine.stats().segments > 0);
+        assert_eq!(read(&engine.snapshot()).unwrap(), model);
+        drop(engine);
+        let engine = open(&disk.crash(Survival::None, 1), &clock, &options).unwrap();
+        assert_eq!(read(&engine.snapshot()).unwrap(), model);
+    }
+}
+
+/// An open needs space for its cut and its checkpoint. Without it, it says so and changes nothing that it needs.
+#[test]
+fn an_open_on_a_full_disk_says_so_and_loses_nothing() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let engine = open(&disk, &clock, &small_options()).unwrap();
+    let mut model = Model::default();
+    let op = write(&mut History::new(3));
+    op.run(&engine).unwrap();
+    op.fold(&mut model);
+    drop(engine);
+    let full = used(&disk);
+    // From no byte free to enough, so that each step of the open is the one that does not fit.
+    let mut opened = false;
+    for free in (0..20_000).step_by(300) {
+        let disk = disk.crash(Survival::All, 1);
+        disk.set_capacity(Some(full + free));
+        match open(&disk, &clock, &small_options()) {
+            Ok(engine) => {
+                opened = true;
+                assert_eq!(read(&engine.snapshot()).unwrap(), model);
+            }
+            Err(error) => assert!(!opened && matches!(error, Error::DiskFull { .. }), "{free} bytes free: {error}"),
+        }
+        let disk = disk.crash(Survival::None, 1);
+        disk.set_capacity(None);
+        let engine = open(&disk, &clock, &small_options()).unwrap();
+        assert_eq!(read(&engine.snapshot()).unwrap(), model, "{free} bytes free");
+    }
+    assert!(opened);
+}

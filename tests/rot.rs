@@ -1,0 +1,274 @@
+//! Damage at rest: flipped bits, lost sectors, files that are missing, cut short or exchanged.
+//!
+//! An open or a query gives the right answer or an error that names the file, and the table where there is one; never wrong
+//! rows, never a panic. What lies elsewhere answers, and nothing is deleted.
+//! `MARIGRAM_ROT_SEED=s` draws other bits.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use marigram_storage::clock::sim::{SimClock, SimRng};
+use marigram_storage::disk::sim::{SimDisk, Survival};
+use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
+use marigram_storage::schema::{DAY_NS, TableMode};
+use marigram_storage::time::TimeRange;
+use marigram_storage::values::{FieldColumn, Values};
+use marigram_storage::{Engine, Error, ScanRequest, SegmentInfo};
+use marigram_tests::model::read_table;
+use marigram_tests::rig::{open, small_options};
+use marigram_tests::{History, Model, Op};
+
+/// One of so many bits is flipped.
+const BITS_STEP: u64 = 64;
+
+/// A small store at rest, and what it must show.
+struct Base {
+    disk: SimDisk,
+    clock: SimClock,
+    model: Model,
+    /// Without the last body: the last group of a log has no witness, so its loss looks like a torn tail.
+    without_last: Model,
+    segments: Vec<(String, SegmentInfo)>,
+}
+
+fn segments(engine: &Engine) -> Vec<(String, SegmentInfo)> {
+    let snapshot = engine.snapshot();
+    let catalog = snapshot.catalog();
+    let tables = catalog.databases().flat_map(|database| catalog.tables(database.id));
+    tables.flat_map(|table| snapshot.segments(table.id).into_iter().map(|info| (table.name.clone(), info))).collect()
+}
+
+fn base(closed: bool) -> Base {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let mut options = small_options();
+    options.wal_slot_bytes = 8 << 10;
+    options.merge_segments_min = 100;
+    let engine = open(&disk, &clock, &options).unwrap();
+    let mut history = History::new(21);
+    let mut model = Model::default();
+    let mut without_last = Model::default();
+    let mut act = |op: Op| {
+        op.run(&engine).unwrap();
+        without_last = model.clone();
+        op.fold(&mut model);
+    };
+    for _ in 0..3 {
+        act(Op::Write("main".to_owned(), history.draft()));
+        act(Op::Write("main".to_owned(), history.draft()));
+        act(Op::Cut);
+    }
+    act(Op::Write("main".to_owned(), history.draft()));
+    act(Op::Write("main".to_owned(), history.draft()));
+    if closed {
+        engine.close().unwrap();
+    }
+    let segments = segments(&engine);
+    drop(engine);
+    Base { disk: disk.crash(Survival::All, 1), clock, model, without_last, segments }
+}
+
+impl Base {
+    /// What an engine on the damaged disk says. `may_fail`: tables whose rows may be lost; `may_stop`: the open may fail.
+    fn judge(&self, disk: &SimDisk, may_fail: &BTreeSet<String>, may_stop: bool) -> Result<Verdict, String> {
+        let before: Vec<(String, Vec<u8>)> =
+            disk.files().into_iter().map(|path| (path.clone(), disk.file_bytes(&path).unwrap())).collect();
+        let opened = catch_unwind(AssertUnwindSafe(|| open(disk, &self.clock, &small_options())));
+        let engine = match opened.map_err(|_| "the open panicked")? {
+            Ok(engine) => engine,
+            Err(Error::Corrupt { path, reason, .. } | Error::Unsupported { path, reason }) if may_stop => {
+                if path.as_os_str().is_empty() || reason.is_empty() {
+                    return Err("the error names nothing".to_owned());
+                }
+                for (path, bytes) in before {
+                    if disk.file_bytes(&path).ok().as_ref() != Some(&bytes) {
+                        return Err(format!("{path} was touched by an open that refused"));
+                    }
+                }
+                return Ok(Verdict::Refused);
+            }
+            Err(error) => return Err(format!("open: {error}")),
+        };
+        let snapshot = engine.snapshot();
+        let catalog = snapshot.catalog();
+        let mut verdict = Verdict::Whole;
+        let mut shown = Model::default();
+        for database in catalog.databases() {
+            for table in catalog.tables(database.id) {
+                let name = (database.name.clone(), table.name.clone());
+                let rows = catch_unwind(AssertUnwindSafe(|| read_table(&snapshot, table)));
+                match rows.map_err(|_| "a scan panicked")? {
+                    Ok(rows) => drop(shown.tables.insert(name, rows)),
+                    Err(Error::Damaged { table: named, reason, .. }) => {
+                        if named != table.name || !reason.contains("data/") {
+                            return Err(format!("the damage of {:?} is told as {named:?}: {reason}", table.name));
+                        }
+                        if !may_fail.contains(&named) {
+                            return Err(format!("table {named:?} does not answer: {reason}"));
+                        }
+                        verdict = Verdict::Damaged;
+                        // The others are compared.
+                        shown.tables.insert(name.clone(), self.model.tables[&name].clone());
+                    }
+                    Err(error) => return Err(format!("scan: {error}")),
+                }
+            }
+        }
+        let torn = may_stop && shown == self.without_last;
+        if shown == self.model || torn { Ok(verdict) } else { Err("wrong rows".to_owned()) }
+    }
+
+    /// The tables with a segment at this byte; all tables of the file for its head.
+    fn tables_at(&self, path: &str, offset: u64) -> BTreeSet<String> {
+        let holds = |info: &SegmentInfo| offset < 64 || (info.offset..info.offset + info.bytes).contains(&offset);
+        let hit = self.segments.iter().filter(|(_, info)| info.file == path && holds(info));
+        hit.map(|(table, _)| table.clone()).collect()
+    }
+
+    fn tables_in(&self, path: &str) -> BTreeSet<String> {
+        self.segments.iter().filter(|(_, info)| info.file == path).map(|(table, _)| table.clone()).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Whole,
+    Damaged,
+    Refused,
+}
+
+fn flip_bits(closed: bool) {
+    let base = base(closed);
+    assert_eq!(base.judge(&base.disk.crash(Survival::All, 1), &BTreeSet::new(), false), Ok(Verdict::Whole));
+    let seed = std::env::var("MARIGRAM_ROT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut rng = SimRng::new(seed);
+    let mut counts = std::collections::BTreeMap::new();
+    for path in base.disk.files() {
+        let bytes = base.disk.file_bytes(&path).unwrap();
+        // Zeros behind the last group were never anything else.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        let mut bit = rng.below(BITS_STEP);
+        while bit < used * 8 {
+            let disk = base.disk.crash(Survival::All, 1);
+            disk.flip_bit(&path, bit / 8, (bit % 8) as u8).unwrap();
+            let is_data = path.starts_with("data/");
+            let verdict = base.judge(&disk, &base.tables_at(&path, bit / 8), !is_data);
+            let verdict = verdict.unwrap_or_else(|reason| {
+                panic!("closed: {closed}, bit {bit} of {path}: {reason}\nrepeat: MARIGRAM_ROT_SEED={seed}")
+            });
+            let kind = path.split('/').next().unwrap_or_default().to_owned();
+            *counts.entry((kind, verdict)).or_insert(0) += 1;
+            bit += 1 + rng.below(2 * BITS_STEP - 1);
+        }
+    }
+    let count = |kind: &str, verdict| counts.get(&(kind.to_owned(), verdict)).copied().unwrap_or(0);
+    assert!(count("data", Verdict::Damaged) > 50, "{counts:?}");
+    // The killed store ends with a checkpoint: an older one and the edits since say the same.
+    assert!(!closed || count("manifest", Verdict::Refused) > 5, "{counts:?}");
+    assert!(closed || count("wal", Verdict::Refused) > 5, "{counts:?}");
+}
+
+#[test]
+fn flipped_bits_of_a_closed_store_are_found_or_harmless() {
+    flip_bits(true);
+}
+
+#[test]
+fn flipped_bits_of_a_killed_store_are_found_or_harmless() {
+    flip_bits(false);
+}
+
+#[test]
+fn a_data_file_that_is_lost_cut_short_unreadable_or_exchanged_stops_only_its_tables() {
+    let base = base(true);
+    let files: Vec<String> = base.disk.files().into_iter().filter(|path| path.starts_with("data/")).collect();
+    assert!(files.len() >= 3);
+    for (at, path) in files.iter().enumerate() {
+        let other = &files[(at + 1) % files.len()];
+        let both: BTreeSet<String> = base.tables_in(path).union(&base.tables_in(other)).cloned().collect();
+        let bytes = base.disk.file_bytes(path).unwrap().len() as u64;
+        type Damage<'a> = (&'a str, BTreeSet<String>, Box<dyn Fn(&SimDisk) + 'a>);
+        let damages: Vec<Damage<'_>> = vec![
+            ("lost", base.tables_in(path), Box::new(|disk| disk.delete_file(path).unwrap())),
+            ("empty", base.tables_in(path), Box::new(|disk| disk.cut_file(path, 0).unwrap())),
+            ("half", base.tables_in(path), Box::new(|disk| disk.cut_file(path, bytes / 2).unwrap())),
+            ("zeroed", base.tables_in(path), Box::new(|disk| disk.zero_sector(path, 600).unwrap())),
+            ("swapped", both.clone(), Box::new(|disk| disk.swap_files(path, other).unwrap())),
+            ("copied over", base.tables_in(path), Box::new(|disk| disk.copy_file(other, path).unwrap())),
+        ];
+        for (what, tables, damage) in damages {
+            let disk = base.disk.crash(Survival::All, 1);
+            damage(&disk);
+            let verdict = base.judge(&disk, &tables, false);
+            assert_eq!(verdict, Ok(Verdict::Damaged), "{path} is {what}");
+        }
+    }
+}
+
+fn day_table(day: i64, value: i64) -> Draft {
+    let mut series = DraftSeries::default();
+    series.push_tag(0, b"a");
+    series.finish();
+    let rows = 20;
+    Draft {
+        tables: vec![DraftTable {
+            name: "cpu".to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["host".to_owned()],
+            series,
+            row_series: vec![0; rows],
+            times: (0..rows as i64).map(|at| day * DAY_NS + at).collect(),
+            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![value; rows]) }],
+        }],
+        position: None,
+    }
+}
+
+/// The newest version of a key is damaged: the older one does not show through, and other times answer.
+#[test]
+fn damage_of_the_newest_version_hides_no_older_one_and_leaves_other_times_alone() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let engine = open(&disk, &clock, &small_options()).unwrap();
+    for (day, value) in [(1, 10), (2, 20), (2, 21)] {
+        engine.write("main", &day_table(day, value)).unwrap();
+        engine.cut().unwrap();
+    }
+    let newest = segments(&engine).into_iter().map(|(_, info)| info).max_by_key(|info| info.sequences).unwrap();
+    drop(engine);
+    let (mut hidden, mut shown) = (0, 0);
+    for offset in newest.offset..newest.offset + newest.bytes {
+        let disk = disk.crash(Survival::All, 1);
+        disk.flip_bit(&newest.file, offset, 3).unwrap();
+        let engine = open(&disk, &clock, &small_options()).unwrap();
+        let snapshot = engine.snapshot();
+        let table = snapshot.catalog().table(snapshot.catalog().database("main").unwrap().id, "cpu").unwrap().clone();
+        let values = |from: i64, to: i64| -> Result<Vec<i64>, Error> {
+            let time = TimeRange::new(from, to).unwrap();
+            let columns = vec![table.column("v").unwrap().id];
+            let request = ScanRequest { columns, time, tags: Vec::new(), parts_max: 1 };
+            let mut out = Vec::new();
+            for part in snapshot.scan(table.id, &request)?.parts {
+                for batch in part {
+                    let batch = batch?;
+                    let column = batch.column(0);
+                    let column = column.as_any().downcast_ref::<arrow_array::Int64Array>().unwrap();
+                    out.extend(column.values().iter().copied());
+                }
+            }
+            Ok(out)
+        };
+        assert_eq!(values(DAY_NS, 2 * DAY_NS).unwrap(), vec![10; 20], "byte {offset}");
+        match values(2 * DAY_NS, 3 * DAY_NS) {
+            Ok(found) => {
+                assert_eq!(found, vec![21; 20], "byte {offset}");
+                shown += 1;
+            }
+            Err(Error::Damaged { table, from, to, .. }) => {
+                assert_eq!(table, "cpu");
+                assert_eq!((from, to), (2 * DAY_NS, 2 * DAY_NS + 19), "byte {offset}");
+                hidden += 1;
+            }
+            Err(error) => panic!("byte {offset}: {error}"),
+        }
+    }
+    assert!(hidden > 100, "{hidden} {shown}");
+}

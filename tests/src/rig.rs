@@ -1,0 +1,52 @@
+//! What the tests of faults share: small options, and the verdict on what an engine shows.
+
+use std::time::Duration;
+
+use marigram_storage::clock::sim::SimClock;
+use marigram_storage::disk::sim::SimDisk;
+use marigram_storage::{Engine, Error, Options, Threads, World};
+
+use crate::model::{Model, read};
+
+/// Everything small, so that a short history reaches slot changes, cuts and merges.
+pub fn small_options() -> Options {
+    let mut options = Options {
+        memtable_bytes_max: 64 << 10,
+        wal_slot_bytes: 16 << 10,
+        wal_bytes_max: 128 << 10,
+        disk_reserve_bytes: 0,
+        stripe_rows_max: 40,
+        merge_segments_min: 4,
+        checkpoint_edits_max: 3,
+        write_wait: Duration::from_secs(20),
+        threads: Threads::None,
+        ..Options::default()
+    };
+    options.limits.table_series_max = 1000;
+    options
+}
+
+/// Opens a store on a simulated disk.
+pub fn open(disk: &SimDisk, clock: &SimClock, options: &Options) -> Result<Engine, Error> {
+    Engine::open(World::of(disk, clock), options.clone())
+}
+
+/// What the engine shows must be `certain`, or `possible` if there is one. Returns it.
+pub fn verdict(engine: &Engine, certain: &Model, possible: Option<&Model>) -> Result<Model, String> {
+    let shown = read(&engine.snapshot()).map_err(|error| format!("read failed: {error}"))?;
+    if shown == *certain || possible == Some(&shown) { Ok(shown) } else { Err(differs(certain, possible, &shown)) }
+}
+
+/// The first table in which the state is not what it must be.
+pub fn differs(certain: &Model, possible: Option<&Model>, shown: &Model) -> String {
+    let mut out = "the state is no prefix that holds everything acknowledged\n".to_owned();
+    for name in certain.tables.keys().chain(shown.tables.keys()) {
+        let (want, have) = (certain.tables.get(name), shown.tables.get(name));
+        if want != have {
+            let other = possible.and_then(|possible| possible.tables.get(name));
+            out += &format!("  {name:?}\n    certain {want:?}\n    possible {other:?}\n    shown {have:?}\n");
+            break;
+        }
+    }
+    out
+}
