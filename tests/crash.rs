@@ -272,7 +272,6 @@ fn seeds(default: u64) -> Vec<u64> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the counts are what the test is read for")]
 fn what_is_shown_after_a_crash_is_a_prefix_with_everything_acknowledged() {
     let seeds = seeds(20_000);
     let mut places = Places::new();

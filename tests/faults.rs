@@ -5,6 +5,8 @@
 //! engine whose log or manifest could not be synced is poisoned for good and goes on answering; one whose data file
 //! failed goes on writing. Then the process starts again, and later the power fails: nothing acknowledged is lost.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use marigram_storage::clock::sim::SimClock;
@@ -44,9 +46,7 @@ fn scenarios() -> Vec<Scenario> {
     wrap.options.wal_bytes_max = 24 << 10;
     all.push(wrap);
 
-    let other = || match History::new(11).draft() {
-        draft => Step::Do(Op::Write("other".to_owned(), draft)),
-    };
+    let other = || Step::Do(Op::Write("other".to_owned(), History::new(11).draft()));
     let drop_cpu = || Step::Do(Op::DropTable("main".to_owned(), "cpu".to_owned()));
     let drop_database = |name: &str| Step::Do(Op::DropDatabase(name.to_owned()));
     all.push(scenario(

@@ -5,6 +5,8 @@
 //! emulated in its log, because the engine has no switch for them: "a definition is logged at first use only" takes the
 //! definitions out of the batches behind a cut; "producers apply" lets the log say another order than what was shown.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

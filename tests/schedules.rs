@@ -7,6 +7,8 @@
 //! Not here: a model of all interleavings. The queue has one (`storage/src/wal/queue.rs`, loom); publishing is one store of
 //! one pointer by one thread, behind a memtable that marks its rows by sequence.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
