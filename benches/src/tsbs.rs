@@ -48,7 +48,8 @@ const ARCHES: [&str; 2] = ["x64", "x86"];
 const TEAMS: [&str; 4] = ["SF", "NYC", "LON", "CHI"];
 const ENVIRONMENTS: [&str; 3] = ["production", "staging", "test"];
 
-/// The workload. Every value is a random walk of whole numbers between 0 and 100.
+/// The workload. Every value walks between 0 and 100 in steps of standard deviation 1 and is sent as a whole number, as in
+/// TSBS: what a step costs when it is stored depends on it.
 #[derive(Clone, Debug)]
 pub struct CpuOnly {
     hosts: Vec<Host>,
@@ -62,7 +63,7 @@ pub struct CpuOnly {
 struct Host {
     /// `cpu,hostname=…` with all tags.
     key: String,
-    values: [i64; FIELDS.len()],
+    values: [f64; FIELDS.len()],
 }
 
 impl CpuOnly {
@@ -91,10 +92,10 @@ impl CpuOnly {
         let Some(host) = self.hosts.get_mut(self.next_host) else { return };
         out.extend_from_slice(host.key.as_bytes());
         for (index, (name, value)) in FIELDS.iter().zip(&mut host.values).enumerate() {
-            *value = (*value + self.random.below(3).cast_signed() - 1).clamp(0, 100);
+            *value = (*value + self.random.step()).clamp(0.0, 100.0);
             out.push(if index == 0 { b' ' } else { b',' });
             // Writing to a vector cannot fail.
-            let _ = write!(out, "{name}={value}i");
+            let _ = write!(out, "{name}={}i", *value as i64);
         }
         let _ = writeln!(out, " {}", self.time);
         self.next_host += 1;
@@ -128,7 +129,7 @@ impl Host {
         let tags: Vec<String> = TAGS.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect();
         Self {
             key: format!("cpu,{}", tags.join(",")),
-            values: std::array::from_fn(|_| random.below(101).cast_signed()),
+            values: std::array::from_fn(|_| random.below(101) as f64),
         }
     }
 }
@@ -144,6 +145,13 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// About normal, with deviation 1: four uniform numbers.
+    fn step(&mut self) -> f64 {
+        let bits = self.next();
+        let sum: u64 = (0..4).map(|part| bits >> (part * 16) & 0xffff).sum();
+        (sum as f64 / 65_536.0 - 2.0) * 3f64.sqrt()
     }
 
     fn below(&mut self, end: u64) -> u64 {
