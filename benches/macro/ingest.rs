@@ -1,0 +1,229 @@
+//! A whole server from outside: durable ingest over HTTP, sizes, restarts.
+//!
+//! ```sh
+//! cargo build --release && cargo bench -p marigram-benches --bench ingest            # everything
+//! cargo bench -p marigram-benches --bench ingest -- load   # one of: load size restart
+//! ```
+//!
+//! `MARIGRAM_BIN` is the server (default `target/release/marigram`), a process of its own. `MARIGRAM_BENCH_DIR` says where
+//! the stores lie (default `target/bench`); tmpfs and overlay are refused. `MARIGRAM_BENCH_RUNS` (3) says how often; medians
+//! are printed. Each store is fresh, each row has a time that was never sent before, and the rows are asked back by SQL.
+//!
+//! - load: TSBS cpu-only, 4,000 and 100 hosts, bodies of 10,000 rows prepared in memory, replayed over 2 and 8
+//!   keep-alive connections. Rows/s on the wall; rows per CPU second of the server until the last reply, and over its
+//!   whole life with start, cut and stop; peak and last anonymous memory; fdatasync calls of the log.
+//! - size: bytes of `data/` per row after SIGTERM, for 100 hosts over 3 days and 4,000 hosts over 3 hours.
+//! - restart: seconds from start to "http listening on" on an empty store, after SIGTERM, after `kill -9` with a full
+//!   memtable of 256 MiB, and with 256 MiB of log. What was acknowledged before is counted after.
+//!
+//! Where other work shares the machine, compare CPU seconds, not rows/s on the wall.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use marigram_benches::process::{DataDir, MemoryWatch, anonymous_bytes, cpu_seconds, median, wall_seconds};
+use marigram_benches::series::START_NS;
+use marigram_benches::server::{ServerProcess, binary};
+use marigram_benches::tsbs::CpuOnly;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Figures = Vec<(String, f64)>;
+
+const BATCH_ROWS: usize = 10_000;
+const MIB: f64 = 1048576.0;
+
+fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let number = |name: &str, default: usize| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let (runs, rows) = (number("MARIGRAM_BENCH_RUNS", 3), number("MARIGRAM_BENCH_ROWS", 2_400_000));
+    println!("{} on {}, {runs} runs, medians", binary().display(), DataDir::fresh("probe")?.file_system());
+    if wants("load") {
+        for (hosts, connections) in [(4_000, 2), (4_000, 8), (100, 2)] {
+            report(runs, || load(hosts, connections, rows))?;
+        }
+    }
+    if wants("size") {
+        report(1, || size("100 hosts, 3 days", 100, 100 * 3 * 8640))?;
+        report(1, || size("4,000 hosts, 3 h", 4_000, 4_000 * 1080))?;
+    }
+    if wants("restart") {
+        report(runs, restart)?;
+    }
+    Ok(())
+}
+
+fn figure(name: impl Into<String>, value: f64) -> (String, f64) {
+    (name.into(), value)
+}
+
+/// Runs a bench several times and prints the medians.
+fn report(runs: usize, bench: impl Fn() -> Result<Figures>) -> Result<()> {
+    let mut all: Vec<(String, Vec<f64>)> = Vec::new();
+    for _ in 0..runs {
+        for (name, value) in bench()? {
+            match all.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(value),
+                None => all.push((name, vec![value])),
+            }
+        }
+    }
+    for (name, values) in all {
+        println!("{name:<64} {:>12.3}", median(values));
+    }
+    Ok(())
+}
+
+/// Sends bodies over `connections` until `next` has none. Returns how often the server was full.
+fn send(server: &ServerProcess, connections: usize, next: &(dyn Fn() -> Option<Vec<u8>> + Sync)) -> Result<u64> {
+    let full = AtomicU64::new(0);
+    let client = || -> Result<()> {
+        let mut connection = server.connect()?;
+        while let Some(body) = next() {
+            while connection.write(&body)? == 503 {
+                full.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..connections).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().try_for_each(|client| client.join().unwrap_or_else(|_| Err("a client died".into())))
+    })?;
+    Ok(full.load(Ordering::Relaxed))
+}
+
+fn check(server: &ServerProcess, table: &str, rows: u64) -> Result<()> {
+    let found = server.count(table)?;
+    if found != rows {
+        return Err(format!("{rows} rows were acknowledged, SQL counts {found}").into());
+    }
+    Ok(())
+}
+
+fn load(hosts: usize, connections: usize, rows: usize) -> Result<Figures> {
+    let mut workload = CpuOnly::new(hosts, 10, START_NS, 1);
+    let bodies: Mutex<Vec<Vec<u8>>> = Mutex::new((0..rows / BATCH_ROWS).map(|_| workload.lines(BATCH_ROWS)).collect());
+    bodies.lock().map_err(|_| "poisoned")?.reverse();
+    let rows = rows / BATCH_ROWS * BATCH_ROWS;
+
+    let dir = DataDir::fresh("load")?;
+    let server = ServerProcess::start(&dir.path().join("store"), &["memory_limit=1GiB"])?;
+    let watch = MemoryWatch::start(server.pid());
+    let syncs = server.metric("marigram_wal_syncs_total")?;
+    let (cpu, wall) = (cpu_seconds(server.pid())?, wall_seconds());
+    let full = send(&server, connections, &|| bodies.lock().ok()?.pop())?;
+    let (cpu, wall) = (cpu_seconds(server.pid())? - cpu, wall_seconds() - wall);
+    let syncs = server.metric("marigram_wal_syncs_total")? - syncs;
+    let peak = watch.peak_bytes() as f64 / MIB;
+    let last = anonymous_bytes(server.pid())? as f64 / MIB;
+    check(&server, "cpu", rows as u64)?;
+    drop(watch);
+    let whole = server.stop()?;
+    let what = format!("{hosts} hosts, {connections} connections:");
+    let rows = rows as f64;
+    Ok(vec![
+        figure(format!("{what} rows, asked back by SQL"), rows),
+        figure(format!("{what} fdatasync calls of the log"), syncs),
+        figure(format!("{what} M rows/s on the wall"), rows / wall / 1e6),
+        figure(format!("{what} M rows/server CPU-second, to the last reply"), rows / cpu / 1e6),
+        figure(format!("{what} M rows/server CPU-second, whole life"), rows / whole / 1e6),
+        figure(format!("{what} anonymous memory, peak MiB"), peak),
+        figure(format!("{what} anonymous memory, last MiB"), last),
+        figure(format!("{what} times the server was full"), full as f64),
+        figure(format!("{what} bytes/row on disk"), dir.bytes_of("store/data")? as f64 / rows),
+    ])
+}
+
+fn size(what: &str, hosts: usize, rows: usize) -> Result<Figures> {
+    let dir = DataDir::fresh("size")?;
+    let server = ServerProcess::start(&dir.path().join("store"), &[])?;
+    let workload = Mutex::new((CpuOnly::new(hosts, 10, START_NS, 1), rows));
+    let next = || {
+        let mut workload = workload.lock().ok()?;
+        let count = workload.1.min(BATCH_ROWS);
+        workload.1 -= count;
+        (count > 0).then(|| workload.0.lines(count))
+    };
+    send(&server, 2, &next)?;
+    check(&server, "cpu", rows as u64)?;
+    server.stop()?;
+    Ok(vec![figure(format!("size: bytes/row, {what}"), dir.bytes_of("store/data")? as f64 / rows as f64)])
+}
+
+fn restart() -> Result<Figures> {
+    let mut figures = Vec::new();
+    let dir = DataDir::fresh("restart")?;
+    let store = dir.path().join("store");
+    let settings = ["memtable.bytes_max=256MiB"];
+    let server = ServerProcess::start(&store, &settings)?;
+    figures.push(figure("restart: seconds, a new store", server.ready_seconds()));
+
+    // Just below the size at which a cut would empty it.
+    let workload = Mutex::new(CpuOnly::new(4_000, 10, START_NS, 1));
+    let sent = AtomicUsize::new(0);
+    let next = || {
+        if server.metric("marigram_memtable_bytes").ok()? > 0.97 * 256.0 * MIB {
+            return None;
+        }
+        sent.fetch_add(BATCH_ROWS, Ordering::Relaxed);
+        Some(workload.lock().ok()?.lines(BATCH_ROWS))
+    };
+    send(&server, 2, &next)?;
+    let mut rows = sent.load(Ordering::Relaxed) as u64;
+    check(&server, "cpu", rows)?;
+    let memtable = server.metric("marigram_memtable_rows")?;
+    server.kill()?;
+    let server = ServerProcess::start(&store, &settings)?;
+    check(&server, "cpu", rows)?;
+    figures.push(figure("restart: memtable rows at kill -9", memtable));
+    figures.push(figure("restart: seconds after kill -9, full memtable of 256 MiB", server.ready_seconds()));
+    server.stop()?;
+    let server = ServerProcess::start(&store, &settings)?;
+    check(&server, "cpu", rows)?;
+    figures.push(figure("restart: seconds after SIGTERM", server.ready_seconds()));
+    server.stop()?;
+
+    // Doubles that nothing compresses: as much log as memory.
+    let settings = ["memtable.bytes_max=1GiB"];
+    let server = ServerProcess::start(&store, &settings)?;
+    let state = Mutex::new((0_i64, 1_u64));
+    let next = || {
+        if server.metric("marigram_wal_used_bytes").ok()? > 256.0 * MIB {
+            return None;
+        }
+        let mut state = state.lock().ok()?;
+        let (time, seed) = &mut *state;
+        Some(noise_lines(time, seed))
+    };
+    send(&server, 2, &next)?;
+    rows = server.count("noise")?;
+    let used = server.metric("marigram_wal_used_bytes")? / MIB;
+    server.kill()?;
+    let server = ServerProcess::start(&store, &settings)?;
+    check(&server, "noise", rows)?;
+    figures.push(figure("restart: MiB of log at kill -9", used));
+    figures.push(figure("restart: seconds after kill -9, 256 MiB of log", server.ready_seconds()));
+    server.stop()?;
+    Ok(figures)
+}
+
+/// A body of rows with ten random doubles of 17 digits.
+fn noise_lines(time: &mut i64, seed: &mut u64) -> Vec<u8> {
+    let mut body = Vec::with_capacity(BATCH_ROWS * 260);
+    for row in 0..BATCH_ROWS {
+        body.extend_from_slice(format!("noise,sensor=s{}", row % 1000).as_bytes());
+        for field in 0..10 {
+            *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let value = (*seed >> 11) as f64 / (1u64 << 53) as f64;
+            body.extend_from_slice(format!("{}f{field}={value}", if field == 0 { ' ' } else { ',' }).as_bytes());
+        }
+        *time += 1_000_000;
+        body.extend_from_slice(format!(" {}\n", START_NS + *time).as_bytes());
+    }
+    body
+}
