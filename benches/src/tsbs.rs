@@ -127,10 +127,7 @@ impl Host {
             (*environment).to_owned(),
         ];
         let tags: Vec<String> = TAGS.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect();
-        Self {
-            key: format!("cpu,{}", tags.join(",")),
-            values: std::array::from_fn(|_| random.below(101) as f64),
-        }
+        Self { key: format!("cpu,{}", tags.join(",")), values: std::array::from_fn(|_| random.below(101) as f64) }
     }
 }
 
