@@ -337,16 +337,3 @@ fn until(condition: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
-
-/// For trying things: `SQL='…;…' cargo test -p marigram-query --test sql scratch -- --ignored --nocapture`.
-#[test]
-#[ignore = "runs what the environment says"]
-fn scratch() {
-    let store = filled(100);
-    for sql in std::env::var("SQL").unwrap_or_default().split(';') {
-        match store.sql(sql) {
-            Ok(Answer::Rows(batches)) => texts(&batches).iter().for_each(|row| println!("{row:?}")),
-            other => println!("{other:?}"),
-        }
-    }
-}
