@@ -254,11 +254,7 @@ impl Keeper {
         entries: &mut Vec<SegmentEntry>,
         write: impl FnOnce(&mut FileSink<'_>, &mut Vec<SegmentEntry>, FileId) -> Result<()>,
     ) -> Result<()> {
-        let head = FileHead {
-            store: self.manifest.state().database_id,
-            file: crate::segment::FileId { epoch: id.epoch, counter: id.counter },
-            shard: self.shard,
-        };
+        let head = FileHead { store: self.manifest.state().database_id, file: id, shard: self.shard };
         write_all_at(file, 0, &head.encode()).map_err(|source| self.failed("write", path, source))?;
         let mut sink = FileSink::new(file, path, FileHead::BYTES as u64);
         write(&mut sink, entries, id)?;

@@ -65,7 +65,7 @@ impl DataFile {
         };
         let path = self.id.path();
         let head = FileHead::read(&*file, &path)?;
-        let found = FileId { epoch: head.file.epoch, counter: head.file.counter };
+        let found = head.file;
         if head.store != self.store || found != self.id {
             let reason = format!("the file is {} of store {:032x}", found.path().display(), head.store);
             return Err(Error::corrupt(&path, 0, reason));

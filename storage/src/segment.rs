@@ -30,7 +30,7 @@ mod writer;
 mod tests;
 
 pub use footer::{Footer, Section, SectionKind};
-pub use head::{FileHead, FileId};
+pub use head::FileHead;
 pub use index::{ColumnPage, PageRange, StripeRange};
 pub(crate) use keys::BlockKeys;
 pub use keys::KeyCursor;

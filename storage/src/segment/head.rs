@@ -7,20 +7,12 @@ use crate::disk::{File, read_exact_at};
 use crate::error::{Error, Result};
 
 use super::Refusal;
+use crate::manifest::FileId;
 
 const MAGIC: &[u8; 8] = b"mgrmdata";
 const FORMAT: u16 = 1;
 /// Bits of `required features` that this build knows.
 const REQUIRED_KNOWN: u64 = 0;
-
-/// The name of a data file, never used twice within a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId {
-    /// How often the store had been opened when the file was written.
-    pub epoch: u32,
-    /// Counts within the epoch.
-    pub counter: u32,
-}
 
 /// The first bytes of a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::model::*;
 use crate::codec::PageBuf;
 use crate::disk::File;
+use crate::manifest::FileId;
 use crate::schema::{ColumnId, FieldType};
-use crate::segment::{FileHead, FileId, FileSink, SegmentReader, SegmentWriter, Sink};
+use crate::segment::{FileHead, FileSink, SegmentReader, SegmentWriter, Sink};
 use crate::series::key_tag;
 use crate::values::Values;
 
