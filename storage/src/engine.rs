@@ -180,12 +180,10 @@ impl Engine {
         self.shared.drop_named(|registry| registry.drop_database(name))
     }
 
-    /// `CREATE TABLE`. Durable on return.
+    /// `CREATE TABLE`. Durable on return, also where it existed.
     pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
-        match self.shared.registry.create_table(database, spec, if_not_exists)? {
-            Some(resolved) => self.shared.change(resolved, false),
-            None => Ok(()),
-        }
+        let resolved = self.shared.registry.create_table(database, spec, if_not_exists)?;
+        self.shared.change(resolved, false)
     }
 
     /// `DROP TABLE`. Durable on return.

@@ -226,35 +226,26 @@ impl Registry {
         Ok(state.resolved(vec![fact]))
     }
 
-    /// The batch of `CREATE TABLE`; `None` if it exists and that is fine.
-    pub(crate) fn create_table(
-        &self,
-        database: &str,
-        spec: &TableSpec,
-        if_not_exists: bool,
-    ) -> Result<Option<Resolved>> {
+    /// The batch of `CREATE TABLE`: the whole definition, also of a table that exists where that is fine.
+    pub(crate) fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<Resolved> {
         let _passed = read(&self.gate);
         let mut state = lock(&self.state);
         let database = state.database(database, false)?;
-        if state.catalog.table(database, &spec.name).is_some() {
+        if let Some(known) = state.catalog.table(database, &spec.name) {
             if if_not_exists {
-                return Ok(None);
+                // It may be known here and not yet be durable: the caller waits for a batch that defines it again.
+                let id = known.id;
+                return Ok(state.defined(database, id));
             }
             return Err(Error::AlreadyExists { what: "table", name: spec.name.clone() });
         }
         check_spec(spec, &self.limits)?;
         let width = spec.partition_width_ns.unwrap_or(DAY_NS);
         let id = state.new_table(&self.limits, database, &spec.name, spec.mode, width)?;
-        // The database may be known here and not yet be durable.
-        let known = state.catalog.databases().filter(|known| known.id == database);
-        let mut facts: Vec<Fact> = known.map(|known| Fact::Database(Database::clone(known))).collect();
         for (name, kind) in &spec.columns {
             state.new_column(&self.limits, id, name, *kind)?;
         }
-        if let Some(table) = state.catalog.table_by_id(id) {
-            facts.extend(crate::catalog::definition(table));
-        }
-        Ok(Some(state.resolved(facts)))
+        Ok(state.defined(database, id))
     }
 
     /// The batch of a change that was bounced, for the generation of now. `None`: what it makes was dropped since.
@@ -285,6 +276,16 @@ impl Registry {
 }
 
 impl State {
+    /// A batch that defines a table whole, and its database: either may be known here and not yet be durable.
+    fn defined(&self, database: DatabaseId, table: TableId) -> Resolved {
+        let known = self.catalog.databases().filter(|known| known.id == database);
+        let mut facts: Vec<Fact> = known.map(|known| Fact::Database(Database::clone(known))).collect();
+        if let Some(table) = self.catalog.table_by_id(table) {
+            facts.extend(crate::catalog::definition(table));
+        }
+        self.resolved(facts)
+    }
+
     fn resolved(&self, facts: Vec<Fact>) -> Resolved {
         let batch = Batch { generation: self.generation.number, facts, ..Batch::default() };
         Resolved { batch, drops: self.drops, rows: 0 }
