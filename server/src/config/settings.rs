@@ -182,7 +182,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "query.memory_bytes_max",
         unit: "bytes",
         default: AUTO,
-        about: "Memory of all running queries; auto: a quarter of memory_limit.",
+        about: "Memory of one running statement; auto: a quarter of memory_limit.",
         set: |config, text| {
             let auto = config.memory_limit / 4;
             config.query.memory_bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };
