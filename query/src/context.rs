@@ -6,9 +6,10 @@ use std::sync::Arc;
 use marigram_storage::schema::{Table, TableId};
 use marigram_storage::time::TimeRange;
 use marigram_storage::{Engine, Snapshot};
+use tokio::runtime::Handle;
 
 use crate::error::QueryError;
-use crate::request::{Principal, QueryOptions};
+use crate::request::{Pool, Principal, QueryOptions};
 use crate::running::{Entry, Registry};
 use crate::statement::TableName;
 
@@ -20,6 +21,10 @@ pub(crate) struct Context {
     pub(crate) registry: Arc<Registry>,
     pub(crate) entry: Arc<Entry>,
     pub(crate) principal: Principal,
+    /// Where the statement runs.
+    pub(crate) pool: Pool,
+    /// Where it waits for what it stores or defines to be durable.
+    pub(crate) writers: Handle,
     /// The current database. It exists where a statement reads tables.
     pub(crate) database: String,
 }

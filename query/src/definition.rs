@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use marigram_storage::schema::ColumnKind;
-use marigram_storage::{Error as StorageError, TableSpec};
+use marigram_storage::{Engine, Error as StorageError, TableSpec};
 
 use crate::context::{Context, schemas};
 use crate::error::{QueryError, QueryErrorKind};
@@ -16,12 +16,12 @@ pub(crate) async fn create_database(
     if_not_exists: bool,
 ) -> Result<(), QueryError> {
     context.principal.may(Action::Define, &name)?;
-    blocking(move || Ok(context.engine.create_database(&name, if_not_exists)?)).await
+    blocking(context, move |engine| Ok(engine.create_database(&name, if_not_exists)?)).await
 }
 
 pub(crate) async fn drop_database(context: Arc<Context>, name: String, if_exists: bool) -> Result<(), QueryError> {
     context.principal.may(Action::Define, &name)?;
-    blocking(move || forgive(if_exists, context.engine.drop_database(&name))).await
+    blocking(context, move |engine| forgive(if_exists, engine.drop_database(&name))).await
 }
 
 pub(crate) async fn create_table(context: Arc<Context>, table: CreateTable) -> Result<(), QueryError> {
@@ -29,12 +29,12 @@ pub(crate) async fn create_table(context: Arc<Context>, table: CreateTable) -> R
     let CreateTable { name, if_not_exists, mode, columns, partition_width_ns } = table;
     let columns = columns.into_iter().filter(|(_, kind)| *kind != ColumnKind::Time).collect();
     let spec = TableSpec { name: name.table, mode, columns, partition_width_ns };
-    blocking(move || Ok(context.engine.create_table(&database, &spec, if_not_exists)?)).await
+    blocking(context, move |engine| Ok(engine.create_table(&database, &spec, if_not_exists)?)).await
 }
 
 pub(crate) async fn drop_table(context: Arc<Context>, name: TableName, if_exists: bool) -> Result<(), QueryError> {
     let database = writable(&context, &name)?;
-    blocking(move || forgive(if_exists, context.engine.drop_table(&database, &name.table))).await
+    blocking(context, move |engine| forgive(if_exists, engine.drop_table(&database, &name.table))).await
 }
 
 /// The database that a table is created or dropped in.
@@ -58,11 +58,13 @@ fn forgive(if_exists: bool, result: Result<(), StorageError>) -> Result<(), Quer
     }
 }
 
-/// The storage blocks until the disk has it: not on a thread that runs statements.
+/// The storage blocks until the disk has it: not on a thread that runs statements, and not at its priority.
 pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+    context: Arc<Context>,
+    work: impl FnOnce(&Engine) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
-    match tokio::task::spawn_blocking(work).await {
+    let writers = context.writers.clone();
+    match writers.spawn(async move { work(&context.engine) }).await {
         Ok(result) => result,
         Err(error) => Err(QueryError::internal(format!("a write ended early: {error}"))),
     }

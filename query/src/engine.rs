@@ -1,39 +1,41 @@
 //! The way of a statement: admitted, parsed, planned on one snapshot, run, streamed.
 //!
-//! Statements run on threads of their own, so a scan never stands before an acknowledgement. Between such a task and its
+//! Statements run in one of two pools with threads of their own, which yield to the threads that acknowledge writes. Who
+//! does not name a pool is planned in the interactive one; if the plan may read much, it is forgotten, and the statement
+//! waits for its turn in the other and begins anew, on a snapshot of then. Between a task and its
 //! client is a channel of two batches; the task ends when the client drops its end, when somebody cancels it, or at its
 //! deadline. Both ends watch for that: the client's, because a task may be deep in a step that does not give the thread
 //! back, the task's, because a client may have stopped to read. An answer is complete only after [`Event::End`]: a task
 //! that dies gives an error, never a short answer.
 
 mod admission;
+mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use datafusion::execution::session_state::SessionState;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use marigram_storage::Engine;
 use marigram_storage::clock::{Clock, SystemClock};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
-use crate::request::{Action, DEFAULT_DATABASE, QueryOptions, Request, Response};
-use crate::running::{Entry, QueryStats, Registry, Running};
-use crate::session::{Session, template};
+use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
+use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
+use crate::session::{Session, Template, held_bytes};
 use crate::statement::{self, Insert, Parameters, Statement};
 use crate::{definition, insert, show};
-use admission::Admission;
+use threads::Pools;
 
 /// Batches between a statement and its client.
 const CHANNEL_BATCHES: usize = 2;
-/// Expressions are trees: the stack of a thread that walks them.
-const STACK_BYTES: usize = 8 << 20;
 
 /// Executes statements. Clones share threads, limits and the registry.
 #[derive(Clone)]
@@ -45,29 +47,26 @@ struct Shared {
     engine: Engine,
     options: Arc<QueryOptions>,
     registry: Arc<Registry>,
-    admission: Admission,
-    template: SessionState,
+    template: Template,
     clock: SystemClock,
-    threads: Threads,
-}
-
-/// The runtime of statements; dropped without waiting for them.
-struct Threads(Option<Runtime>);
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
+    pools: Pools,
 }
 
 /// What a task tells its client, in order: a head, batches, the end; or a failure at any point.
 enum Event {
     Head(Head),
-    Batch(RecordBatch),
+    /// The memory of a batch is reserved until the client takes it.
+    Batch(RecordBatch, #[expect(dead_code, reason = "it only has to be dropped")] Option<MemoryReservation>),
     End,
     Failed(QueryError),
+}
+
+/// What became of a statement in a pool.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Nothing yet: it may read so much that it belongs into the batch pool.
+    Large,
 }
 
 enum Head {
@@ -93,20 +92,12 @@ impl Drop for Reply {
 impl QueryEngine {
     /// Starts the threads.
     pub fn new(engine: Engine, options: QueryOptions) -> Result<Self, QueryError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_time()
-            .build()
-            .map_err(|error| QueryError::internal(format!("cannot start threads: {error}")))?;
         let shared = Shared {
             engine,
             registry: Arc::default(),
-            admission: Admission::new(options.concurrency, options.queue_max),
-            template: template(&options)?,
+            template: Template::new(&options)?,
             clock: SystemClock::new(),
-            threads: Threads(Some(runtime)),
+            pools: Pools::start(&options)?,
             options: Arc::new(options),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -127,11 +118,13 @@ impl QueryEngine {
             let running = shared.registry.start(&database, user, &request.sql, started_at, timeout);
             let entry = Arc::clone(running.entry());
             let query_id = entry.id;
-            let Some(runtime) = shared.threads.0.as_ref() else {
-                return Err(QueryError::internal("the threads are gone"));
-            };
+            let named = request.pool.or(shared.options.pool);
+            let threads = shared.pools.of(named.unwrap_or(Pool::Interactive)).handle()?;
             let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
-            let task = runtime.spawn(drive(Arc::clone(&shared), request, database, running, sender));
+            let running = Arc::new(running);
+            let task =
+                Task { shared: Arc::clone(&shared), request: Arc::new(request), database, running, events: sender };
+            let task = threads.spawn(drive(task, named));
             let mut reply = Reply { events, entry, task };
             match reply.next().await? {
                 Event::Head(Head::Done) => Ok(Response::Done),
@@ -140,7 +133,7 @@ impl QueryEngine {
                     let first = reply.next().await?;
                     Ok(Response::Rows { schema, stream: batches(first, reply).boxed(), snapshot, query_id })
                 }
-                Event::Batch(_) | Event::End | Event::Failed(_) => Err(QueryError::internal("an answer has no head")),
+                Event::Batch(..) | Event::End | Event::Failed(_) => Err(QueryError::internal("an answer has no head")),
             }
         })
     }
@@ -157,7 +150,15 @@ impl QueryEngine {
 
     /// Plain numbers about all statements so far.
     pub fn stats(&self) -> QueryStats {
-        self.shared.registry.stats()
+        let (memory_bytes, memory_failed) =
+            (self.shared.template.budget().reserved(), self.shared.template.budget().failed());
+        let spill_bytes = self.shared.template.spill_bytes();
+        QueryStats { memory_bytes, memory_failed, spill_bytes, ..self.shared.registry.stats() }
+    }
+
+    /// The same about one pool, as it is now.
+    pub fn pool_stats(&self, pool: Pool) -> PoolStats {
+        self.shared.pools.of(pool).admission.stats()
     }
 }
 
@@ -188,7 +189,7 @@ fn batches(first: Event, reply: Reply) -> impl Stream<Item = Result<RecordBatch,
             None => reply.next().await,
         };
         match event {
-            Ok(Event::Batch(batch)) => Some((Ok(batch), Some((None, reply)))),
+            Ok(Event::Batch(batch, _)) => Some((Ok(batch), Some((None, reply)))),
             Ok(Event::End) => None,
             Ok(Event::Head(_) | Event::Failed(_)) => Some((Err(QueryError::internal("an answer has two heads")), None)),
             Err(error) => Some((Err(error), None)),
@@ -196,34 +197,58 @@ fn batches(first: Event, reply: Reply) -> impl Stream<Item = Result<RecordBatch,
     })
 }
 
-/// A statement from admission to its last event.
-async fn drive(shared: Arc<Shared>, request: Request, database: String, running: Running, events: mpsc::Sender<Event>) {
-    let entry = Arc::clone(running.entry());
+/// What a task of a statement needs.
+#[derive(Clone)]
+struct Task {
+    shared: Arc<Shared>,
+    request: Arc<Request>,
+    database: String,
+    running: Arc<Running>,
+    events: mpsc::Sender<Event>,
+}
+
+/// A statement from admission to its last event. `named`: the pool that somebody chose.
+async fn drive(task: Task, named: Option<Pool>) {
+    let entry = Arc::clone(task.running.entry());
     let result = tokio::select! {
         biased;
         error = entry.interrupted() => Err(error),
-        result = run(&shared, request, database, &running, &events) => result,
+        result = route(&task, named) => result,
     };
     entry.finish(result.as_ref().map(|_| ()));
     let last = match result {
         Ok(()) => Event::End,
         Err(error) => {
             tracing::debug!(query = entry.id, error = %error, sqlstate = error.sqlstate, "statement failed");
+            if error.kind == QueryErrorKind::Memory {
+                task.shared.template.budget().count_failed();
+            }
             Event::Failed(error)
         }
     };
+    let Task { running, events, .. } = task;
     drop(running); // a client that is slow to take the last event does not keep the entry running
     let _ = events.send(last).await; // nobody listens: nothing to tell
 }
 
-async fn run(
-    shared: &Shared,
-    request: Request,
-    database: String,
-    running: &Running,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), QueryError> {
-    let _permit = shared.admission.enter().await?;
+/// Runs a statement in the pool that was named, or that what it reads puts it into.
+async fn route(task: &Task, named: Option<Pool>) -> Result<(), QueryError> {
+    if run(task, named.unwrap_or(Pool::Interactive), named.is_none()).await? == Outcome::Done {
+        return Ok(());
+    }
+    let (large, threads) = (task.clone(), task.shared.pools.of(Pool::Batch).handle()?);
+    let mut tasks = JoinSet::new(); // dropped, it stops its task
+    tasks.spawn_on(async move { run(&large, Pool::Batch, false).await }, threads);
+    match tasks.join_next().await {
+        Some(Ok(result)) => result.map(|_| ()),
+        Some(Err(_)) | None => Err(QueryError::internal("the statement ended unexpectedly")),
+    }
+}
+
+/// Runs a statement in a pool. `may_leave`: it is given back untouched where it is too large for it.
+async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryError> {
+    let Task { shared, request, events, .. } = task;
+    let _permit = shared.pools.of(pool).admission.enter().await?;
     let statement = statement::parse(&request.sql, &Parameters(&request.params))?;
     if request.read_only && statement.writes() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
@@ -233,13 +258,18 @@ async fn run(
         snapshot: shared.engine.snapshot(),
         options: Arc::clone(&shared.options),
         registry: Arc::clone(&shared.registry),
-        entry: Arc::clone(running.entry()),
-        principal: request.principal,
-        database,
+        entry: Arc::clone(task.running.entry()),
+        principal: request.principal.clone(),
+        database: task.database.clone(),
+        pool,
+        writers: shared.pools.writers()?,
     });
     let head = match statement {
-        Statement::Query(query) => return self::query(shared, context, *query, events).await,
-        Statement::Insert(insert) => Head::Count(Some(self::insert(shared, context, insert).await?)),
+        Statement::Query(query) => return self::query(task, context, *query, may_leave).await,
+        Statement::Insert(insert) => match self::insert(task, context, insert, may_leave).await? {
+            Some(count) => Head::Count(Some(count)),
+            None => return Ok(Outcome::Large),
+        },
         Statement::CreateDatabase { name, if_not_exists } => {
             definition::create_database(context, name, if_not_exists).await?;
             Head::Done
@@ -268,36 +298,66 @@ async fn run(
         Statement::Describe(name) => return table(&context, show::describe(&context, &name)?, events).await,
         Statement::ShowVariable(name) => return table(&context, show::variable(&context, &name)?, events).await,
     };
-    tell(events, Event::Head(head)).await
+    ran_in(task, pool);
+    tell(events, Event::Head(head)).await?;
+    Ok(Outcome::Done)
 }
 
 async fn query(
-    shared: &Shared,
+    task: &Task,
     context: Arc<Context>,
     query: sqlparser::ast::Statement,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), QueryError> {
+    may_leave: bool,
+) -> Result<Outcome, QueryError> {
     context.principal.may(Action::Read, &context.database)?;
     context.check_database()?;
-    let session = Session::new(&shared.template, Arc::clone(&context))?;
-    let mut stream = session.run(query).await?;
+    let session = Session::new(&task.shared.template, Arc::clone(&context))?;
+    let answer = session.reservation("answer");
+    let Some(mut stream) = start(task, session, query, may_leave).await? else {
+        return Ok(Outcome::Large);
+    };
+    let events = &task.events;
     tell(events, Event::Head(Head::Rows { schema: stream.schema(), snapshot: context.token() })).await?;
     while let Some(batch) = stream.next().await {
         let batch = batch?;
         if batch.num_rows() > 0 {
             returned(&context, &batch);
-            tell(events, Event::Batch(batch)).await?;
+            let held = answer.new_empty();
+            held.try_grow(held_bytes(&batch))?;
+            tell(events, Event::Batch(batch, Some(held))).await?;
         }
     }
-    Ok(())
+    Ok(Outcome::Done)
+}
+
+/// Plans and starts a query, or gives it back as too large for this pool.
+async fn start(
+    task: &Task,
+    mut session: Session,
+    query: sqlparser::ast::Statement,
+    may_leave: bool,
+) -> Result<Option<SendableRecordBatchStream>, QueryError> {
+    let plan = session.plan(query).await?;
+    if may_leave && task.shared.options.batch_bytes_min <= plan.scan_bytes {
+        return Ok(None);
+    }
+    ran_in(task, session.pool());
+    session.start(plan).await.map(Some)
+}
+
+/// For `system.queries`.
+fn ran_in(task: &Task, pool: Pool) {
+    task.running.entry().pool.get_or_init(|| pool);
 }
 
 /// A small table that is there already.
-async fn table(context: &Context, batch: RecordBatch, events: &mpsc::Sender<Event>) -> Result<(), QueryError> {
+async fn table(context: &Context, batch: RecordBatch, events: &mpsc::Sender<Event>) -> Result<Outcome, QueryError> {
+    context.entry.pool.get_or_init(|| context.pool);
     context.principal.may(Action::Read, &context.database)?;
     tell(events, Event::Head(Head::Rows { schema: batch.schema(), snapshot: context.token() })).await?;
     returned(context, &batch);
-    tell(events, Event::Batch(batch)).await
+    tell(events, Event::Batch(batch, None)).await?;
+    Ok(Outcome::Done)
 }
 
 fn returned(context: &Context, batch: &RecordBatch) {
@@ -306,24 +366,36 @@ fn returned(context: &Context, batch: &RecordBatch) {
     counters.bytes.fetch_add(batch.get_array_memory_size() as u64, Ordering::Relaxed);
 }
 
-async fn insert(shared: &Shared, context: Arc<Context>, insert: Insert) -> Result<u64, QueryError> {
+/// How many rows were stored; `None`: the query is too large for this pool.
+async fn insert(
+    task: &Task,
+    context: Arc<Context>,
+    insert: Insert,
+    may_leave: bool,
+) -> Result<Option<u64>, QueryError> {
     context.principal.may(Action::Write, context.database_of(&insert.table))?;
     context.check_database()?;
     let target = insert::Target::find(&context, &insert)?;
-    let session = Session::new(&shared.template, Arc::clone(&context))?;
-    let mut stream = session.run(*insert.source).await?;
+    let session = Session::new(&task.shared.template, Arc::clone(&context))?;
+    let held = session.reservation("rows to store");
+    let Some(mut stream) = start(task, session, *insert.source, may_leave).await? else {
+        return Ok(None);
+    };
     let mut builder = target.builder(stream.schema().fields().len())?;
     while let Some(batch) = stream.next().await {
-        builder.push(&batch?)?;
+        let batch = batch?;
+        held.try_grow(held_bytes(&batch))?;
+        builder.push(&batch)?;
     }
     let Some(draft) = builder.finish() else {
-        return Ok(0);
+        return Ok(Some(0));
     };
-    let (engine, database) = (context.engine.clone(), target.database.clone());
-    let written = definition::blocking(move || Ok(engine.write(&database, &draft)?)).await?;
+    let database = target.database.clone();
+    let write = move |engine: &Engine| Ok(engine.write(&database, &draft)?);
+    let written = definition::blocking(Arc::clone(&context), write).await?;
     let rows = written.rows;
     context.entry.counters.rows.fetch_add(rows, Ordering::Relaxed);
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), QueryError> {

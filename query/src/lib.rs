@@ -13,6 +13,7 @@ pub mod functions;
 mod grid;
 mod information;
 mod insert;
+mod memory;
 mod pushdown;
 mod request;
 mod rules;
@@ -27,6 +28,6 @@ mod virtual_table;
 
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
-pub use request::{Action, DEFAULT_DATABASE, Principal, QueryOptions, Request, Response, Setting};
-pub use running::QueryStats;
+pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Setting};
+pub use running::{PoolStats, QueryStats};
 pub use statement::ScalarParam;

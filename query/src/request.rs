@@ -63,6 +63,33 @@ impl fmt::Display for Action {
     }
 }
 
+/// Where a statement runs. Each pool has its own threads, admission and share of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// Small statements that somebody waits for.
+    Interactive,
+    /// Large ones: fewer at once, on fewer threads that yield to the others.
+    Batch,
+}
+
+impl Pool {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
+
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The pool that is meant, or `None`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|pool| pool.name() == name)
+    }
+}
+
 /// One statement to execute.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -78,6 +105,8 @@ pub struct Request {
     pub read_only: bool,
     /// Instead of the configured one; never longer than it.
     pub timeout: Option<Duration>,
+    /// Instead of the one that is configured or chosen by what the statement reads.
+    pub pool: Option<Pool>,
 }
 
 impl Request {
@@ -90,6 +119,7 @@ impl Request {
             principal: Principal::anonymous(),
             read_only: false,
             timeout: None,
+            pool: None,
         }
     }
 }
@@ -145,20 +175,45 @@ pub struct Setting {
 pub struct QueryOptions {
     /// The longest a statement may take, waiting included.
     pub timeout: Duration,
-    /// The most memory one statement may hold while it joins, groups and sorts.
+    /// The most memory that all statements together may hold while they join, group and sort.
     pub memory_bytes_max: usize,
-    /// So many statements run at once.
+    /// So many statements of the interactive pool run at once.
     pub concurrency: usize,
-    /// So many wait for their turn; more are refused.
+    /// So many of the batch pool.
+    pub batch_concurrency: usize,
+    /// So many wait for their turn in each pool; more are refused.
     pub queue_max: usize,
-    /// So many partitions a large scan is cut into.
-    pub target_partitions: usize,
-    /// Threads that run statements; nothing else runs on them.
+    /// Where statements run that do not say it; `None`: in the batch pool if they may read `batch_bytes_min`, else in the
+    /// interactive one.
+    pub pool: Option<Pool>,
+    /// Estimated bytes of its scans, unpacked, from which on a statement is a large one.
+    pub batch_bytes_min: u64,
+    /// Threads of the interactive pool, and the partitions that a large scan is cut into.
     pub threads: usize,
-    /// Where sorts and groupings spill to; `None`: nothing spills.
+    /// The same of the batch pool.
+    pub batch_threads: usize,
+    /// Where sorts and groupings spill to, an empty directory of our own; `None`: nothing spills.
     pub spill_directory: Option<PathBuf>,
+    /// Bytes of all files that are spilled at one time.
+    pub spill_bytes_max: u64,
     /// For `system.settings`.
     pub settings: Vec<Setting>,
+}
+
+impl QueryOptions {
+    pub(crate) fn concurrency_of(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Interactive => self.concurrency,
+            Pool::Batch => self.batch_concurrency,
+        }
+    }
+
+    pub(crate) fn threads_of(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Interactive => self.threads,
+            Pool::Batch => self.batch_threads,
+        }
+    }
 }
 
 impl Default for QueryOptions {
@@ -167,10 +222,14 @@ impl Default for QueryOptions {
             timeout: Duration::from_secs(300),
             memory_bytes_max: 256 << 20,
             concurrency: 8,
+            batch_concurrency: 2,
             queue_max: 256,
-            target_partitions: 2,
+            pool: None,
+            batch_bytes_min: 1 << 30,
             threads: 2,
+            batch_threads: 1,
             spill_directory: None,
+            spill_bytes_max: 8 << 30,
             settings: Vec::new(),
         }
     }

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{QueryError, QueryErrorKind};
+use crate::request::Pool;
 
 /// So many ended statements are remembered.
 const RECENT_MAX: usize = 500;
@@ -45,6 +46,22 @@ pub struct QueryStats {
     pub pages_read: u64,
     pub pages_skipped: u64,
     pub bytes_read: u64,
+    /// Reserved by all that run.
+    pub memory_bytes: u64,
+    /// Failed for want of memory.
+    pub memory_failed: u64,
+    /// In files, by all that run.
+    pub spill_bytes: u64,
+}
+
+/// One pool of statements, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it, and the server's metrics carry the sentences")]
+pub struct PoolStats {
+    pub running: u64,
+    pub waiting: u64,
+    pub started: u64,
+    pub refused: u64,
 }
 
 /// One statement.
@@ -59,6 +76,8 @@ pub(crate) struct Entry {
     started: Instant,
     timeout: Duration,
     pub(crate) counters: Counters,
+    /// Where it runs, once that is known.
+    pub(crate) pool: OnceLock<Pool>,
     end: Mutex<Option<End>>,
     stop: watch::Sender<bool>,
 }
@@ -74,6 +93,8 @@ pub(crate) struct Counters {
     pub(crate) pages_skipped: AtomicU64,
     /// Bytes read from segments.
     pub(crate) bytes_read: AtomicU64,
+    /// The most memory it had reserved at one time.
+    pub(crate) memory_bytes_peak: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
@@ -112,6 +133,7 @@ impl Registry {
             started: Instant::now(),
             timeout,
             counters: Counters::default(),
+            pool: OnceLock::new(),
             end: Mutex::default(),
             stop: watch::Sender::new(false),
         });

@@ -2,7 +2,8 @@
 //!
 //! Parts block while they read, which is why statements have threads of their own. Between two batches the operator above
 //! gives the thread back (`EnsureCooperative` sees to it), so a canceled statement stops within a batch.
-//! Batches own their buffers: the memory pool charges what is behind an array, not what is visible of it.
+//! Batches own their buffers: the memory pool charges what is behind an array, not what is visible of it. A batch counts
+//! against the statement's memory until the next one is made.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult, assert_or_internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -190,7 +192,7 @@ impl ExecutionPlan for ScanExec {
         Ok(self)
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, task: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let (part, progress) = self.part(partition)?;
         let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
         Ok(Box::pin(ScanStream {
@@ -199,6 +201,7 @@ impl ExecutionPlan for ScanExec {
             context: Arc::clone(&self.context),
             schema: Arc::clone(&self.schema),
             rows_left: self.fetch.unwrap_or(usize::MAX),
+            memory: MemoryConsumer::new(format!("MarigramScan[{partition}]")).register(task.memory_pool()),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             pages_read: counter("pages_read"),
             pages_skipped: counter("pages_skipped"),
@@ -238,6 +241,8 @@ struct ScanStream {
     context: Arc<Context>,
     schema: SchemaRef,
     rows_left: usize,
+    /// The batch that was handed out last: operators that only look at it do not reserve it.
+    memory: MemoryReservation,
     baseline: BaselineMetrics,
     pages_read: Count,
     pages_skipped: Count,
@@ -263,9 +268,14 @@ impl ScanStream {
             }
             None => {
                 self.part = None;
+                self.memory.free();
                 return None;
             }
         };
+        if let Err(error) = self.memory.try_resize(batch.get_array_memory_size()) {
+            self.part = None;
+            return Some(Err(error));
+        }
         let rows = batch.num_rows().min(self.rows_left);
         self.rows_left -= rows;
         Some(self.shape(batch, rows))

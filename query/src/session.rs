@@ -1,10 +1,12 @@
 //! The one place that wires catalog, functions, rules and limits into a DataFusion session.
 //!
-//! A session lives for one statement and sees one snapshot. Its memory pool is its own, fair and bounded: a statement that
-//! needs more spills or fails, and never takes from others.
+//! A session lives for one statement, sees one snapshot, and takes its memory from the budget of all (`memory`). A statement
+//! that needs more than it may have spills or fails.
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::Dialect;
@@ -13,8 +15,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::registry::FunctionRegistry;
@@ -26,37 +28,83 @@ use crate::catalog::Databases;
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::functions;
+use crate::memory::{Budget, StatementMemory};
 use crate::pushdown;
-use crate::request::QueryOptions;
+use crate::request::{Pool, QueryOptions};
 use crate::rules::{CheckedArithmetic, interruptible_joins};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
 const PARALLEL_ROWS_MIN: u64 = 64 * 1024;
 
-/// What all sessions share: functions and rules.
-pub(crate) fn template(options: &QueryOptions) -> Result<SessionState, QueryError> {
-    let mut config = SessionConfig::new()
-        .with_create_default_catalog_and_schema(false)
-        .with_information_schema(false)
-        .with_target_partitions(options.target_partitions.max(1));
-    let values = config.options_mut();
-    values.sql_parser.dialect = Dialect::PostgreSQL;
-    values.sql_parser.collect_spans = false;
-    values.sql_parser.map_string_types_to_utf8view = true;
-    values.catalog.default_schema = schemas::PUBLIC.to_owned();
-    let mut state = SessionStateBuilder::new()
-        .with_default_features()
-        .with_config(config)
-        .with_analyzer_rule(Arc::new(CheckedArithmetic))
-        .build();
-    for function in functions::aggregate_functions() {
-        state.register_udaf(function)?; // over the built-in one of the name
+/// Spilled files that one merge reads at a time.
+const MERGE_FILES_MAX: usize = 16;
+/// What a sort keeps for its merge from the start, at most.
+const SORT_RESERVED_BYTES_MAX: usize = 10 << 20;
+/// Rows of a batch between operators: many for speed, few where a batch of each operator would be more than its memory.
+const BATCH_ROWS: std::ops::RangeInclusive<usize> = 1024..=8192;
+/// Each partition has operators that hold a batch at least: with less memory for it there are fewer.
+const PARTITION_BYTES_MIN: usize = 2 << 20;
+/// What a value is taken for where a plan is judged by what it may read.
+const VALUE_BYTES: u64 = 8;
+/// A condition on a tag is taken to leave one series in so many for each value it admits.
+const TAG_SELECTIVITY: u64 = 32;
+
+/// What all sessions share: functions, rules, memory, the files of what is spilled.
+pub(crate) struct Template {
+    state: SessionState,
+    runtime: Arc<RuntimeEnv>,
+    budget: Arc<Budget>,
+}
+
+/// A query that was planned and has not read anything.
+pub(crate) struct Planned {
+    plan: LogicalPlan,
+    rows_max: u64,
+    /// What its scans may read, unpacked: an estimate, by what the snapshot knows without reading pages.
+    pub(crate) scan_bytes: u64,
+}
+
+impl Template {
+    pub(crate) fn new(options: &QueryOptions) -> Result<Self, QueryError> {
+        let mut config =
+            SessionConfig::new().with_create_default_catalog_and_schema(false).with_information_schema(false);
+        let values = config.options_mut();
+        values.sql_parser.dialect = Dialect::PostgreSQL;
+        values.sql_parser.collect_spans = false;
+        values.sql_parser.map_string_types_to_utf8view = true;
+        values.catalog.default_schema = schemas::PUBLIC.to_owned();
+        let spill = match &options.spill_directory {
+            Some(directory) if 0 < options.spill_bytes_max => DiskManagerMode::Directories(vec![directory.clone()]),
+            _ => DiskManagerMode::Disabled,
+        };
+        let disk = DiskManagerBuilder::default()
+            .with_mode(spill)
+            .with_max_temp_directory_size(options.spill_bytes_max)
+            .with_max_spill_merge_fan_in(MERGE_FILES_MAX);
+        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build_arc()?;
+        let mut state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .build();
+        for function in functions::aggregate_functions() {
+            state.register_udaf(function)?; // over the built-in one of the name
+        }
+        for function in functions::scalar_functions() {
+            state.register_udf(function)?;
+        }
+        Ok(Self { state, runtime, budget: Budget::new(options.memory_bytes_max) })
     }
-    for function in functions::scalar_functions() {
-        state.register_udf(function)?;
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
-    Ok(state)
+
+    /// Bytes of all files that are spilled now.
+    pub(crate) fn spill_bytes(&self) -> u64 {
+        self.runtime.disk_manager.used_disk_space()
+    }
 }
 
 /// The session of one statement.
@@ -66,18 +114,22 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(template: &SessionState, context: Arc<Context>) -> Result<Self, QueryError> {
-        let mut config = template.config().clone();
+    pub(crate) fn new(template: &Template, context: Arc<Context>) -> Result<Self, QueryError> {
+        let (options, pool) = (&context.options, context.pool);
+        let concurrency = options.concurrency_of(pool);
+        let (assured, expected) = (template.budget.assured(concurrency), template.budget.expected(concurrency));
+        let mut config = template
+            .state
+            .config()
+            .clone()
+            .with_target_partitions(options.threads_of(pool).min(expected / PARTITION_BYTES_MIN).max(1))
+            .with_batch_size((expected >> 12).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()))
+            .with_sort_spill_reservation_bytes((assured / 8).min(SORT_RESERVED_BYTES_MAX));
         config.options_mut().catalog.default_catalog = context.database.clone();
-        let spill = match &context.options.spill_directory {
-            Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
-            None => DiskManagerMode::Disabled,
-        };
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(context.options.memory_bytes_max)))
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
-            .build_arc()?;
-        let mut state = SessionStateBuilder::new_from_existing(template.clone())
+        let memory = StatementMemory::new(&template.budget, assured, &context.entry);
+        let runtime =
+            RuntimeEnvBuilder::from_runtime_env(&template.runtime).with_memory_pool(Arc::new(memory)).build_arc()?;
+        let mut state = SessionStateBuilder::new_from_existing(template.state.clone())
             .with_config(config)
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(Databases { context: Arc::clone(&context) }))
@@ -86,11 +138,17 @@ impl Session {
         Ok(Self { state, context })
     }
 
-    /// Plans a query and starts it.
-    pub(crate) async fn run(
-        mut self,
-        query: sqlparser::ast::Statement,
-    ) -> Result<SendableRecordBatchStream, QueryError> {
+    pub(crate) fn pool(&self) -> Pool {
+        self.context.pool
+    }
+
+    /// For what we hold ourselves while the statement runs.
+    pub(crate) fn reservation(&self, name: &str) -> MemoryReservation {
+        MemoryConsumer::new(name).register(&self.state.runtime_env().memory_pool)
+    }
+
+    /// Plans a query as far as it can be judged.
+    pub(crate) async fn plan(&self, query: sqlparser::ast::Statement) -> Result<Planned, QueryError> {
         let statement = DfStatement::Statement(Box::new(query));
         self.check_databases(&statement)?;
         let plan = self.state.statement_to_plan(statement).await?;
@@ -100,10 +158,16 @@ impl Session {
             .with_allow_statements(false)
             .verify_plan(&plan)?;
         let plan = self.state.optimize(&plan)?;
-        if self.rows_max(&plan)? < PARALLEL_ROWS_MIN {
+        let (rows_max, scan_bytes) = self.reads(&plan)?;
+        Ok(Planned { plan, rows_max, scan_bytes })
+    }
+
+    /// Starts what was planned.
+    pub(crate) async fn start(&mut self, planned: Planned) -> Result<SendableRecordBatchStream, QueryError> {
+        if planned.rows_max < PARALLEL_ROWS_MIN {
             self.state.config_mut().options_mut().execution.target_partitions = 1;
         }
-        let plan = self.state.query_planner().create_physical_plan(&plan, &self.state).await?;
+        let plan = self.state.query_planner().create_physical_plan(&planned.plan, &self.state).await?;
         let plan = interruptible_joins(plan, &self.context.entry)?;
         Ok(execute_stream(plan, self.state.task_ctx())?)
     }
@@ -120,19 +184,37 @@ impl Session {
         Ok(())
     }
 
-    /// How many rows the scans of a plan may give, by what the snapshot knows without reading pages.
-    fn rows_max(&self, plan: &LogicalPlan) -> DfResult<u64> {
-        let mut rows = 0_u64;
+    /// How many rows the scans of a plan may give and about how many bytes they may read, by what the snapshot knows
+    /// without reading pages.
+    fn reads(&self, plan: &LogicalPlan) -> DfResult<(u64, u64)> {
+        let (mut rows, mut bytes) = (0_u64, 0_u64);
+        let runs = !matches!(plan, LogicalPlan::Explain(_));
         plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node
                 && let Ok(provider) = source_as_provider(&scan.source)
                 && let Some(table) = provider.downcast_ref::<SnapshotTable>()
-                && let Some(time) = pushdown::conditions(table.table(), &scan.filters).time
+                && let conditions = pushdown::conditions(table.table(), &scan.filters)
+                && let Some(time) = conditions.time
             {
-                rows = rows.saturating_add(self.context.rows_max(table.table().id, time));
+                let of_scan = self.context.rows_max(table.table().id, time);
+                let columns = scan.projection.as_ref().map_or(table.table().columns.len(), Vec::len).max(1);
+                let kept = conditions.tags.iter().fold(of_scan, |rows, tag| {
+                    rows.min(rows.saturating_mul(tag.values.len() as u64) / TAG_SELECTIVITY)
+                });
+                rows = rows.saturating_add(of_scan);
+                bytes = bytes.saturating_add(kept.saturating_mul(columns as u64 * VALUE_BYTES));
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
-        Ok(rows)
+        Ok((rows, if runs { bytes } else { 0 }))
     }
+}
+
+/// What a batch holds: of a slice its share, of strings those that it refers to.
+pub(crate) fn held_bytes(batch: &RecordBatch) -> usize {
+    let of = |array: &ArrayRef| match array.as_string_view_opt() {
+        Some(strings) => strings.len() * size_of::<u128>() + strings.total_buffer_bytes_used(),
+        None => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+    };
+    batch.columns().iter().map(of).sum()
 }

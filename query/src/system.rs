@@ -103,6 +103,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         columns: &[
             ("query_id", Kind::I64),
             ("state", Kind::Text),
+            ("pool", Kind::Text),
             ("database_name", Kind::Text),
             ("user_name", Kind::Text),
             ("started_at", Kind::Time),
@@ -112,6 +113,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
             ("pages_read", Kind::I64),
             ("pages_skipped", Kind::I64),
             ("bytes_read", Kind::I64),
+            ("memory_bytes_peak", Kind::I64),
             ("error", Kind::Text),
             ("sql", Kind::Text),
         ],
@@ -212,6 +214,7 @@ fn queries(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         vec![
             count(entry.id),
             Cell::text(progress.state),
+            Cell::text_or_null(entry.pool.get().map(|pool| pool.name().to_owned())),
             Cell::text(&entry.database),
             Cell::text(&entry.user),
             Cell::Time(entry.started_at),
@@ -221,6 +224,7 @@ fn queries(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
             count(counters.pages_read.load(Ordering::Relaxed)),
             count(counters.pages_skipped.load(Ordering::Relaxed)),
             count(counters.bytes_read.load(Ordering::Relaxed)),
+            count(counters.memory_bytes_peak.load(Ordering::Relaxed)),
             Cell::text_or_null(progress.error),
             Cell::text(&entry.sql),
         ]

@@ -10,6 +10,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use marigram_query::Pool;
 pub use settings::{SETTINGS, Setting};
 
 /// The environment variables that start so are settings; `__` separates section and key.
@@ -86,8 +87,18 @@ pub struct QueryConfig {
     pub timeout: Duration,
     /// Bytes of memory for all queries.
     pub memory_bytes_max: u64,
-    /// Queries that run at the same time.
+    /// Bytes of files for what queries spill.
+    pub spill_bytes_max: u64,
+    /// Queries of the interactive pool that run at the same time.
     pub concurrency: u64,
+    /// Those of the batch pool.
+    pub batch_concurrency: u64,
+    /// Queries that may wait, in each pool.
+    pub queue_max: u64,
+    /// Where queries run that do not say it; `None`: by what they read.
+    pub pool: Option<Pool>,
+    /// Bytes from which on a query is a large one.
+    pub batch_bytes_min: u64,
 }
 
 /// Connections.

@@ -4,6 +4,7 @@
 //! Stop: accept nothing more, let requests under way finish within `connection.drain_max`, close the data.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The directory of what queries spill.
+    #[error("cannot empty {path}: {source}", path = path.display())]
+    Spill {
+        /// Below the data directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// No threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
@@ -85,11 +94,16 @@ impl Server {
     /// Opens the data, binds and serves. Returns when requests are answered.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let world = World::real(&config.data_dir)?;
-        Self::start_in(config, world)
+        let spill = config.data_dir.join(SPILL_DIR);
+        Self::start_with(config, world, Some(spill))
     }
 
-    /// The same on another disk and clock than the operating system's: `data_dir` is only its name.
+    /// The same on another disk and clock than the operating system's: `data_dir` is only its name, and nothing spills.
     pub fn start_in(config: Config, world: World) -> Result<Self, StartError> {
+        Self::start_with(config, world, None)
+    }
+
+    fn start_with(config: Config, world: World, spill: Option<PathBuf>) -> Result<Self, StartError> {
         let clock = SystemClock::new();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -98,11 +112,17 @@ impl Server {
             .max_blocking_threads(usize::try_from(config.write.concurrency).unwrap_or(64) + 8)
             .build()
             .map_err(StartError::Threads)?;
+        let disk = Arc::clone(&world.disk);
         let engine = Engine::open(world, storage_options(&config)).map_err(|error| match error {
             StorageError::Locked { .. } => StorageError::Locked { path: config.data_dir.clone() },
             error => error,
         })?;
-        let query = QueryEngine::new(engine.clone(), query_options(&config))?;
+        // The directory is ours alone from here on: its lock is held.
+        if let Some(directory) = &spill {
+            empty(directory).map_err(|source| StartError::Spill { path: directory.clone(), source })?;
+        }
+        let free_bytes = disk.free_bytes().unwrap_or(u64::MAX);
+        let query = QueryEngine::new(engine.clone(), query_options(&config, spill, free_bytes))?;
         let write = &config.write;
         let shared = Arc::new(Shared {
             admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max),
@@ -227,7 +247,18 @@ fn storage_options(config: &Config) -> Options {
     }
 }
 
-fn query_options(config: &Config) -> QueryOptions {
+/// Where queries spill to, below the data directory. Storage knows its own directories by name and looks at no others.
+const SPILL_DIR: &str = "spill";
+
+/// What a former process spilled is of no use to anybody.
+fn empty(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => std::fs::create_dir(directory),
+    }
+}
+
+fn query_options(config: &Config, spill_directory: Option<PathBuf>, free_bytes: u64) -> QueryOptions {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let defaults = Config::default();
     let settings = SETTINGS.iter().map(|setting| Setting {
@@ -241,10 +272,16 @@ fn query_options(config: &Config) -> QueryOptions {
         timeout: config.query.timeout,
         memory_bytes_max: usize::try_from(config.query.memory_bytes_max).unwrap_or(usize::MAX),
         concurrency: usize::try_from(config.query.concurrency).unwrap_or(8),
-        target_partitions: threads,
+        batch_concurrency: usize::try_from(config.query.batch_concurrency).unwrap_or(2),
+        queue_max: usize::try_from(config.query.queue_max).unwrap_or(256),
+        pool: config.query.pool,
+        batch_bytes_min: config.query.batch_bytes_min,
         threads,
+        batch_threads: threads.div_ceil(2),
+        spill_directory,
+        // Writes need room more than queries do.
+        spill_bytes_max: config.query.spill_bytes_max.min(free_bytes / 4),
         settings: settings.collect(),
-        ..QueryOptions::default()
     }
 }
 

@@ -7,6 +7,7 @@ mod http {
     pub mod failure;
     pub mod frame;
     pub mod query;
+    pub mod resources;
     pub mod support;
     pub mod write;
 }

@@ -4,6 +4,8 @@
 //! [`EXECUTION_TEXTS`] name the phrases that are known. Tests in `tests/sql.rs` provoke each of them, so a new DataFusion
 //! that words one differently is noticed.
 
+use std::io;
+
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -41,6 +43,9 @@ const EXECUTION_TEXTS: &[(&str, Kind)] = &[
     ("Resources exhausted", Kind::Memory),
 ];
 
+/// How an error begins when the files that are spilled would exceed their bound.
+const SPILL_FULL: &str = "The used disk space during the spilling process has exceeded";
+
 /// What the caller is told.
 fn translate(error: DataFusionError) -> QueryError {
     match error {
@@ -53,7 +58,7 @@ fn translate(error: DataFusionError) -> QueryError {
         DataFusionError::Execution(message) => execution(&message),
         DataFusionError::ResourcesExhausted(message) => QueryError::new(
             Kind::Memory,
-            format!("the statement needs more memory than query.memory_bytes_max: {}", first_line(&message)),
+            format!("the statement needs more memory than query.memory_bytes_max leaves it: {}", first_line(&message)),
         ),
         DataFusionError::External(error) => external(error),
         DataFusionError::Context(_, error) | DataFusionError::Diagnostic(_, error) => translate(*error),
@@ -61,7 +66,7 @@ fn translate(error: DataFusionError) -> QueryError {
             errors.into_iter().next().map_or_else(|| QueryError::internal("an empty collection of errors"), translate)
         }
         DataFusionError::Shared(error) => shared(&error),
-        DataFusionError::IoError(error) => QueryError::internal(format!("cannot spill: {error}")).with_state("58030"),
+        DataFusionError::IoError(error) => spill(&error),
         other => QueryError::internal(first_line(&other.to_string())),
     }
 }
@@ -152,6 +157,7 @@ fn arrow(error: ArrowError) -> QueryError {
         ArrowError::NotYetImplemented(_) => QueryError::new(Kind::Unsupported, message),
         ArrowError::MemoryError(_) | ArrowError::OffsetOverflowError(_) => QueryError::new(Kind::Memory, message),
         ArrowError::ExternalError(error) => external(error),
+        ArrowError::IoError(_, error) => spill(&error),
         _ => QueryError::internal(message),
     }
 }
@@ -171,6 +177,23 @@ fn external(error: Box<dyn std::error::Error + Send + Sync>) -> QueryError {
     }
 }
 
+/// Only what is spilled is read and written by DataFusion itself; its own bound is known by its text.
+fn spill(error: &io::Error) -> QueryError {
+    let message = first_line(&error.to_string());
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(at) = source {
+        if at.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            return QueryError::new(Kind::DiskFull, format!("cannot spill: {message}"));
+        }
+        source = at.source();
+    }
+    if message.contains(SPILL_FULL) {
+        let message = "the statement needs more room than query.spill_bytes_max leaves it for what it spills";
+        return QueryError::new(Kind::Memory, message);
+    }
+    QueryError::internal(format!("cannot spill: {message}")).with_state("58030")
+}
+
 /// An error that several partitions share cannot be taken apart: look for ours below it, else go by its text.
 fn shared(error: &DataFusionError) -> QueryError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -183,9 +206,12 @@ fn shared(error: &DataFusionError) -> QueryError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => translate(DataFusionError::ResourcesExhausted(message.clone())),
         DataFusionError::Plan(message) => plan(message),
-        DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::DivideByZero) => {
-            arrow(ArrowError::DivideByZero)
-        }
+        DataFusionError::IoError(error) => spill(error),
+        DataFusionError::ArrowError(error, _) => match &**error {
+            ArrowError::DivideByZero => arrow(ArrowError::DivideByZero),
+            ArrowError::IoError(_, error) => spill(error),
+            other => execution(&other.to_string()),
+        },
         DataFusionError::External(_) => QueryError::internal(first_line(&error.to_string())),
         other => execution(&other.strip_backtrace()),
     }

@@ -1,17 +1,19 @@
 //! What a text and its answer do not show: limits, cancellation, parameters, plans.
 
+mod resources;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::StreamExt;
-use marigram_query::{Principal, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
+use marigram_query::{Pool, Principal, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::TableMode;
 use marigram_storage::values::{FieldColumn, Values};
 
 use tokio::time::Instant;
 
-use crate::support::{Answer, Store, texts};
+use crate::support::{Answer, Store, collect, texts};
 
 const GAUGE: &str = "CREATE TABLE gauge (station VARCHAR, time TIMESTAMP NOT NULL, level DOUBLE PRECISION, n BIGINT, \
                      PRIMARY KEY (station, time))";
@@ -150,8 +152,7 @@ fn a_full_queue_refuses() {
     let first = store.runtime.spawn(store.query.execute(Request::new("main", ENDLESS)));
     until(|| store.query.running() == 1);
     let second = store.runtime.spawn(store.query.execute(Request::new("main", "SELECT 1")));
-    until(|| store.query.running() == 2);
-    std::thread::sleep(Duration::from_millis(200));
+    until(|| store.query.pool_stats(Pool::Interactive).waiting == 1);
     let error = store.error("SELECT 1");
     assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::QueueFull, "53300"));
     first.abort();
@@ -165,7 +166,10 @@ fn a_statement_that_needs_more_memory_fails_alone() {
         "SELECT count(*) FROM generate_series(1, 2000000) a JOIN generate_series(1, 2000000) b ON a.value = b.value",
     );
     assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Memory, "53200"), "{error}");
+    assert!(error.message.contains("query.memory_bytes_max"), "{error}");
     assert_eq!(store.rows("SELECT 1"), [["1"]]);
+    until(|| store.query.stats().memory_bytes == 0);
+    assert_eq!(store.query.stats().memory_failed, 1);
 }
 
 #[test]
@@ -266,9 +270,12 @@ fn a_join_of_groups_keeps_every_group() {
 
 /// 200,000 rows of 40 series, `n` counting up, in segments.
 fn large() -> Store {
-    let store = Store::new();
+    large_with(200_000, QueryOptions::default())
+}
+
+fn large_with(rows: u32, options: QueryOptions) -> Store {
+    let store = Store::with(options);
     assert!(matches!(store.sql(GAUGE), Ok(Answer::Done)));
-    let rows = 200_000_u32;
     let mut series = DraftSeries::default();
     for name in 0..40 {
         series.push_tag(0, format!("s{name:02}").as_bytes());

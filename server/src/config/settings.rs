@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::value::{boolean, bytes, count, duration, format_bytes, format_duration};
+use marigram_query::Pool;
+
 use super::{Config, LogFormat};
 
 /// One setting.
@@ -182,21 +184,67 @@ pub static SETTINGS: &[Setting] = &[
         key: "query.memory_bytes_max",
         unit: "bytes",
         default: AUTO,
-        about: "Memory of one running statement; auto: a quarter of memory_limit.",
+        about: "Memory of all running statements together, shared fairly; auto: a quarter of memory_limit.",
         set: |config, text| {
             let auto = config.memory_limit / 4;
-            config.query.memory_bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };
+            config.query.memory_bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 8 << 20)? };
             Ok(())
         },
         get: |config| format_bytes(config.query.memory_bytes_max),
     },
     Setting {
+        key: "query.spill_bytes_max",
+        unit: "bytes",
+        default: "8 GiB",
+        about: "Files in spill/ for sorts and groups beyond their memory; at most a quarter of what is free at the start.",
+        set: |config, text| put(&mut config.query.spill_bytes_max, bytes(text)),
+        get: |config| format_bytes(config.query.spill_bytes_max),
+    },
+    Setting {
         key: "query.concurrency",
         unit: "count",
         default: "8",
-        about: "Queries that run at the same time; the others wait.",
+        about: "Statements of the interactive pool that run at the same time; the others wait.",
         set: |config, text| put(&mut config.query.concurrency, within(count(text, 1)?, 1, 1024)),
         get: |config| config.query.concurrency.to_string(),
+    },
+    Setting {
+        key: "query.batch_concurrency",
+        unit: "count",
+        default: "2",
+        about: "Statements of the batch pool that run at the same time; the others wait.",
+        set: |config, text| put(&mut config.query.batch_concurrency, within(count(text, 1)?, 1, 1024)),
+        get: |config| config.query.batch_concurrency.to_string(),
+    },
+    Setting {
+        key: "query.queue_max",
+        unit: "count",
+        default: "256",
+        about: "Statements that wait in each pool; more are refused with 503.",
+        set: |config, text| put(&mut config.query.queue_max, within(count(text, 0)?, 0, 65_536)),
+        get: |config| config.query.queue_max.to_string(),
+    },
+    Setting {
+        key: "query.pool",
+        unit: "text",
+        default: AUTO,
+        about: "Where statements run that do not say it: interactive, batch, or auto by query.batch_bytes_min.",
+        set: |config, text| {
+            config.query.pool = match text {
+                AUTO => None,
+                name => Some(Pool::parse(name).ok_or("it is neither auto nor interactive nor batch")?),
+            };
+            Ok(())
+        },
+        get: |config| config.query.pool.map_or(AUTO, Pool::name).to_owned(),
+    },
+    Setting {
+        key: "query.batch_bytes_min",
+        unit: "bytes",
+        default: "1 GiB",
+        about: "Bytes that a statement may read, unpacked and by estimate, from which on it runs in the batch pool.",
+        set: |config, text| put(&mut config.query.batch_bytes_min, bytes(text)),
+        get: |config| format_bytes(config.query.batch_bytes_min),
     },
     Setting {
         key: "connection.count_max",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
+use marigram_query::{Pool, PoolStats, QueryEngine};
 use marigram_storage::EngineStats;
 
 use crate::Shared;
@@ -58,9 +59,33 @@ fn text(shared: &Shared) -> String {
     let waiting = shared.admission.bytes_used();
     page.gauge("marigram_write_inflight_bytes", "Decoded bytes of bodies being stored.", waiting);
     page.gauge("marigram_queries_running", "Statements that run or wait for their turn.", shared.query.running());
+    pools(&mut page, &shared.query);
     engine(&mut page, &shared.engine.stats());
     page.gauge("marigram_writes_stopped", "1 after a failed sync, else 0.", u8::from(shared.failure().is_some()));
     page.text
+}
+
+/// What statements take of the machine.
+fn pools(page: &mut Page, query: &QueryEngine) {
+    let stats = query.stats();
+    page.gauge("marigram_query_memory_bytes", "Memory reserved by running statements.", stats.memory_bytes);
+    page.gauge("marigram_query_spill_bytes", "Files that running statements spilled to.", stats.spill_bytes);
+    let help = "Statements that failed for want of memory or of room to spill.";
+    page.counter("marigram_query_memory_failed_total", help, stats.memory_failed);
+    let pools = Pool::ALL.map(|pool| (pool.name(), query.pool_stats(pool)));
+    let shown: [(&str, &str, &str, fn(&PoolStats) -> u64); 4] = [
+        ("running", "gauge", "Statements of a pool that run.", |pool| pool.running),
+        ("waiting", "gauge", "Statements of a pool that wait for their turn.", |pool| pool.waiting),
+        ("started_total", "counter", "Statements that a pool let in.", |pool| pool.started),
+        ("refused_total", "counter", "Statements refused with 503 as too many waited.", |pool| pool.refused),
+    ];
+    for (name, kind, help, value) in shown {
+        let name = format!("marigram_query_pool_{name}");
+        page.head(&name, kind, help);
+        for (pool, stats) in &pools {
+            page.sample(&name, &format!("{{pool=\"{pool}\"}}"), value(stats));
+        }
+    }
 }
 
 /// What the engine counts.

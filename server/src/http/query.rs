@@ -17,7 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use futures::StreamExt;
 use http_body_util::{BodyExt, Limited};
-use marigram_query::{QueryError, Request as Statement, Response as Answer, ScalarParam};
+use marigram_query::{Pool, QueryError, Request as Statement, Response as Answer, ScalarParam};
 use marigram_storage::clock::Clock;
 use serde_json::Value;
 
@@ -59,6 +59,13 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
     statement.params = statement_params(params.get("params"))?;
     statement.principal = auth::principal(&parts.headers);
     statement.read_only = parts.method != Method::POST;
+    statement.pool = match params.get("pool") {
+        None | Some("auto") => None,
+        Some(name) => {
+            let unknown = || Refusal::invalid("parameter pool is neither auto nor interactive nor batch");
+            Some(Pool::parse(name).ok_or_else(unknown)?)
+        }
+    };
     let in_flight = InFlight::new(Arc::clone(shared));
     let answer = shared.query.execute(statement).await?;
     let compressor = Compressor::accepted(&parts.headers).map_err(|error| Refusal::internal(error.to_string()))?;
