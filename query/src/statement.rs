@@ -5,6 +5,7 @@
 //! One statement a request. Unquoted names fold to lower case ([`fold`]).
 
 mod create_table;
+mod distinct;
 mod guard;
 mod parameters;
 mod refuse;
@@ -108,6 +109,7 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
         .tokenize_with_location()
         .map_err(|error| QueryError::syntax(format!("syntax error: {error}")))?;
     guard::check(&tokens)?;
+    let tokens = distinct::parenthesize(tokens);
     let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
     while parser.consume_token(&Token::SemiColon) {}
     if parser.peek_token_ref().token == Token::EOF {

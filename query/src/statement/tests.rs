@@ -172,3 +172,28 @@ fn shows_and_describes_are_ours() {
         Ok(Statement::Set { name: "timezone".to_owned(), value: "UTC".to_owned() })
     );
 }
+
+#[test]
+fn and_binds_less_than_is_distinct_from() {
+    #[track_caller]
+    fn same(sql: &str, parenthesized: &str) {
+        let text = |sql: &str| match read(sql) {
+            Ok(Statement::Query(query)) => query.to_string(),
+            other => panic!("{sql}: {other:?}"),
+        };
+        assert_eq!(text(sql), text(parenthesized), "{sql}");
+    }
+    same("SELECT * FROM t WHERE a IS DISTINCT FROM b AND c", "SELECT * FROM t WHERE a IS DISTINCT FROM (b) AND c");
+    same(
+        "SELECT * FROM t WHERE NOT a IS NOT DISTINCT FROM b + 1 OR c",
+        "SELECT * FROM t WHERE NOT a IS NOT DISTINCT FROM (b + 1) OR c",
+    );
+    same(
+        "SELECT a IS DISTINCT FROM CASE WHEN x AND y THEN 1 END AND c IS DISTINCT FROM d OR e, f",
+        "SELECT a IS DISTINCT FROM (CASE WHEN x AND y THEN 1 END) AND c IS DISTINCT FROM (d) OR e, f",
+    );
+    same("SELECT a IS DISTINCT FROM b BETWEEN 1 AND 2 AND c", "SELECT a IS DISTINCT FROM (b BETWEEN 1 AND 2) AND c");
+    same("SELECT (a IS DISTINCT FROM b) AND c", "SELECT (a IS DISTINCT FROM b) AND c");
+    same("SELECT DISTINCT a FROM b WHERE c AND d", "SELECT DISTINCT a FROM b WHERE c AND d");
+    same("SELECT a IS DISTINCT FROM b x FROM t WHERE c AND d", "SELECT a IS DISTINCT FROM b x FROM t WHERE c AND d");
+}
