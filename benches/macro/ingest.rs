@@ -5,7 +5,7 @@
 //! cargo bench -p marigram-benches --bench ingest -- load   # one of: load size restart
 //! ```
 //!
-//! `MARIGRAM_BIN` is the server (default `target/release/marigram`), a process of its own. `MARIGRAM_BENCH_DIR` says where
+//! `MARIGRAM_BIN` is the server (default: the one built beside this bench), a process of its own. `MARIGRAM_BENCH_DIR` says where
 //! the stores lie (default `target/bench`); tmpfs and overlay are refused. `MARIGRAM_BENCH_RUNS` (3) says how often; medians
 //! are printed. Each store is fresh, each row has a time that was never sent before, and the rows are asked back by SQL.
 //!

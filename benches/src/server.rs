@@ -18,9 +18,14 @@ pub struct ServerProcess {
     ready_seconds: f64,
 }
 
-/// The binary: `MARIGRAM_BIN`, or `target/release/marigram`.
+/// The binary: `MARIGRAM_BIN`, or the `marigram` that was built beside the bench that runs.
 pub fn binary() -> PathBuf {
-    std::env::var_os("MARIGRAM_BIN").map_or_else(|| PathBuf::from("target/release/marigram"), PathBuf::from)
+    let beside = || {
+        let bench = std::env::current_exe().ok()?;
+        Some(bench.parent()?.parent()?.join("marigram"))
+    };
+    let given = std::env::var_os("MARIGRAM_BIN").map(PathBuf::from);
+    given.or_else(beside).unwrap_or_else(|| PathBuf::from("target/release/marigram"))
 }
 
 impl ServerProcess {
@@ -39,7 +44,10 @@ impl ServerProcess {
         }
         let started = wall_seconds();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data_dir.with_extension("log"))?;
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot start {}: {error}", binary().display()))
+            })?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
         let mut output = BufReader::new(output);
         let mut line = String::new();
