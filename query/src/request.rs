@@ -68,7 +68,7 @@ impl fmt::Display for Action {
 pub enum Pool {
     /// Small statements that somebody waits for.
     Interactive,
-    /// Large ones: fewer at once, on fewer threads that yield to the others.
+    /// Large ones: fewer at once, on threads that yield to the others.
     Batch,
 }
 

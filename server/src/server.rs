@@ -277,7 +277,8 @@ fn query_options(config: &Config, spill_directory: Option<PathBuf>, free_bytes: 
         pool: config.query.pool,
         batch_bytes_min: config.query.batch_bytes_min,
         threads,
-        batch_threads: threads.div_ceil(2),
+        // As many: they yield, so a large statement has an idle machine to itself, and no more than what others leave.
+        batch_threads: threads,
         spill_directory,
         // Writes need room more than queries do.
         spill_bytes_max: config.query.spill_bytes_max.min(free_bytes / 4),
