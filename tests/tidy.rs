@@ -59,7 +59,7 @@ const HOMES: [(&str, &[&str]); 26] = [
     ("rustix", &["marigram-storage"]),
     ("sqlparser", &["marigram-query"]),
     ("sysinfo", &["marigram-server"]),
-    ("tokio", &["marigram-query", "marigram-server"]),
+    ("tokio", &["marigram-ingest", "marigram-query", "marigram-server"]),
     ("toml", &["marigram-server"]),
     ("tonic", &["marigram-server"]),
     ("tracing-subscriber", &["marigram-server"]),

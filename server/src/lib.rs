@@ -3,7 +3,6 @@
 //! The server decodes, calls and encodes. What is stored and how is `marigram-storage`, what a line means is
 //! `marigram-ingest`, what a statement means is `marigram-query`.
 
-mod admission;
 mod auth;
 pub mod cli;
 pub mod config;

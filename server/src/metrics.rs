@@ -1,26 +1,14 @@
 //! What the server counts about itself, in one struct that is handed in; nothing is global.
 //!
-//! Shown as Prometheus text by `http/metrics.rs`, together with what the engine counts.
+//! Shown as Prometheus text by `http/metrics.rs`, together with what the road in and the engine count.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use marigram_ingest::metrics::Counter;
+
 use crate::Shared;
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// A number that rises and falls.
 #[derive(Debug, Default)]
@@ -136,20 +124,12 @@ pub(crate) struct Metrics {
     pub(crate) write_bodies: Counter,
     /// Their bytes as received.
     pub(crate) write_received_bytes: Counter,
-    /// Their bytes once decoded.
-    pub(crate) write_decoded_bytes: Counter,
-    /// Rows stored.
-    pub(crate) write_rows: Counter,
-    /// Lines refused, each named in its reply.
-    pub(crate) write_lines_refused: Counter,
-    /// Bodies refused whole because they are too large, do not unpack or are not text.
+    /// Bodies refused whole: too large, not to be unpacked, not text, or wrong in their parameters.
     pub(crate) write_bodies_refused: Counter,
     /// Bodies answered with 503 because there was no room in time.
     pub(crate) write_full: Counter,
     /// Bodies answered with 507.
     pub(crate) write_disk_full: Counter,
-    /// Bodies of an idempotent source that were stored before.
-    pub(crate) write_replayed: Counter,
     /// From the head of a write to its reply.
     pub(crate) write_seconds: Histogram,
     /// Statements of SQL begun.

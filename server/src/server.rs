@@ -5,17 +5,17 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use marigram_ingest::line_protocol::Parser;
+use marigram_ingest::admission::Admission;
+use marigram_ingest::pipeline::{Limits, Pipeline};
 use marigram_query::{QueryEngine, QueryOptions, Setting};
 use marigram_storage::clock::{Clock, SystemClock};
 use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, World};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
-use crate::admission::Admission;
 use crate::config::{Config, ConfigError, SETTINGS};
 use crate::http;
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) engine: Engine,
     pub(crate) query: QueryEngine,
-    pub(crate) parsers: ParserPool,
+    pub(crate) pipeline: Pipeline,
     /// Tells one process from the next, for clients that ask.
     pub(crate) process_id: String,
     pub(crate) started_wall_ns: i64,
@@ -126,10 +126,10 @@ impl Server {
         let write = &config.write;
         let shared = Arc::new(Shared {
             admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max),
+            pipeline: Pipeline::new(engine.clone(), limits(&config), Arc::default()),
             metrics: Metrics::default(),
             engine,
             query,
-            parsers: ParserPool::default(),
             process_id: format!("{:016x}{:016x}", clock.random_u64(), clock.random_u64()),
             started_wall_ns: clock.wall_ns(),
             started_monotonic_ns: clock.monotonic_ns(),
@@ -258,6 +258,16 @@ fn empty(directory: &Path) -> std::io::Result<()> {
     }
 }
 
+fn limits(config: &Config) -> Limits {
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    Limits {
+        line_bytes_max: count(config.write.line_bytes_max),
+        line_columns_max: count(config.write.line_columns_max),
+        table_columns_max: count(config.write.columns_max),
+        create_databases: config.write.create_databases,
+    }
+}
+
 fn query_options(config: &Config, spill_directory: Option<PathBuf>, free_bytes: u64) -> QueryOptions {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let defaults = Config::default();
@@ -283,26 +293,6 @@ fn query_options(config: &Config, spill_directory: Option<PathBuf>, free_bytes: 
         // Writes need room more than queries do.
         spill_bytes_max: config.query.spill_bytes_max.min(free_bytes / 4),
         settings: settings.collect(),
-    }
-}
-
-/// Parsers that nobody uses for the moment, with their working memory.
-#[derive(Default)]
-pub(crate) struct ParserPool(Mutex<Vec<Parser>>);
-
-impl ParserPool {
-    /// So many are kept.
-    const KEPT_MAX: usize = 16;
-
-    pub(crate) fn take(&self) -> Parser {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    pub(crate) fn give(&self, parser: Parser) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < Self::KEPT_MAX {
-            kept.push(parser);
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use marigram_ingest::{admission, pipeline};
 use marigram_query::{QueryError, QueryErrorKind};
 use marigram_storage::Error as StorageError;
 
@@ -176,9 +177,19 @@ impl From<DecodeError> for Refusal {
     }
 }
 
-impl From<crate::admission::Full> for Refusal {
-    fn from(_: crate::admission::Full) -> Self {
+impl From<admission::Full> for Refusal {
+    fn from(_: admission::Full) -> Self {
         Self::full("the server is busy with other writes")
+    }
+}
+
+impl From<pipeline::Error> for Refusal {
+    fn from(error: pipeline::Error) -> Self {
+        match error {
+            pipeline::Error::Storage(error) => error.into(),
+            error @ pipeline::Error::Contended => Self::full(&error.to_string()),
+            error => Self::invalid(error.to_string()),
+        }
     }
 }
 

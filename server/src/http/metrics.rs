@@ -22,6 +22,7 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body>
 /// All metrics of this process.
 fn text(shared: &Shared) -> String {
     let metrics = &shared.metrics;
+    let road = shared.pipeline.metrics();
     let mut page = Page::default();
     page.head("marigram_info", "gauge", "Constant 1, labelled with the version.");
     page.sample("marigram_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
@@ -37,13 +38,13 @@ fn text(shared: &Shared) -> String {
         ("connections_total", "Connections accepted.", &metrics.connections),
         ("write_bodies_total", "Bodies of line protocol that came.", &metrics.write_bodies),
         ("write_received_bytes_total", "Bytes of bodies as received.", &metrics.write_received_bytes),
-        ("write_decoded_bytes_total", "Bytes of bodies once decoded.", &metrics.write_decoded_bytes),
-        ("write_rows_total", "Rows stored from line protocol.", &metrics.write_rows),
-        ("write_lines_refused_total", "Lines refused, each named in its reply.", &metrics.write_lines_refused),
+        ("write_decoded_bytes_total", "Bytes of bodies once decoded.", &road.decoded_bytes),
+        ("write_rows_total", "Rows stored from line protocol.", &road.rows),
+        ("write_lines_refused_total", "Lines refused, each named in its reply.", &road.lines_refused),
         ("write_bodies_refused_total", "Bodies refused whole for what they are.", &metrics.write_bodies_refused),
         ("write_full_total", "Bodies answered with 503 for want of room.", &metrics.write_full),
         ("write_disk_full_total", "Bodies answered with 507.", &metrics.write_disk_full),
-        ("write_replayed_total", "Bodies of a numbered source that were stored before.", &metrics.write_replayed),
+        ("write_replayed_total", "Bodies of a numbered source that were stored before.", &road.bodies_replayed),
         ("queries_total", "Statements of SQL begun.", &metrics.queries),
         ("queries_failed_total", "Statements that failed before their first row.", &metrics.queries_failed),
         ("queries_broken_total", "Answers broken off after their first byte.", &metrics.queries_broken),

@@ -3,7 +3,8 @@
 //!
 //! 204 means durable. A line that is refused is named with its number and reason while the good ones are stored; with
 //! `accept_partial=false` nothing is. A body that is too large, does not unpack or is no UTF-8 is refused whole, before
-//! the log is touched. Room is asked for before a body is read, so full is said while it is cheap.
+//! the log is touched. Room is asked for before a body is read, so full is said while it is cheap. What lines mean and what
+//! becomes of them is `marigram_ingest::pipeline`.
 
 mod outcome;
 mod receive;
@@ -15,13 +16,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use marigram_ingest::line_protocol::{ParseOptions, Parsed, Schema};
+use marigram_ingest::pipeline::{Body as LineBody, Stored};
 use marigram_query::Action;
-use marigram_storage::catalog::Catalog;
 use marigram_storage::clock::Clock;
 use marigram_storage::draft::SourcePosition;
-use marigram_storage::schema::{ColumnKind, DatabaseId, TableMode};
-use marigram_storage::{Error as StorageError, Written};
 
 use super::decode::{Encoding, decode, decoded_bytes_estimate};
 use super::params::Params;
@@ -33,8 +31,6 @@ use target::{Dialect, Target};
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// A body up to so many times the limit is read and forgotten, so that its sender gets to see the refusal.
 const DISCARDED_MAX: u64 = 8;
-/// Each time, another writer must have made a column of another type in between.
-const CONFLICTS_MAX: usize = 4;
 
 pub(crate) async fn write_v1(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     answer(shared, Dialect::V1, request).await
@@ -52,14 +48,13 @@ async fn answer(shared: Arc<Shared>, dialect: Dialect, request: Request) -> Resp
     let started = shared.clock.monotonic_ns();
     let metrics = &shared.metrics;
     metrics.write_bodies.add(1);
-    let written = write(&shared, dialect, request).await;
+    let stored = write(&shared, dialect, request).await;
     metrics.write_seconds.observe(shared.elapsed_since(started));
-    match written {
-        Ok(written) => {
+    match stored {
+        Ok(stored) => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
-            if written.duplicate {
-                metrics.write_replayed.add(1);
+            if stored.replayed {
                 response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
             }
             response
@@ -68,9 +63,8 @@ async fn answer(shared: Arc<Shared>, dialect: Dialect, request: Request) -> Resp
             match refusal.status {
                 StatusCode::SERVICE_UNAVAILABLE => metrics.write_full.add(1),
                 StatusCode::INSUFFICIENT_STORAGE => metrics.write_disk_full.add(1),
-                StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                    metrics.write_bodies_refused.add(1);
-                }
+                // Lines that were refused are counted one by one.
+                status if status.is_client_error() && refusal.lines.is_empty() => metrics.write_bodies_refused.add(1),
                 _ => {}
             }
             refusal.into_response()
@@ -78,7 +72,7 @@ async fn answer(shared: Arc<Shared>, dialect: Dialect, request: Request) -> Resp
     }
 }
 
-async fn write(shared: &Arc<Shared>, dialect: Dialect, request: Request) -> Result<Written, Refusal> {
+async fn write(shared: &Arc<Shared>, dialect: Dialect, request: Request) -> Result<Stored, Refusal> {
     let (parts, body) = request.into_parts();
     let target = Target::from_params(&Params::of(&parts.uri), dialect)?;
     auth::principal(&parts.headers).may(Action::Write, &target.database)?;
@@ -110,86 +104,26 @@ async fn write(shared: &Arc<Shared>, dialect: Dialect, request: Request) -> Resu
     stored.await.unwrap_or_else(|error| Err(Refusal::internal(format!("storing failed: {error}"))))
 }
 
-/// Decodes, parses and stores one body. Blocks until it is durable.
+/// Unpacks and stores one body. Blocks until it is durable.
 fn store(
     shared: &Shared,
     target: &Target,
     position: Option<SourcePosition>,
     encoding: Encoding,
     received: Bytes,
-) -> Result<Written, Refusal> {
-    let metrics = &shared.metrics;
+) -> Result<Stored, Refusal> {
     let limit = usize::try_from(shared.config.write.body_bytes_max).unwrap_or(usize::MAX);
-    let refused_whole = |refusal: Refusal| {
-        if refusal.status == StatusCode::BAD_REQUEST {
-            metrics.write_bodies_refused.add(1);
-        }
-        refusal
-    };
-    let body = decode(encoding, received, limit).map_err(|error| refused_whole(error.into()))?;
-    metrics.write_decoded_bytes.add(body.len() as u64);
-    if !shared.config.write.create_databases && shared.engine.schema().database(&target.database).is_none() {
-        return Err(Refusal::unknown_database(&target.database));
-    }
-    let options = parse_options(shared, target);
-    for _ in 0..CONFLICTS_MAX {
-        let mut parsed = parse(shared, target, &body, &options).map_err(refused_whole)?;
-        let refused = parsed.lines_refused;
-        if 0 < refused && (!target.accept_partial || parsed.rows == 0) {
-            metrics.write_lines_refused.add(refused);
-            return Err(outcome::refusal(&parsed, false));
-        }
-        parsed.draft.position = position;
-        match shared.engine.write(&target.database, &parsed.draft) {
-            Ok(written) => {
-                metrics.write_rows.add(written.rows);
-                metrics.write_lines_refused.add(refused);
-                if 0 < refused && !written.duplicate {
-                    return Err(outcome::refusal(&parsed, true));
-                }
-                return Ok(written);
-            }
-            // Another writer made the column meanwhile: read again, so that the lines that do not fit are named.
-            Err(StorageError::TypeConflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Refusal::full("other writers keep changing the same columns"))
-}
-
-fn parse(shared: &Shared, target: &Target, body: &[u8], options: &ParseOptions) -> Result<Parsed, Refusal> {
-    let catalog = shared.engine.schema();
-    let known =
-        KnownColumns { database: catalog.database(&target.database).map(|database| database.id), catalog: &catalog };
-    let mut parser = shared.parsers.take();
-    let parsed = parser.parse(body, options, &known);
-    shared.parsers.give(parser);
-    parsed.map_err(|error| Refusal::invalid(error.to_string()))
-}
-
-fn parse_options(shared: &Shared, target: &Target) -> ParseOptions {
-    let write = &shared.config.write;
-    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-    ParseOptions {
+    let text = decode(encoding, received, limit)?;
+    let stored = shared.pipeline.store(&LineBody {
+        database: &target.database,
         precision: target.precision,
+        accept_partial: target.accept_partial,
+        position,
         now_ns: shared.clock.wall_ns(),
-        mode: TableMode::Upsert,
-        line_bytes_max: count(write.line_bytes_max),
-        line_columns_max: count(write.line_columns_max),
-        table_columns_max: count(write.columns_max),
-        ..ParseOptions::default()
-    }
-}
-
-/// The catalog as the parser asks for it.
-struct KnownColumns<'a> {
-    catalog: &'a Catalog,
-    database: Option<DatabaseId>,
-}
-
-impl Schema for KnownColumns<'_> {
-    fn column(&self, table: &str, column: &str) -> Option<ColumnKind> {
-        let table = self.catalog.table(self.database?, table)?;
-        table.column(column).map(|column| column.kind)
+        text: &text,
+    })?;
+    match stored.refused {
+        Some(refused) => Err(outcome::refusal(refused)),
+        None => Ok(stored),
     }
 }

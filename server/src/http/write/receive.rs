@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use marigram_ingest::admission::Room;
 
-use crate::admission::Room;
 use crate::status::Refusal;
 
 /// Room is taken in steps of this size while the length is not known.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The gate of all write endpoints.
+/// The gate of all roads in.
 #[derive(Clone, Debug)]
-pub(crate) struct Admission {
+pub struct Admission {
     bytes: Arc<Semaphore>,
     bytes_max: u32,
     workers: Arc<Semaphore>,
@@ -20,11 +20,11 @@ pub(crate) struct Admission {
 
 /// No room within the time a write may wait.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub struct Full;
 
 /// Bytes held by one body; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub struct Room {
     admission: Admission,
     held: Option<OwnedSemaphorePermit>,
     deadline: Instant,
@@ -34,7 +34,8 @@ pub(crate) struct Room {
 const STEP_BYTES: u64 = 1 << 10;
 
 impl Admission {
-    pub(crate) fn new(bytes_max: u64, workers_max: u64, wait_max: Duration) -> Self {
+    /// A gate for `bytes_max` bytes of bodies, of which `workers_max` are stored at once.
+    pub fn new(bytes_max: u64, workers_max: u64, wait_max: Duration) -> Self {
         let steps = u32::try_from((bytes_max / STEP_BYTES).max(1)).unwrap_or(u32::MAX >> 3).min(u32::MAX >> 3);
         Self {
             bytes: Arc::new(Semaphore::new(steps as usize)),
@@ -45,19 +46,19 @@ impl Admission {
     }
 
     /// Starts the time that this request may wait, with no bytes yet.
-    pub(crate) fn enter(&self) -> Room {
+    pub fn enter(&self) -> Room {
         Room { admission: self.clone(), held: None, deadline: Instant::now() + self.wait_max }
     }
 
     /// Bytes in use.
-    pub(crate) fn bytes_used(&self) -> u64 {
+    pub fn bytes_used(&self) -> u64 {
         (self.bytes_max as usize).saturating_sub(self.bytes.available_permits()) as u64 * STEP_BYTES
     }
 }
 
 impl Room {
     /// Holds at least `bytes` from here on.
-    pub(crate) async fn grow_to(&mut self, bytes: usize) -> Result<(), Full> {
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Full> {
         let wanted =
             u32::try_from((bytes as u64).div_ceil(STEP_BYTES)).unwrap_or(u32::MAX).min(self.admission.bytes_max);
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -74,7 +75,7 @@ impl Room {
     }
 
     /// A place among those that parse and store.
-    pub(crate) async fn worker(&self) -> Result<OwnedSemaphorePermit, Full> {
+    pub async fn worker(&self) -> Result<OwnedSemaphorePermit, Full> {
         let wait = Arc::clone(&self.admission.workers).acquire_owned();
         tokio::time::timeout_at(self.deadline, wait).await.map_err(|_| Full)?.map_err(|_| Full)
     }
