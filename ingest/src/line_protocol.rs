@@ -40,6 +40,8 @@ pub struct ParseOptions {
     pub precision: Precision,
     /// The time of lines that bring none: ns since the epoch, the server's clock. Not cut to the precision.
     pub now_ns: i64,
+    /// The latest time that a line may bring, ns since the epoch. One without a time has `now_ns`, whatever this says.
+    pub time_max_ns: i64,
     /// The mode of tables that do not exist yet.
     pub mode: TableMode,
     /// The longest line, without its end.
@@ -63,6 +65,7 @@ impl Default for ParseOptions {
         Self {
             precision: Precision::Nanosecond,
             now_ns: 0,
+            time_max_ns: i64::MAX,
             mode: TableMode::Upsert,
             line_bytes_max: 1 << 20,
             line_columns_max: 1024,
@@ -101,6 +104,8 @@ pub struct Parsed {
     pub rows: u64,
     /// How many lines were refused.
     pub lines_refused: u64,
+    /// How many of these for a time after [`ParseOptions::time_max_ns`].
+    pub lines_future: u64,
     /// The first [`ParseOptions::errors_max`] of them, in their order.
     pub errors: Vec<LineError>,
 }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub rows: Counter,
     /// Lines refused, each named to its sender.
     pub lines_refused: Counter,
+    /// Lines refused because their time is too far ahead of the clock; counted among `lines_refused`, too.
+    pub lines_future: Counter,
     /// Bodies of a numbered source that were stored before.
     pub bodies_replayed: Counter,
 }

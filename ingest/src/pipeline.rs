@@ -11,6 +11,7 @@
 //! body is asked of [`crate::admission`] before it is received.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use marigram_storage::catalog::Catalog;
 use marigram_storage::draft::SourcePosition;
@@ -38,6 +39,8 @@ pub struct Limits {
     pub line_columns_max: usize,
     /// Tags and fields of a table.
     pub table_columns_max: usize,
+    /// How far ahead of the clock a line's time may be; `None`: as far as there are times.
+    pub future_max: Option<Duration>,
     /// Whether a body creates the database it is for; the engine's own setting says the same.
     pub create_databases: bool,
 }
@@ -143,6 +146,7 @@ impl Pipeline {
     fn stored(&self, parsed: Parsed, rows: Option<u64>) -> Stored {
         self.metrics.rows.add(rows.unwrap_or_default());
         self.metrics.lines_refused.add(parsed.lines_refused);
+        self.metrics.lines_future.add(parsed.lines_future);
         let refused = (0 < parsed.lines_refused).then_some(RefusedLines {
             count: parsed.lines_refused,
             errors: parsed.errors,
@@ -165,12 +169,21 @@ impl Pipeline {
         ParseOptions {
             precision: body.precision,
             now_ns: body.now_ns,
+            time_max_ns: self.limits.time_max_ns(body.now_ns),
             mode: TableMode::Upsert,
             line_bytes_max: self.limits.line_bytes_max,
             line_columns_max: self.limits.line_columns_max,
             table_columns_max: self.limits.table_columns_max,
             ..ParseOptions::default()
         }
+    }
+}
+
+impl Limits {
+    /// The latest time that a line may bring at `now_ns`.
+    fn time_max_ns(&self, now_ns: i64) -> i64 {
+        let ahead = self.future_max.map_or(i64::MAX, |ahead| i64::try_from(ahead.as_nanos()).unwrap_or(i64::MAX));
+        now_ns.saturating_add(ahead)
     }
 }
 
@@ -209,8 +222,6 @@ impl ParserPool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use marigram_storage::clock::sim::SimClock;
     use marigram_storage::disk::sim::SimDisk;
     use marigram_storage::{Options, World};
@@ -235,8 +246,13 @@ mod tests {
                 ..Options::default()
             };
             let engine = Engine::open(World::of(&disk, &SimClock::new(1)), options).unwrap();
-            let limits =
-                Limits { line_bytes_max: 1 << 20, line_columns_max: 64, table_columns_max: 64, create_databases };
+            let limits = Limits {
+                line_bytes_max: 1 << 20,
+                line_columns_max: 64,
+                table_columns_max: 64,
+                future_max: None,
+                create_databases,
+            };
             Self { disk, pipeline: Pipeline::new(engine, limits, Arc::default()) }
         }
 
@@ -290,5 +306,17 @@ mod tests {
         let closed = Road::open(SimDisk::new(4), false);
         let missing = closed.store(true, None, "m v=1 1");
         assert!(matches!(missing, Err(Error::Storage(StorageError::NotFound { what: "database", .. }))), "{missing:?}");
+    }
+
+    #[test]
+    fn the_latest_time_follows_the_clock() {
+        let mut road = Road::new();
+        assert_eq!(road.store(true, None, "m v=1i 9223372036854775806").unwrap().rows, 1);
+        road.pipeline.limits.future_max = Some(Duration::from_nanos(500));
+        let stored = road.store(true, None, "m v=1i 1500\nm v=2i 1501\nm v=3i").unwrap(); // the clock shows 1000
+        assert_eq!((stored.rows, stored.refused.unwrap().errors[0].line), (2, 2));
+        assert_eq!(road.pipeline.metrics().lines_future.get(), 1);
+        road.pipeline.limits.future_max = Some(Duration::MAX);
+        assert_eq!(road.pipeline.limits.time_max_ns(1000), i64::MAX);
     }
 }

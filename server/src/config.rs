@@ -74,6 +74,8 @@ pub struct WriteConfig {
     pub wait_max: Duration,
     /// Whether a write creates its database.
     pub create_databases: bool,
+    /// How far ahead of the clock a point may be; `None`: no limit.
+    pub future_max: Option<Duration>,
     /// Decoded bytes of all bodies that are being stored.
     pub inflight_bytes_max: u64,
     /// Bodies that are parsed and stored at the same time.
@@ -328,6 +330,7 @@ mod tests {
         let config = sources.build().unwrap();
         assert_eq!(config.write.body_bytes_max, 1 << 20);
         assert_eq!(config.write.wait_max, Duration::from_secs(3));
+        assert_eq!(config.write.future_max, None);
         assert_eq!(config.log.level, "error");
     }
 
@@ -357,6 +360,7 @@ mod tests {
         let error = from_toml("[write]\nwait_max = 'soon'").unwrap_err();
         assert!(error.to_string().starts_with("test: setting \"write.wait_max\" cannot be \"soon\": "), "{error}");
         assert!(error.hint.unwrap().ends_with("(default 2 s)"));
+        assert!(from_toml("[write]\nfuture_max = 'never'").is_err());
         assert!(from_toml("[log]\nformat = 'xml'").is_err());
         assert!(from_toml("[auth]\nenabled = true").is_err());
         assert!(from_toml("[[http]]\na = 1").is_err());
@@ -380,9 +384,10 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back_the_same() {
         let mut sources = Sources::default();
-        let text = "http = ['127.0.0.1:1', '127.0.0.1:2']\n[write]\nwait_max = '1 h'\n[query]\ntimeout = '90 s'";
+        let text = "http = ['127.0.0.1:1', '127.0.0.1:2']\n[write]\nwait_max = '1 h'\nfuture_max = '90 min'\n[query]\ntimeout = '90 s'";
         sources.toml("test", text).unwrap();
         let config = sources.build().unwrap();
+        assert_eq!(config.write.future_max, Some(Duration::from_secs(5400)));
         assert_eq!(from_toml(&config.to_toml()).unwrap(), config);
         assert_eq!(from_toml(&Config::default().to_toml()).unwrap(), Config::default());
     }

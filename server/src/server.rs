@@ -264,6 +264,7 @@ fn limits(config: &Config) -> Limits {
         line_bytes_max: count(config.write.line_bytes_max),
         line_columns_max: count(config.write.line_columns_max),
         table_columns_max: count(config.write.columns_max),
+        future_max: config.write.future_max,
         create_databases: config.write.create_databases,
     }
 }

@@ -30,6 +30,8 @@ pub enum Refusal {
     Conflict,
     /// A limit of [`super::ParseOptions`] or of the store.
     Limit,
+    /// A time after [`super::ParseOptions::time_max_ns`].
+    Future,
 }
 
 /// One refused line. `Display` is InfluxDB's text for it.
@@ -49,7 +51,7 @@ impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.refusal {
             Refusal::Conflict => f.write_str(&self.reason),
-            Refusal::Unparsable | Refusal::Limit => {
+            Refusal::Unparsable | Refusal::Limit | Refusal::Future => {
                 write!(f, "unable to parse '{}': {}", self.original, self.reason)
             }
         }
@@ -76,6 +78,13 @@ pub(super) fn unparsable(reason: impl Into<Cow<'static, str>>) -> Fault {
 #[cold]
 pub(super) fn limit(reason: impl Into<Cow<'static, str>>) -> Fault {
     Box::new(Refused { refusal: Refusal::Limit, reason: reason.into() })
+}
+
+/// A line from too far in the future.
+#[cold]
+pub(super) fn future(time_ns: i64, max_ns: i64) -> Fault {
+    let reason = format!("time {time_ns} is too far in the future, {max_ns} is the latest for now");
+    Box::new(Refused { refusal: Refusal::Future, reason: reason.into() })
 }
 
 /// A line that gives a name to a tag or field that is taken.

@@ -4,7 +4,7 @@ use marigram_storage::schema::{FieldType, STRING_BYTES_MAX};
 
 use super::ParseOptions;
 use super::draft::{FieldDraft, NONE, Rules, TableDraft, scalar_type};
-use super::error::{Fault, conflict, limit, unparsable};
+use super::error::{Fault, conflict, future, limit, unparsable};
 use super::escape::{self, Escapes, Stops, ends_line, rest, skip_blank, unescaped};
 use super::number::{self, Scalar};
 
@@ -142,7 +142,13 @@ pub(super) fn time(text: &str, at: usize, options: &ParseOptions) -> Result<(i64
     let (count, end) = number::timestamp(text, at)?;
     let time = options.precision.to_ns(count).ok_or_else(|| unparsable(number::TIME_OUTSIDE))?;
     let end = skip_blank(bytes, end);
-    if ends_line(bytes, end) { Ok((time, end)) } else { Err(unparsable("point is invalid")) }
+    if !ends_line(bytes, end) {
+        return Err(unparsable("point is invalid"));
+    }
+    if options.time_max_ns < time {
+        return Err(future(time, options.time_max_ns));
+    }
+    Ok((time, end))
 }
 
 #[cold]

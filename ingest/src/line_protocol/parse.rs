@@ -10,7 +10,7 @@ use super::error::{Fault, limit, unparsable};
 use super::escape::{self, Escapes, Stops, ends_line, rest, skip_blank, unescaped};
 use super::fields::{fields, time};
 use super::series::{NewKey, Spellings, too_many_columns};
-use super::{LineError, ParseOptions, Parsed, Schema, number};
+use super::{LineError, ParseOptions, Parsed, Refusal, Schema, number};
 
 /// With how many rows a table is known well enough to guess how many more will come.
 const ROWS_BEFORE_RESERVE: usize = 64;
@@ -241,6 +241,7 @@ impl Reader<'_> {
     fn refuse(&mut self, start: usize, fault: &Fault) -> usize {
         let end = escape::line_end(self.bytes, start);
         self.out.lines_refused += 1;
+        self.out.lines_future += u64::from(fault.refusal == Refusal::Future);
         if self.out.errors.len() < self.options.errors_max {
             let uncounted = self.bytes.get(self.counted..start).unwrap_or_default();
             self.line += memchr::memchr_iter(b'\n', uncounted).count() as u32;

@@ -34,6 +34,7 @@ impl Setting {
 }
 
 const AUTO: &str = "auto";
+const NONE: &str = "none";
 
 /// All settings, by section. `auto` values are computed when they are set, so `memory_limit` stands before its users.
 pub static SETTINGS: &[Setting] = &[
@@ -155,6 +156,17 @@ pub static SETTINGS: &[Setting] = &[
         about: "A write creates the database it names; off: an unknown one is 404.",
         set: |config, text| put(&mut config.write.create_databases, boolean(text)),
         get: |config| config.write.create_databases.to_string(),
+    },
+    Setting {
+        key: "write.future_max",
+        unit: "duration",
+        default: NONE,
+        about: "How far ahead of the server's clock a line's time may be, a line beyond is refused; none: no limit.",
+        set: |config, text| {
+            config.write.future_max = if text == NONE { None } else { Some(duration(text)?) };
+            Ok(())
+        },
+        get: |config| config.write.future_max.map_or_else(|| NONE.to_owned(), format_duration),
     },
     Setting {
         key: "write.inflight_bytes_max",

@@ -41,6 +41,7 @@ fn text(shared: &Shared) -> String {
         ("write_decoded_bytes_total", "Bytes of bodies once decoded.", &road.decoded_bytes),
         ("write_rows_total", "Rows stored from line protocol.", &road.rows),
         ("write_lines_refused_total", "Lines refused, each named in its reply.", &road.lines_refused),
+        ("write_lines_future_total", "Lines refused for a time too far ahead.", &road.lines_future),
         ("write_bodies_refused_total", "Bodies refused whole for what they are.", &metrics.write_bodies_refused),
         ("write_full_total", "Bodies answered with 503 for want of room.", &metrics.write_full),
         ("write_disk_full_total", "Bodies answered with 507.", &metrics.write_disk_full),

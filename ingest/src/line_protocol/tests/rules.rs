@@ -173,6 +173,23 @@ fn times_count_in_their_precision() {
     check("auto", "1465839830100400200", Ok(1_465_839_830_100_400_200));
 }
 
+#[test]
+fn times_after_the_latest_are_refused_by_line_and_counted() {
+    let options = ParseOptions { precision: Precision::Second, now_ns: NOW, time_max_ns: NOW + 1, ..options() };
+    let parsed = parse(b"m f=1i\nm f=2i 1700000000\nm f=3i 1700000001\nm f=4i -1\nm f=5i x", &options, &EmptySchema);
+    let parsed = parsed.unwrap();
+    let times: Vec<_> = rows(&parsed.draft).iter().map(|row| row.time).collect();
+    assert_eq!(times, [NOW, 1_700_000_000_000_000_000, -1_000_000_000]);
+    assert_eq!((parsed.lines_refused, parsed.lines_future), (2, 1));
+    let error = &parsed.errors[0];
+    let want = "time 1700000001000000000 is too far in the future, 1700000000123456790 is the latest for now";
+    assert_eq!((error.line, error.refusal, &*error.reason), (3, Refusal::Future, want));
+    assert_eq!(error.to_string(), format!("unable to parse 'm f=3i 1700000001': {want}"));
+    let latest = ParseOptions { now_ns: NOW, time_max_ns: NOW, ..ParseOptions::default() };
+    let at = |time: i64| parse(format!("m f=1i {time}").as_bytes(), &latest, &EmptySchema).unwrap().lines_future;
+    assert_eq!((at(NOW), at(NOW + 1)), (0, 1), "the latest time itself may be had");
+}
+
 /// Lines that break one rule each, and InfluxDB's words for it.
 pub(super) const REFUSED: &[(&str, &str)] = &[
     ("m", "missing fields"),
