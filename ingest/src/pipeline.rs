@@ -6,6 +6,8 @@
 //! Always true:
 //! - What is accepted of a body is stored whole or not at all, and is durable when `store` returns.
 //! - Every line of a body is stored or named; both are counted, once, however often the body is read again.
+//! - A body with a position that was taken, be it without a good line, is settled: the position is durable, and the source
+//!   goes on with the next one. A body that was not taken (an error, or a fault without `accept_partial`) leaves it open.
 //!
 //! Not here: unpacking, limits of what may be received, and words of replies belong to who talks to the sender; room for a
 //! body is asked of [`crate::admission`] before it is received.
@@ -82,7 +84,7 @@ pub struct RefusedLines {
     pub errors: Vec<LineError>,
     /// Lines without a fault.
     pub good: u64,
-    /// Whether the good lines were stored; without `accept_partial` they were not.
+    /// Whether the body was taken, with its good lines; without `accept_partial` it was not.
     pub good_stored: bool,
 }
 
@@ -124,7 +126,9 @@ impl Pipeline {
         let options = self.parse_options(body);
         for _ in 0..CONFLICTS_MAX {
             let mut parsed = self.parse(body, &options)?;
-            if 0 < parsed.lines_refused && (!body.accept_partial || parsed.rows == 0) {
+            let is_good = parsed.lines_refused == 0;
+            let is_taken = is_good || body.accept_partial;
+            if !is_taken || (!is_good && parsed.rows == 0 && body.position.is_none()) {
                 return Ok(self.stored(parsed, None));
             }
             parsed.draft.position = body.position;
@@ -318,5 +322,43 @@ mod tests {
         assert_eq!(road.pipeline.metrics().lines_future.get(), 1);
         road.pipeline.limits.future_max = Some(Duration::MAX);
         assert_eq!(road.pipeline.limits.time_max_ns(1000), i64::MAX);
+    }
+
+    #[test]
+    fn a_numbered_body_is_settled_by_being_taken_whatever_it_holds() {
+        let road = Road::new();
+        let send = |number, text: &str| road.store(true, Some(number), text);
+        assert_eq!(send(7, "m v=7i 7\nbad").unwrap().rows, 1);
+        assert!(send(7, "m v=7i 7\nbad").unwrap().replayed);
+        let refused = send(8, "bad\nworse").unwrap().refused.unwrap();
+        assert_eq!((refused.count, refused.good), (2, 0));
+        assert!(send(8, "m v=8i 8").unwrap().replayed, "mended lines go under the next number");
+        assert_eq!(send(9, "").unwrap(), Stored::default());
+        assert_eq!(send(10, "# nothing\n\n").unwrap(), Stored::default());
+        let gap = send(12, "m v=12i 12");
+        assert!(matches!(gap, Err(Error::Storage(StorageError::PositionGap { expected: 10, sent: 11 }))), "{gap:?}");
+        // All of it is as durable as rows are.
+        let road = Road::open(road.disk.reboot(), true);
+        assert!(road.store(true, Some(10), "m v=10i 10").unwrap().replayed);
+        assert_eq!(road.store(true, Some(11), "m v=11i 11").unwrap().rows, 1);
+        assert_eq!(road.counted(), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_numbered_body_that_was_not_taken_leaves_its_number_open() {
+        let road = Road::new();
+        assert_eq!(road.store(true, Some(1), "m v=1i 1").unwrap().rows, 1);
+        assert!(road.store(false, Some(2), "m v=2i 2\nbad").unwrap().refused.is_some());
+        assert_eq!(road.store(false, Some(2), "m v=2i 2").unwrap().rows, 1);
+        assert_eq!(road.store(false, Some(3), "m v=3i 3").unwrap().rows, 1);
+    }
+
+    #[test]
+    fn a_source_may_begin_with_a_body_that_stores_nothing_and_makes_nothing() {
+        let road = Road::new();
+        assert!(road.store(true, Some(5), "bad").unwrap().refused.is_some());
+        assert!(road.pipeline.engine.schema().database("x").is_none(), "no database for no rows");
+        assert!(road.store(true, Some(5), "m v=1i 1").unwrap().replayed);
+        assert_eq!(road.store(true, Some(6), "m v=1i 1").unwrap().rows, 1);
     }
 }

@@ -129,7 +129,12 @@ impl From<StorageError> for Refusal {
             StorageError::NotFound { .. } => StatusCode::NOT_FOUND,
             StorageError::TypeConflict { .. } => StatusCode::BAD_REQUEST,
             StorageError::Limit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            StorageError::PositionGap { .. } => StatusCode::CONFLICT,
+            // Positions are half-open, the numbers of bodies count from 1.
+            StorageError::PositionGap { expected, sent } => {
+                let (sent, expected) = (sent.saturating_add(1), expected.saturating_add(1));
+                let message = format!("Idempotency-Key {sent} leaves a gap: {expected} is expected next");
+                return Self::new(StatusCode::CONFLICT, message);
+            }
             StorageError::Overloaded { .. } | StorageError::Poisoned | StorageError::ReadOnly { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -246,6 +251,8 @@ mod tests {
         check(StorageError::corrupt("data/1", 0, "bad"), 500);
         let (table, field) = ("m".into(), "f".into());
         check(StorageError::TypeConflict { table, field, sent: "string", stored: "float" }, 400);
+        let gap = Refusal::from(StorageError::PositionGap { expected: 8, sent: 9 });
+        assert_eq!(gap.message, "Idempotency-Key 10 leaves a gap: 9 is expected next");
         let missing = Refusal::from(StorageError::NotFound { what: "database", name: "x".into() });
         assert_eq!(missing.message, "database not found: \"x\"");
     }

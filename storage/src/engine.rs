@@ -141,14 +141,15 @@ impl Engine {
         Ok(Self { shared, _stop: stop })
     }
 
-    /// Stores the rows of a draft as one batch. Blocks; what it returns is durable and visible.
+    /// Stores the rows of a draft as one batch. Blocks; what it returns is durable and visible. A draft without rows makes
+    /// nothing, but its position is stored.
     pub fn write(&self, database: &str, draft: &Draft) -> Result<Written> {
         let shared = &self.shared;
         shared.wait_for_room()?;
         let mut scratch = EncodeScratch::default();
         for _ in 0..BOUNCES_MAX {
             let resolved = shared.registry.resolve(database, draft, shared.options.create_databases)?;
-            if resolved.batch.tables.is_empty() && resolved.batch.facts.is_empty() {
+            if resolved.batch.tables.is_empty() && resolved.batch.facts.is_empty() && draft.position.is_none() {
                 return Ok(Written { sequence: 0, rows: 0, duplicate: false });
             }
             let rows = resolved.rows;

@@ -170,11 +170,57 @@ fn a_numbered_body_is_stored_once() {
     assert_eq!(send("edge:8", "m v=8i 8").status, 204);
     let gap = send("edge:10", "m v=10i 10");
     assert_eq!(gap.status, 409);
-    assert!(gap.json()["message"].as_str().unwrap().contains('9'), "{}", gap.text());
+    assert!(gap.json()["message"].as_str().unwrap().contains("9 is expected next"), "{}", gap.text());
     assert_eq!(send("other:10", "m v=10i 10").status, 204);
     assert_eq!(server.rows("x", "SELECT v FROM m ORDER BY v"), r#"[{"v":7},{"v":8},{"v":10}]"#);
     let metrics = server.get("/metrics").text();
     assert!(metrics.contains("marigram_write_replayed_total 1\n"), "{metrics}");
+}
+
+#[test]
+fn a_numbered_body_without_a_good_line_lets_its_source_go_on() {
+    let server = Running::start(&[]);
+    let to = |path: &str, key: &str, body: &[u8]| server.post(path, &[("idempotency-key", key)], body);
+    let send = |key: &str, body: &[u8]| to("/write?db=x", key, body);
+    // Taken, with the lines that are named left out: settled.
+    assert_eq!(send("edge:1", b"m v=1i 1\nbad line").status, 400);
+    assert_eq!(send("edge:1", b"m v=1i 1\nbad line").header("Idempotency-Replayed"), "true");
+    let refused = send("edge:2", b"bad line\nworse line");
+    assert_eq!((refused.status, refused.json()["data"][1]["line_number"].as_u64()), (400, Some(2)));
+    assert_eq!(send("edge:2", b"m v=2i 2").header("Idempotency-Replayed"), "true");
+    assert_eq!(send("edge:3", b"").status, 204);
+    assert_eq!(send("edge:4", b"# a comment\n\n").status, 204);
+    // Not taken: the number stays open, for a mended body or an empty one.
+    assert_eq!(to("/api/v3/write_lp?db=x&accept_partial=false", "edge:5", b"m v=5i 5\nbad line").status, 400);
+    assert_eq!(send("edge:5", b"m s=\"\xff\" 5").status, 400);
+    assert_eq!(to("/write?db=x&precision=fortnight", "edge:5", b"m v=5i 5").status, 400);
+    assert_eq!(send("edge:6", b"m v=6i 6").status, 409);
+    assert_eq!(send("edge:5", b"").status, 204);
+    assert_eq!(send("edge:6", b"m v=6i 6").status, 204);
+    assert_eq!(send("lost:1", b"bad line").status, 400);
+    let server = Running::start_in(server.stop(), &[]);
+    let answer = server.post("/write?db=x", &[("idempotency-key", "lost:1")], "m v=9i 9");
+    assert_eq!(answer.header("Idempotency-Replayed"), "true", "also a number without rows is durable");
+    assert_eq!(server.post("/write?db=x", &[("idempotency-key", "edge:7")], "m v=7i 7").status, 204);
+    assert_eq!(server.rows("x", "SELECT v FROM m ORDER BY v"), r#"[{"v":1},{"v":6},{"v":7}]"#);
+}
+
+#[test]
+fn points_too_far_ahead_are_refused_by_line_where_a_limit_is_set() {
+    let server = Running::start(&[("write.future_max", "1 h")]);
+    let answer = server.post("/write?db=x&precision=s", &[], "m v=1i 1\nm v=2i 9000000000\nm v=3i");
+    assert_eq!(answer.status, 400);
+    let json = answer.json();
+    assert_eq!((json["data"][0]["line_number"].as_u64(), json["data"].as_array().unwrap().len()), (Some(2), 1));
+    let reason = json["data"][0]["error_message"].as_str().unwrap();
+    assert!(reason.starts_with("time 9000000000000000000 is too far in the future"), "{reason}");
+    assert!(json["error"].as_str().unwrap().starts_with("partial write: "), "{json}");
+    assert_eq!(server.rows("x", "SELECT v FROM m ORDER BY v"), r#"[{"v":1},{"v":3}]"#);
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("marigram_write_lines_future_total 1\n"), "{metrics}");
+    assert!(metrics.contains("marigram_write_lines_refused_total 1\n"), "{metrics}");
+    let unlimited = Running::start(&[]);
+    assert_eq!(unlimited.post("/write?precision=s", &[], "m v=2i 9000000000").status, 204);
 }
 
 #[test]
