@@ -108,6 +108,8 @@ pub struct QueryConfig {
 pub struct ConnectionConfig {
     /// Open connections.
     pub count_max: u64,
+    /// How long the head of a first or next request may take.
+    pub head_max: Duration,
     /// How long a body may stand still.
     pub idle_max: Duration,
     /// How long a stop waits for requests under way.

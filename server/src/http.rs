@@ -18,15 +18,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::routing::{get, post};
+use http_body_util::BodyExt;
 
 use marigram_storage::clock::Clock;
 
-pub(crate) use listener::BoundedListener;
+pub(crate) use listener::{Activity, BoundedListener};
 
 use crate::Shared;
 use crate::status::Refusal;
@@ -64,6 +64,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 async fn every_reply(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response<Body> {
     let started = shared.clock.monotonic_ns();
     let held = shared.metrics.http_in_flight.hold();
+    let under_way = request.extensions().get::<ConnectInfo<Activity>>().map(|ConnectInfo(activity)| activity.begin());
     let id = request_id(&shared, &request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -82,7 +83,13 @@ async fn every_reply(State(shared): State<Arc<Shared>>, request: Request, next: 
     for name in REQUEST_ID_HEADERS {
         headers.insert(name, id.clone());
     }
-    response
+    // The request is under way until its answer is dropped.
+    response.map(|body| {
+        Body::new(body.map_err(move |error| {
+            let _ = &under_way;
+            error
+        }))
+    })
 }
 
 /// The client's own id if it sent one, else a new one.

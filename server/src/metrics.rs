@@ -120,6 +120,8 @@ pub(crate) struct Metrics {
     pub(crate) http_seconds: Histogram,
     /// Connections accepted.
     pub(crate) connections: Counter,
+    /// Connections that ended within the head of a request: too slow, too large, no HTTP, or gone.
+    pub(crate) connections_broken: Counter,
     /// Bodies of line protocol that came.
     pub(crate) write_bodies: Counter,
     /// Their bytes as received.

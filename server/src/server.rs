@@ -157,7 +157,8 @@ impl Server {
         let listener = http::BoundedListener::new(listener, Arc::clone(places), Arc::clone(&self.shared));
         let router = http::router(Arc::clone(&self.shared));
         self.listeners.push(self.runtime.spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(until_true(stopped)).await;
+            let service = router.into_make_service_with_connect_info::<http::Activity>();
+            let served = axum::serve(listener, service).with_graceful_shutdown(until_true(stopped)).await;
             if let Err(error) = served {
                 tracing::error!(%error, "a listener ended");
             }

@@ -4,6 +4,7 @@
 
 mod http {
     pub mod abuse;
+    pub mod connection;
     pub mod failure;
     pub mod frame;
     pub mod query;

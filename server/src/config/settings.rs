@@ -267,6 +267,14 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| config.connection.count_max.to_string(),
     },
     Setting {
+        key: "connection.head_max",
+        unit: "duration",
+        default: "75 s",
+        about: "How long a connection may take to send the head of its first or next request before it is closed.",
+        set: |config, text| put(&mut config.connection.head_max, duration(text)),
+        get: |config| format_duration(config.connection.head_max),
+    },
+    Setting {
         key: "connection.idle_max",
         unit: "duration",
         default: "30 s",

@@ -36,6 +36,11 @@ fn text(shared: &Shared) -> String {
     page.histogram("marigram_http_seconds", "From a request to the head of its reply.", &metrics.http_seconds);
     for (name, help, counter) in [
         ("connections_total", "Connections accepted.", &metrics.connections),
+        (
+            "connections_broken_total",
+            "Connections that ended within the head of a request.",
+            &metrics.connections_broken,
+        ),
         ("write_bodies_total", "Bodies of line protocol that came.", &metrics.write_bodies),
         ("write_received_bytes_total", "Bytes of bodies as received.", &metrics.write_received_bytes),
         ("write_decoded_bytes_total", "Bytes of bodies once decoded.", &road.decoded_bytes),
