@@ -9,6 +9,7 @@
 
 mod avg;
 mod distinct;
+mod exact;
 mod first_last;
 mod float_extreme;
 mod min_max;

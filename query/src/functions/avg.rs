@@ -1,7 +1,5 @@
 //! `avg(x)`: the exact sum over the count, rounded once. Integers are not made doubles first.
 
-use std::sync::Arc;
-
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::common::types::{
@@ -12,17 +10,16 @@ use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Coercion, GroupsAccumulator, ReversedUDAF, Signature, TypeSignature,
+    Accumulator, AggregateUDFImpl, Coercion, GroupsAccumulator, ReversedUDAF, Signature, TypeSignature,
     TypeSignatureClass, Volatility,
 };
 
-use super::distinct;
-use super::sum::Kind;
-use super::totals::{self, Finish};
+use super::exact::Exact;
+use super::totals::Finish;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Avg {
-    builtin: Arc<AggregateUDF>,
+    exact: Exact,
     signature: Signature,
 }
 
@@ -46,7 +43,10 @@ impl Avg {
             ),
             widened(native(logical_float64()), vec![TypeSignatureClass::Float], NativeType::Float64),
         ];
-        Self { builtin: avg_udaf(), signature: Signature::one_of(signatures, Volatility::Immutable) }
+        Self {
+            exact: Exact::new(avg_udaf(), Finish::Mean),
+            signature: Signature::one_of(signatures, Volatility::Immutable),
+        }
     }
 }
 
@@ -56,7 +56,7 @@ impl AggregateUDFImpl for Avg {
     }
 
     fn aliases(&self) -> &[String] {
-        self.builtin.aliases()
+        self.exact.builtin().aliases()
     }
 
     fn signature(&self) -> &Signature {
@@ -64,45 +64,27 @@ impl AggregateUDFImpl for Avg {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.builtin.return_type(arg_types)
+        self.exact.builtin().return_type(arg_types)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        match Kind::of(args.input_fields) {
-            Some(_) if args.is_distinct => distinct::state_fields(&args),
-            Some(_) => Ok(totals::state_fields(&args)),
-            None => self.builtin.state_fields(args),
-        }
+        self.exact.state_fields(args)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match Kind::of(args.expr_fields) {
-            Some(kind) => Ok(kind.accumulator(Finish::Mean, args.is_distinct)),
-            None => self.builtin.accumulator(args),
-        }
+        self.exact.accumulator(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        match Kind::of(args.expr_fields) {
-            Some(_) => !args.is_distinct,
-            None => self.builtin.groups_accumulator_supported(args),
-        }
+        self.exact.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        match Kind::of(args.expr_fields) {
-            Some(kind) => Ok(kind.groups_accumulator(Finish::Mean)),
-            None => self.builtin.create_groups_accumulator(args),
-        }
+        self.exact.groups_accumulator(args)
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match Kind::of(args.expr_fields) {
-            Some(kind) if !args.is_distinct => Ok(kind.sliding_accumulator(Finish::Mean)),
-            // Distinct values of a moving window are not counted: DataFusion says that it cannot retract.
-            Some(kind) => Ok(kind.accumulator(Finish::Mean, true)),
-            None => self.builtin.create_sliding_accumulator(args),
-        }
+        self.exact.sliding_accumulator(args)
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {

@@ -1,7 +1,5 @@
 //! `sum(x)`: exact, rounded once; of integers an error where it does not fit.
 
-use std::sync::Arc;
-
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::functions_aggregate::sum::sum_udaf;
@@ -9,69 +7,21 @@ use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionPara
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
+    Accumulator, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
 };
-use marigram_storage::aggregate::{ExactSum, GroupSums};
 
-use super::distinct::{self, DistinctAccumulator};
-use super::sliding::SlidingFloats;
-use super::totals::{self, Finish, Signed, TotalAccumulator, TotalGroups, Totals, Unsigned};
-
-/// The types that we sum ourselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Float,
-    Signed,
-    Unsigned,
-}
-
-impl Kind {
-    /// By the type of the first argument.
-    pub(super) fn of(fields: &[FieldRef]) -> Option<Self> {
-        match fields.first()?.data_type() {
-            DataType::Float64 => Some(Self::Float),
-            DataType::Int64 => Some(Self::Signed),
-            DataType::UInt64 => Some(Self::Unsigned),
-            _ => None,
-        }
-    }
-
-    pub(super) fn accumulator(self, finish: Finish, is_distinct: bool) -> Box<dyn Accumulator> {
-        match (self, is_distinct) {
-            (Self::Float, false) => Box::new(TotalAccumulator::<ExactSum>::new(finish)),
-            (Self::Signed, false) => Box::new(TotalAccumulator::<Signed>::new(finish)),
-            (Self::Unsigned, false) => Box::new(TotalAccumulator::<Unsigned>::new(finish)),
-            (Self::Float, true) => Box::new(DistinctAccumulator::<ExactSum>::new(finish)),
-            (Self::Signed, true) => Box::new(DistinctAccumulator::<Signed>::new(finish)),
-            (Self::Unsigned, true) => Box::new(DistinctAccumulator::<Unsigned>::new(finish)),
-        }
-    }
-
-    pub(super) fn sliding_accumulator(self, finish: Finish) -> Box<dyn Accumulator> {
-        match self {
-            Self::Float => Box::new(SlidingFloats::new(finish)),
-            _ => self.accumulator(finish, false),
-        }
-    }
-
-    pub(super) fn groups_accumulator(self, finish: Finish) -> Box<dyn GroupsAccumulator> {
-        match self {
-            Self::Float => Box::new(TotalGroups::<GroupSums>::new(finish)),
-            Self::Signed => Box::new(TotalGroups::<Totals<Signed>>::new(finish)),
-            Self::Unsigned => Box::new(TotalGroups::<Totals<Unsigned>>::new(finish)),
-        }
-    }
-}
+use super::exact::Exact;
+use super::totals::Finish;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sum {
-    builtin: Arc<AggregateUDF>,
+    exact: Exact,
     aliases: Vec<String>,
 }
 
 impl Sum {
     pub(super) fn new() -> Self {
-        Self { builtin: sum_udaf(), aliases: vec!["sum".to_owned()] }
+        Self { exact: Exact::new(sum_udaf(), Finish::Sum), aliases: vec!["sum".to_owned()] }
     }
 }
 
@@ -87,67 +37,51 @@ impl AggregateUDFImpl for Sum {
     }
 
     fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.builtin.schema_name(params)
+        self.exact.builtin().schema_name(params)
     }
 
     fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.builtin.human_display(params)
+        self.exact.builtin().human_display(params)
     }
 
     fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.builtin.display_name(params)
+        self.exact.builtin().display_name(params)
     }
 
     fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.builtin.window_function_schema_name(params)
+        self.exact.builtin().window_function_schema_name(params)
     }
 
     fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.builtin.window_function_display_name(params)
+        self.exact.builtin().window_function_display_name(params)
     }
 
     fn signature(&self) -> &Signature {
-        self.builtin.signature()
+        self.exact.builtin().signature()
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.builtin.return_type(arg_types)
+        self.exact.builtin().return_type(arg_types)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        match Kind::of(args.input_fields) {
-            Some(_) if args.is_distinct => distinct::state_fields(&args),
-            Some(_) => Ok(totals::state_fields(&args)),
-            None => self.builtin.state_fields(args),
-        }
+        self.exact.state_fields(args)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match Kind::of(args.expr_fields) {
-            Some(kind) => Ok(kind.accumulator(Finish::Sum, args.is_distinct)),
-            None => self.builtin.accumulator(args),
-        }
+        self.exact.accumulator(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        match Kind::of(args.expr_fields) {
-            Some(_) => !args.is_distinct,
-            None => self.builtin.groups_accumulator_supported(args),
-        }
+        self.exact.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        match Kind::of(args.expr_fields) {
-            Some(kind) => Ok(kind.groups_accumulator(Finish::Sum)),
-            None => self.builtin.create_groups_accumulator(args),
-        }
+        self.exact.groups_accumulator(args)
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match Kind::of(args.expr_fields) {
-            Some(kind) if !args.is_distinct => Ok(kind.sliding_accumulator(Finish::Sum)),
-            _ => self.builtin.create_sliding_accumulator(args),
-        }
+        self.exact.sliding_accumulator(args)
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
@@ -159,6 +93,6 @@ impl AggregateUDFImpl for Sum {
     }
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.builtin.inner().set_monotonicity(data_type)
+        self.exact.builtin().inner().set_monotonicity(data_type)
     }
 }

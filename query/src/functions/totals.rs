@@ -20,7 +20,7 @@ use marigram_storage::aggregate::{ExactSum, GroupSums, IntSum, IntegerOutOfRange
 use super::{argument, broken_state, overflow};
 
 /// What a function makes of total and count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Finish {
     Sum,
     Mean,
