@@ -39,6 +39,8 @@ pub struct Config {
     pub query: QueryConfig,
     /// Connections.
     pub connection: ConnectionConfig,
+    /// Files that nothing names any more.
+    pub trash: TrashConfig,
     /// The log on stderr.
     pub log: LogConfig,
     /// Who may do what.
@@ -114,6 +116,13 @@ pub struct ConnectionConfig {
     pub idle_max: Duration,
     /// How long a stop waits for requests under way.
     pub drain_max: Duration,
+}
+
+/// Files that nothing names any more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrashConfig {
+    /// How long they are kept.
+    pub keep: Duration,
 }
 
 /// The log on stderr.
@@ -256,6 +265,7 @@ impl Default for Config {
             write: WriteConfig::default(),
             query: QueryConfig::default(),
             connection: ConnectionConfig::default(),
+            trash: TrashConfig::default(),
             log: LogConfig::default(),
             auth: AuthConfig::default(),
         };

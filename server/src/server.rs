@@ -240,6 +240,7 @@ fn storage_options(config: &Config) -> Options {
         disk_reserve_bytes: memtable + memtable / 5 + defaults.wal_slot_bytes + (64 << 20),
         write_wait: config.write.wait_max,
         create_databases: config.write.create_databases,
+        trash_keep: config.trash.keep,
         limits: SchemaLimits {
             columns_max: usize::try_from(config.write.columns_max).unwrap_or(usize::MAX),
             ..defaults.limits.clone()

@@ -291,6 +291,14 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| format_duration(config.connection.drain_max),
     },
     Setting {
+        key: "trash.keep",
+        unit: "duration",
+        default: "24 h",
+        about: "How long a file that nothing names any more stays in trash/ before a start removes it.",
+        set: |config, text| put(&mut config.trash.keep, duration(text)),
+        get: |config| format_duration(config.trash.keep),
+    },
+    Setting {
         key: "log.format",
         unit: "text",
         default: "pretty",
