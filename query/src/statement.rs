@@ -104,6 +104,7 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
             format!("the statement has {} bytes, at most {} are read", sql.len(), guard::SQL_BYTES_MAX),
         ));
     }
+    guard::check_text(sql)?;
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()

@@ -127,6 +127,12 @@ fn parts_that_nothing_plans_are_refused() {
 fn long_chains_are_refused_before_they_are_trees() {
     let long = format!("SELECT * FROM t WHERE {}", vec!["a = 1"; 100_000].join(" OR "));
     refused(&long, "54001", "operators");
+    let list = |count: usize| format!("SELECT 1 WHERE 1 IN ({}1)", "1, ".repeat(count));
+    assert!(read(&list(60_000)).is_ok());
+    refused(&list(70_000), "54000", "more than 131072 words and signs");
+    refused(&"(".repeat((1 << 20) + 1), "54000", "words and signs");
+    assert!(read(&format!("SELECT '{}'", "word ".repeat(200_000))).is_ok(), "a string is one of them");
+    assert!(read(&format!("SELECT '{}'", "ä".repeat(1 << 21))).is_ok());
     let unions = vec!["SELECT 1"; 10_000].join(" UNION ALL ");
     refused(&unions, "54001", "set operations");
     refused(&format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)), "54001", "nested");
