@@ -150,6 +150,8 @@ pub(crate) struct Metrics {
     pub(crate) query_seconds: Histogram,
     /// Statements of InfluxQL.
     pub(crate) influxql_statements: Counter,
+    /// Those that failed, and texts that are none.
+    pub(crate) influxql_failed: Counter,
 }
 
 #[cfg(test)]

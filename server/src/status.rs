@@ -19,6 +19,8 @@ pub(crate) const ERROR_HEADER: &str = "x-influxdb-error";
 const RETRY_AFTER: &str = "1";
 /// At most so many bad lines are named; the message says how many there were.
 const LINES_MAX: usize = 100;
+/// At most so many bytes of a message: some repeat what was sent.
+const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// At most so many bytes of a bad line are sent back.
 const LINE_BYTES_MAX: usize = 1024;
 
@@ -81,13 +83,19 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
+    /// As much of the message as is sent.
+    pub(crate) fn shown(&self) -> &str {
+        shortened(&self.message, MESSAGE_BYTES_MAX)
+    }
+
     /// The body as JSON.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        let mut body = serde_json::json!({ "code": self.code, "message": self.message, "error": self.message });
+        let message = self.shown();
+        let mut body = serde_json::json!({ "code": self.code, "message": message, "error": message });
         if let (Some(first), Some(object)) = (self.lines.first(), body.as_object_mut()) {
             let lines = self.lines.iter().take(LINES_MAX).map(|line| {
                 serde_json::json!({
-                    "original_line": shortened(&line.original_line),
+                    "original_line": shortened(&line.original_line, LINE_BYTES_MAX),
                     "line_number": line.line_number,
                     "error_message": line.error_message,
                 })
@@ -222,12 +230,12 @@ fn header_text(message: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("error"))
 }
 
-fn shortened(line: &str) -> &str {
-    let mut end = line.len().min(LINE_BYTES_MAX);
-    while !line.is_char_boundary(end) {
+fn shortened(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    line.get(..end).unwrap_or_default()
+    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -294,6 +302,8 @@ mod tests {
         let response = refusal.into_response();
         assert_eq!(response.headers()[ERROR_HEADER], "partial write: unable to parse '? x'");
         assert!(Refusal::invalid("x").to_json().get("data").is_none());
+        let long = Refusal::invalid("ä".repeat(1 << 20)).to_json();
+        assert_eq!(long["message"].as_str().unwrap().len(), MESSAGE_BYTES_MAX);
     }
 
     #[test]

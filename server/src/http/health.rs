@@ -12,7 +12,7 @@ use crate::Shared;
 
 /// `/ping`: 204, or with `verbose=true` 200 and the version. Clients read the headers that every reply carries.
 pub(crate) async fn ping(State(shared): State<Arc<Shared>>, uri: Uri) -> Response<Body> {
-    if Params::of(&uri).switch("verbose", false) != Ok(true) {
+    if Params::of(&uri).and_then(|params| params.switch("verbose", false)) != Ok(true) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         return response;

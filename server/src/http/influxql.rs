@@ -19,11 +19,17 @@ use crate::influxql::{Statement, parse};
 use crate::status::Refusal;
 use crate::{Shared, auth};
 
+/// So many statements a request: the answer is made whole, and each may list every database.
+const STATEMENTS_MAX: usize = 100;
 /// The database about ourselves that InfluxDB always lists.
 const INTERNAL: &str = "_internal";
 
 pub(crate) async fn query(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
-    answer(shared, request).await.unwrap_or_else(Refusal::into_response)
+    let failed = Arc::clone(&shared);
+    answer(shared, request).await.unwrap_or_else(|refusal| {
+        failed.metrics.influxql_failed.add(1);
+        refusal.into_response()
+    })
 }
 
 async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>, Refusal> {
@@ -31,6 +37,9 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>,
     let params = request_params(&shared, &parts, body).await?;
     let text = params.get("q").ok_or_else(|| Refusal::invalid("missing required parameter \"q\""))?;
     let statements = parse(text).map_err(|error| Refusal::invalid(error.0))?;
+    if STATEMENTS_MAX < statements.len() {
+        return Err(Refusal::invalid(format!("error parsing query: more than {STATEMENTS_MAX} statements")));
+    }
     let principal = auth::principal(&parts.headers);
     let database = params.get("db").unwrap_or(DEFAULT_DATABASE).to_owned();
     shared.metrics.influxql_statements.add(statements.len() as u64);
@@ -60,7 +69,8 @@ fn execute_all(shared: &Shared, principal: &Principal, database: &str, statement
             Ok(Some(series)) => json!({ "statement_id": id, "series": [series] }),
             Err(refusal) => {
                 failed = true;
-                json!({ "statement_id": id, "error": refusal.message })
+                shared.metrics.influxql_failed.add(1);
+                json!({ "statement_id": id, "error": refusal.shown() })
             }
         }
     });

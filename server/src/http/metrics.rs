@@ -57,6 +57,7 @@ fn text(shared: &Shared) -> String {
         ("query_rows_total", "Rows sent.", &metrics.query_rows),
         ("query_bytes_total", "Bytes of rows sent, before compression.", &metrics.query_bytes),
         ("influxql_statements_total", "Statements of InfluxQL.", &metrics.influxql_statements),
+        ("influxql_failed_total", "Statements of InfluxQL that failed or are none.", &metrics.influxql_failed),
     ] {
         page.counter(&format!("marigram_{name}"), help, counter.get());
     }

@@ -7,17 +7,19 @@ use crate::status::Refusal;
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// From the part of a URL after `?`, or from a form body: the same syntax.
-    pub(crate) fn parse(text: &str) -> Self {
+    /// From the part of a URL after `?`, or from a form body: the same syntax. What is not UTF-8 once decoded is refused:
+    /// guessing what was meant would name another database, or ask something else.
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decoded(name), percent_decoded(value))
+            let not_text = || Refusal::invalid(format!("parameter {name} is not valid UTF-8"));
+            percent_decoded(name).zip(percent_decoded(value)).ok_or_else(not_text)
         });
-        Self(pairs.collect())
+        pairs.collect::<Result<_, _>>().map(Self)
     }
 
     /// From the URL of a request.
-    pub(crate) fn of(uri: &axum::http::Uri) -> Self {
+    pub(crate) fn of(uri: &axum::http::Uri) -> Result<Self, Refusal> {
         Self::parse(uri.query().unwrap_or_default())
     }
 
@@ -47,8 +49,8 @@ impl Params {
     }
 }
 
-/// `+` is a blank, `%XX` a byte; what is no escape stays, and bytes that are not UTF-8 are replaced.
-fn percent_decoded(text: &str) -> String {
+/// `+` is a blank, `%XX` a byte; what is no escape stays. `None` for bytes that are not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -67,7 +69,7 @@ fn percent_decoded(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    String::from_utf8(decoded).ok()
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -80,18 +82,23 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded_and_the_first_counts() {
-        let params = Params::parse("db=my%20db&q=a%2Bb+c&db=other&flag&bad=%zz%4&u=%C3%BC&empty=&empty=x");
+        let params = Params::parse("db=my%20db&q=a%2Bb+c&db=other&flag&bad=%zz%4&u=%C3%BC&empty=&empty=x").unwrap();
         assert_eq!(params.get("db"), Some("my db"));
         assert_eq!(params.get("q"), Some("a+b c"));
         assert_eq!(params.get("flag"), None);
         assert_eq!(params.get("bad"), Some("%zz%4"));
         assert_eq!(params.get("u"), Some("ü"));
         assert_eq!(params.get("empty"), Some("x"));
+        for text in ["db=%ff", "db=a&q=%C3", "%fe=x"] {
+            let refused = Params::parse(text).unwrap_err();
+            assert_eq!(refused.status.as_u16(), 400, "{text}");
+            assert!(refused.message.ends_with("is not valid UTF-8"), "{}", refused.message);
+        }
     }
 
     #[test]
     fn a_switch_is_true_false_or_an_error() {
-        let params = Params::parse("a=true&b=0&c=maybe");
+        let params = Params::parse("a=true&b=0&c=maybe").unwrap();
         assert_eq!(params.switch("a", false), Ok(true));
         assert_eq!(params.switch("b", true), Ok(false));
         assert_eq!(params.switch("none", true), Ok(true));

@@ -95,7 +95,7 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
 
 /// The parameters of the URL, and those of a body: JSON, a form, or the statement itself as text.
 pub(super) async fn request_params(shared: &Shared, parts: &Parts, body: Body) -> Result<Params, Refusal> {
-    let mut params = Params::of(&parts.uri);
+    let mut params = Params::of(&parts.uri)?;
     let received =
         tokio::time::timeout(shared.config.connection.idle_max, Limited::new(body, BODY_BYTES_MAX).collect());
     let body = match received.await {
@@ -119,10 +119,10 @@ pub(super) async fn request_params(shared: &Shared, parts: &Parts, body: Body) -
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "application/json" => params.append(json_params(text)?),
-        "application/x-www-form-urlencoded" => params.append(Params::parse(text)),
+        "application/x-www-form-urlencoded" => params.append(Params::parse(text)?),
         _ if text.trim_start().starts_with('{') => params.append(json_params(text)?),
         "" | "text/plain" | "application/sql" if params.get("q").is_none() => params.push("q", text),
-        _ => params.append(Params::parse(text)),
+        _ => params.append(Params::parse(text)?),
     }
     Ok(params)
 }

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn target(dialect: Dialect, query: &str) -> Result<Target, Refusal> {
-        Target::from_params(&Params::parse(query), dialect)
+        Target::from_params(&Params::parse(query)?, dialect)
     }
 
     #[test]
