@@ -86,6 +86,14 @@ impl Running {
         answer(request.send(body.as_ref()).unwrap())
     }
 
+    /// What `/metrics` says of one metric without labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
     /// Sends bytes as they are and returns all that comes back until the server closes, or until nothing more comes.
     pub fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.base.trim_start_matches("http://")).unwrap();

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::support::Running;
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -221,6 +221,19 @@ fn points_too_far_ahead_are_refused_by_line_where_a_limit_is_set() {
     assert!(metrics.contains("marigram_write_lines_refused_total 1\n"), "{metrics}");
     let unlimited = Running::start(&[]);
     assert_eq!(unlimited.post("/write?precision=s", &[], "m v=2i 9000000000").status, 204);
+}
+
+#[test]
+fn the_trash_is_kept_as_long_as_the_setting_says() {
+    let dir = tempfile::TempDir::new().unwrap();
+    std::fs::create_dir(dir.path().join("trash")).unwrap();
+    // Thrown away in 1970.
+    let thrown = dir.path().join("trash").join(format!("{:020}-000001", 1));
+    std::fs::write(&thrown, "rows").unwrap();
+    let dir = Running::start_in(dir, &[("trash.keep", "36500 d")]).stop();
+    assert!(thrown.exists());
+    let _dir = Running::start_in(dir, &[]).stop();
+    assert!(!thrown.exists(), "a day is the default");
 }
 
 #[test]
