@@ -46,8 +46,8 @@ pub fn doubles(series: usize, rows: usize, first: usize) -> Draft {
 /// 2016-01-01, as in TSBS.
 pub const START_NS: i64 = 1_451_606_400_000_000_000;
 
-/// 64-bit finalizer of a counter.
-fn noise(index: u64) -> u64 {
+/// A random number that depends on the counter only: a 64-bit finalizer.
+pub fn noise(index: u64) -> u64 {
     let mut x = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
