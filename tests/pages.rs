@@ -16,10 +16,10 @@ const DAYS: i64 = 30;
 const ROWS: i64 = 12;
 const HOUR_NS: i64 = 3_600_000_000_000;
 
-/// One day of all series.
-fn day(day: i64) -> Draft {
+/// One day of `hosts` series, `rows` of each.
+fn day(day: i64, hosts: u32, rows: i64) -> Draft {
     let mut series = DraftSeries::default();
-    for host in 0..SERIES {
+    for host in 0..hosts {
         series.push_tag(0, format!("host_{host}").as_bytes());
         series.finish();
     }
@@ -32,10 +32,10 @@ fn day(day: i64) -> Draft {
         times: Vec::new(),
         fields: Vec::new(),
     };
-    for row in 0..ROWS {
-        for host in 0..SERIES {
+    for row in 0..rows {
+        for host in 0..hosts {
             table.row_series.push(host);
-            table.times.push(day * DAY_NS + row * 2 * HOUR_NS);
+            table.times.push(day * DAY_NS + row * (DAY_NS / rows));
         }
     }
     let values: Vec<f64> =
@@ -53,7 +53,7 @@ fn one_hour_of_one_series_reads_two_pages_of_a_column() {
         Options { threads: Threads::None, wal_slot_bytes: 4 << 20, disk_reserve_bytes: 0, ..Options::default() };
     let engine = Engine::open(World::of(&disk, &clock), options).unwrap();
     for at in 0..DAYS {
-        engine.write("main", &day(at)).unwrap();
+        engine.write("main", &day(at, SERIES, ROWS)).unwrap();
     }
     engine.cut().unwrap();
     let snapshot = engine.snapshot();
@@ -77,4 +77,30 @@ fn one_hour_of_one_series_reads_two_pages_of_a_column() {
     assert_eq!(stats.segments_skipped.load(Ordering::Relaxed), DAYS as u64 - 1);
     let pages = stats.pages_read.load(Ordering::Relaxed);
     assert!(0 < pages && pages <= 2 * 3, "{pages} pages of three columns");
+    // The opened segment has pages of 171 series; the others count with the fewest that could hold 48,000 rows.
+    let all = 3 * (24 + (DAYS as u64 - 1) * 6);
+    assert_eq!(pages + stats.pages_skipped.load(Ordering::Relaxed), all, "the others were ruled out");
+}
+
+/// Where a part begins within a page, the rest of that page comes first: whole pages change hands, pieces are copied.
+#[test]
+fn batches_of_a_scan_end_where_pages_do() {
+    let options = Options { threads: Threads::None, disk_reserve_bytes: 0, ..Options::default() };
+    let engine = Engine::open(World::of(&SimDisk::new(1), &SimClock::new(1)), options).unwrap();
+    engine.write("main", &day(0, 170, 700)).unwrap();
+    engine.cut().unwrap();
+    let snapshot = engine.snapshot();
+    let database = snapshot.catalog().database("main").unwrap().id;
+    let table = snapshot.catalog().table(database, "cpu").unwrap();
+    let columns = vec![table.column("user").unwrap().id];
+    let request = ScanRequest { columns, time: TimeRange::ALL, tags: Vec::new(), parts_max: 2 };
+    let scan = snapshot.scan(table.id, &request).unwrap();
+    let parts: Vec<Vec<usize>> =
+        scan.parts.into_iter().map(|part| part.map(|batch| batch.unwrap().num_rows()).collect()).collect();
+    // Pages of three series, 2,100 rows, three of which fit into a batch; the second half begins 700 rows into a page.
+    let three = 3 * 2100;
+    assert_eq!(parts[0], [three, three, three, three, three, three, three, three, three, 2800]);
+    assert_eq!(parts[1], [1400 + three, three, three, three, three, three, three, three, three + 1400]);
+    assert_eq!(scan.stats.pages_read.load(Ordering::Relaxed), 57 + 1, "one page is in both parts");
+    assert_eq!(scan.stats.pages_skipped.load(Ordering::Relaxed), 0);
 }

@@ -296,6 +296,7 @@ impl Keeper {
             tags: Vec::new(),
             key_from: None,
             key_to: None,
+            whole_pages: false,
         };
         let mut merge = Merge::new(spec, sources, Arc::new(ScanStats::default()))?;
         write_segment(sink, file, self.shard, table, partition_start, sequences, |writer| {

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::codec::PageBuf;
+use crate::codec::{PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
 use crate::memscan::{MemSource, RowRef, emit};
 use crate::placement::Segment;
@@ -24,6 +24,9 @@ use crate::series;
 use crate::time::TimeRange;
 use crate::values::Values;
 
+/// Behind so many rows more will come: a column makes room for a page of them at once.
+const COPY_ROWS_MIN: usize = 1024;
+
 /// What a scan read and what it could leave out.
 #[derive(Debug, Default)]
 pub struct ScanStats {
@@ -33,7 +36,8 @@ pub struct ScanStats {
     pub segments_skipped: AtomicU64,
     /// Column pages decoded.
     pub pages_read: AtomicU64,
-    /// Pages of read segments that time or series ruled out, counted once for all columns.
+    /// Column pages that time or tags ruled out, of the columns that were asked for. A segment that was not even opened
+    /// counts with as many full pages as its rows would need; it may have more.
     pub pages_skipped: AtomicU64,
     /// Bytes of the pages decoded.
     pub bytes_read: AtomicU64,
@@ -42,7 +46,7 @@ pub struct ScanStats {
 }
 
 impl ScanStats {
-    fn add(counter: &AtomicU64, count: u64) {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 }
@@ -79,6 +83,8 @@ pub(crate) struct MergeSpec {
     pub(crate) key_from: Option<Arc<[u8]>>,
     /// Keys before this.
     pub(crate) key_to: Option<Arc<[u8]>>,
+    /// Rather fewer rows than asked for than a page in two pieces: a whole page changes hands, a piece is copied.
+    pub(crate) whole_pages: bool,
 }
 
 /// Something with rows.
@@ -107,6 +113,14 @@ impl Source {
         match self {
             Self::Segment(segment) => segment.entry.rows,
             Self::Memory(source) => source.rows(),
+        }
+    }
+
+    /// At least so many pages of each column.
+    pub(crate) fn pages_min(&self) -> u64 {
+        match self {
+            Self::Segment(segment) => segment.entry.rows.div_ceil(PAGE_ROWS_MAX as u64),
+            Self::Memory(_) => 0,
         }
     }
 }
@@ -181,14 +195,25 @@ impl Merge {
     pub(crate) fn fill(&mut self, out: &mut RunBuffer, rows_max: usize) -> Result<bool> {
         while out.rows < rows_max {
             if self.pieces.is_empty() && !self.next_series()? {
+                self.note_skipped();
                 return Ok(out.rows > 0);
             }
             let Some(piece) = self.pieces.pop_front() else { continue };
             if let Some(rest) = self.emit(piece, out, rows_max)? {
                 self.pieces.push_front(rest);
+                break;
             }
         }
         Ok(true)
+    }
+
+    /// Everything that had to be read is read: the other pages were ruled out.
+    fn note_skipped(&mut self) {
+        for cursor in &mut self.cursors {
+            if let Cursor::Segment(cursor) = cursor {
+                ScanStats::add(&self.stats.pages_skipped, cursor.take_skipped(&self.spec));
+            }
+        }
     }
 
     /// Plans the next series. `Ok(false)`: there is none.
@@ -294,7 +319,7 @@ impl Merge {
     }
 }
 
-/// Appends rows of a piece until `out` holds `rows_max`; returns what is left of the piece.
+/// Appends rows of a piece until `out` holds `rows_max`, or as many as whole pages allow; returns what is left of the piece.
 fn emit_piece(
     cursors: &mut [Cursor],
     spec: &MergeSpec,
@@ -425,6 +450,10 @@ struct SegmentCursor {
     time_page: PageBuf,
     /// Per field of the spec: the page that is decoded, and its values.
     pages: Vec<(Option<usize>, PageBuf)>,
+    /// Positions in the page index that hold rows of the keys in range and were not looked into yet.
+    pages_left: usize,
+    /// The last one that was.
+    page: Option<usize>,
     scratch: Vec<u8>,
 }
 
@@ -459,6 +488,8 @@ impl SegmentCursor {
         };
         Ok(Self {
             segment: Arc::clone(segment),
+            pages_left: pages_of(&reader, from, to),
+            page: None,
             reader,
             picked,
             at,
@@ -544,15 +575,22 @@ impl SegmentCursor {
             let page_end = page.first_row + u64::from(page.rows);
             let piece_end = rows.end.min(page_end);
             if !spec.range.meets(page.time_min, page.time_max) {
-                ScanStats::add(&stats.pages_skipped, 1);
                 rows.start = piece_end;
                 continue;
             }
-            let mut start = (rows.start - page.first_row) as usize;
+            let start = (rows.start - page.first_row) as usize;
             let mut end = (piece_end - page.first_row) as usize;
-            end = end.min(start.saturating_add(rows_max - out.rows));
-            rows.start = page.first_row + end as u64;
+            let room = rows_max - out.rows;
             let inside = spec.range.contains(page.time_min) && spec.range.contains(page.time_max);
+            if inside && spec.whole_pages && 0 < out.rows && room < end && start == 0 && piece_end == page_end {
+                break;
+            }
+            if self.page != Some(at) {
+                self.page = Some(at);
+                self.pages_left = self.pages_left.saturating_sub(1);
+            }
+            end = end.min(start.saturating_add(room));
+            rows.start = page.first_row + end as u64;
             if times || !inside {
                 self.load_times(at, stats)?;
             }
@@ -560,20 +598,33 @@ impl SegmentCursor {
                 self.copy(at, start..end, spec, stats, out, times)?;
                 continue;
             }
-            // Within a series times ascend; a piece may hold several series, so pick stretches.
-            let page_times = match &self.time_page.values {
-                Values::I64(times) => times.clone(),
-                _ => Vec::new(),
-            };
-            while start < end {
-                let wanted = |row: &usize| page_times.get(*row).is_some_and(|time| spec.range.contains(*time));
-                let Some(first) = (start..end).find(wanted) else { break };
-                let last = (first..end).find(|row| !wanted(row)).unwrap_or(end);
-                self.copy(at, first..last, spec, stats, out, times)?;
-                start = last;
+            for stretch in self.stretches(start..end, spec.range) {
+                self.copy(at, stretch, spec, stats, out, times)?;
             }
         }
         Ok((rows.start < rows.end).then_some(rows))
+    }
+
+    /// The rows of the loaded page that lie in `range`. Within a series times ascend; there may be several.
+    fn stretches(&self, rows: Range<usize>, range: TimeRange) -> Vec<Range<usize>> {
+        let Values::I64(times) = &self.time_page.values else { return Vec::new() };
+        let times = times.get(..rows.end).unwrap_or_default();
+        let mut stretches = Vec::new();
+        let mut at = rows.start;
+        while let Some(rest) = times.get(at..) {
+            let Some(first) = rest.iter().position(|time| range.contains(*time)) else { break };
+            let rest = rest.get(first..).unwrap_or_default();
+            let count = rest.iter().position(|time| !range.contains(*time)).unwrap_or(rest.len());
+            stretches.push(at + first..at + first + count);
+            at += first + count;
+        }
+        stretches
+    }
+
+    /// Column pages that nobody looked into, counted once.
+    fn take_skipped(&mut self, spec: &MergeSpec) -> u64 {
+        let fields = spec.fields.iter().filter(|(column, kind)| self.reader.field(*column) == Some(*kind)).count();
+        (std::mem::take(&mut self.pages_left) * (fields + usize::from(spec.times))) as u64
     }
 
     fn load_times(&mut self, page: usize, stats: &ScanStats) -> Result<()> {
@@ -619,6 +670,9 @@ impl SegmentCursor {
                 *loaded = None;
                 continue;
             }
+            if target.presence.len() == 0 && COPY_ROWS_MIN <= rows.len() {
+                target.values.reserve(PAGE_ROWS_MAX);
+            }
             target.extend_dense(&buffer.values, buffer.presence.as_deref(), rows.start, rows.end);
         }
         out.rows += rows.len();
@@ -653,6 +707,18 @@ fn read(
         ScanStats::add(&stats.bytes_read, u64::from(bytes));
     }
     Ok(())
+}
+
+/// How many pages hold rows of the series from `from` on, before `to`.
+fn pages_of(reader: &SegmentReader, from: u32, to: u32) -> usize {
+    let last = to.checked_sub(1).and_then(|series| reader.runs_of(series).last());
+    match (reader.runs_of(from).first(), last) {
+        (Some(first), Some(last)) if from < to => {
+            let end = last.first_row + u64::from(last.rows);
+            1 + reader.page_of_row(end.saturating_sub(1)) - reader.page_of_row(first.first_row)
+        }
+        _ => 0,
+    }
 }
 
 /// The first series whose key is not below `key`.

@@ -126,6 +126,7 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
             tags: Vec::new(),
             key_from: None,
             key_to: None,
+            whole_pages: false,
         };
         let mut merge = Merge::new(spec, &[Source::Memory(Arc::new(source))], Arc::new(ScanStats::default())).unwrap();
         let mut filled = RunBuffer::new(&FIELDS);

@@ -64,6 +64,7 @@ fn spec(mode: TableMode) -> MergeSpec {
         tags: Vec::new(),
         key_from: None,
         key_to: None,
+        whole_pages: false,
     }
 }
 
