@@ -23,6 +23,7 @@ mod page;
 mod restore;
 mod string;
 mod varint;
+mod word;
 mod zip;
 
 #[cfg(test)]

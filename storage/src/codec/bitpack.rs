@@ -7,6 +7,7 @@
 //! A shorter vector is packed plainly: value `i` has the bits `i * width ..`, the lowest first.
 
 use super::VECTOR_ROWS;
+use super::word::Word;
 
 /// Bytes of one row of a packed vector.
 const ROW_BYTES: usize = 128;
@@ -76,7 +77,7 @@ macro_rules! words {
 
         /// Packs the lowest `1..=BITS` bits of 1024 values. `out` holds `128 * width` bytes.
         #[inline(always)]
-        fn $pack(width: usize, values: &[u64; VECTOR_ROWS], out: &mut [u8]) {
+        fn $pack<W: Word>(width: usize, values: &[W; VECTOR_ROWS], out: &mut [u8]) {
             const BITS: usize = <$word>::BITS as usize;
             const LANES: usize = VECTOR_ROWS / BITS;
             assert!(0 < width && width <= BITS);
@@ -89,11 +90,11 @@ macro_rules! words {
                 let from = &values[first_of_row(row)..][..LANES];
                 if shift == 0 {
                     for (held, value) in held.iter_mut().zip(from) {
-                        *held = *value as $word & mask;
+                        *held = value.wide() as $word & mask;
                     }
                 } else {
                     for (held, value) in held.iter_mut().zip(from) {
-                        *held |= (*value as $word & mask) << shift;
+                        *held |= (value.wide() as $word & mask) << shift;
                     }
                 }
                 if shift + width >= BITS {
@@ -103,7 +104,7 @@ macro_rules! words {
                     if shift + width > BITS {
                         let down = BITS - shift;
                         for (held, value) in held.iter_mut().zip(from) {
-                            *held = (*value as $word & mask) >> down;
+                            *held = (value.wide() as $word & mask) >> down;
                         }
                     }
                 }
@@ -119,7 +120,7 @@ words!(u64, unpack_u64, pack_u64);
 
 /// Appends the lowest `width` bits of each value. A width of 0 appends nothing.
 #[inline(always)]
-pub(super) fn pack(width: usize, values: &[u64], out: &mut Vec<u8>) {
+pub(super) fn pack<W: Word>(width: usize, values: &[W], out: &mut Vec<u8>) {
     if width == 0 {
         return;
     }
@@ -138,11 +139,11 @@ pub(super) fn pack(width: usize, values: &[u64], out: &mut Vec<u8>) {
 }
 
 /// Appends values one behind the other, of any number and of `1..=64` bits.
-pub(super) fn pack_plain(width: usize, values: &[u64], out: &mut Vec<u8>) {
+pub(super) fn pack_plain<W: Word>(width: usize, values: &[W], out: &mut Vec<u8>) {
     let mask = mask(width);
     let (mut held, mut bits) = (0u128, 0);
     for value in values {
-        held |= u128::from(value & mask) << bits;
+        held |= u128::from(value.wide() & mask) << bits;
         bits += width;
         if bits >= 64 {
             out.extend_from_slice(&(held as u64).to_le_bytes());

@@ -45,7 +45,7 @@ pub struct EncodeScratch {
 }
 
 impl EncodeScratch {
-    /// Room for one vector of each kind of work (about 32 KiB), more as it is needed.
+    /// Room for one vector of each kind of work (about 56 KiB), more as it is needed.
     pub fn new() -> Self {
         Self {
             ints: EncodeInts::new(),

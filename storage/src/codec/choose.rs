@@ -4,6 +4,7 @@
 
 use super::bitpack::{mask, packed_bytes};
 use super::varint::varint_bytes;
+use super::word::Word;
 
 /// How many widths below the widest are tried by counting.
 const COUNTED_WIDTHS: usize = 4;
@@ -37,15 +38,16 @@ fn patch_bytes(bits: usize) -> usize {
 
 /// The cheapest width for values; of equals the widest, which has the fewest patches.
 #[inline(always)]
-pub(super) fn packing(values: &[u64]) -> Packing {
+pub(super) fn packing<W: Word>(values: &[W]) -> Packing {
     let count = values.len();
-    let top = 64 - values.iter().fold(0, |all, value| all | value).leading_zeros() as usize;
+    let all = values.iter().fold(W::ZERO, |all, value| all.or(*value));
+    let top = 64 - all.wide().leading_zeros() as usize;
     let mut best = Packing { width: top, patches: 0, patch_bytes: 0, bytes: packed_bytes(count, top) };
     let (mut patches, mut widths) = (0, None);
     for (pass, width) in (0..top).rev().enumerate() {
         // The first widths mostly decide. Counting for one of them is a fifth of the work of the histogram.
         if pass < COUNTED_WIDTHS {
-            patches = count_above(values, mask(width));
+            patches = count_above(values, W::of(mask(width)));
         } else {
             let widths: &Histogram = widths.get_or_insert_with(|| histogram(values));
             patches += widths[width + 1] as usize;
@@ -76,22 +78,23 @@ fn least_below(count: usize, top: usize, width: usize, patches: usize) -> usize 
 
 /// How many values are greater.
 #[inline(always)]
-fn count_above(values: &[u64], limit: u64) -> usize {
-    values.iter().map(|value| u64::from(*value > limit)).sum::<u64>() as usize
+fn count_above<W: Word>(values: &[W], limit: W) -> usize {
+    // Counted in words, which hold the length of a vector.
+    values.iter().fold(W::ZERO, |count, value| count.plus(W::of(u64::from(*value > limit)))).wide() as usize
 }
 
 /// Counts bit widths; four tables, so that equal neighbours do not wait for one another.
 #[inline(always)]
-fn histogram(values: &[u64]) -> Histogram {
+fn histogram<W: Word>(values: &[W]) -> Histogram {
     let mut tables = [[0u16; 65]; 4];
     let (quads, rest) = values.as_chunks::<4>();
     for quad in quads {
         for (table, value) in tables.iter_mut().zip(quad) {
-            table[64 - value.leading_zeros() as usize] += 1;
+            table[64 - value.wide().leading_zeros() as usize] += 1;
         }
     }
     for value in rest {
-        tables[0][64 - value.leading_zeros() as usize] += 1;
+        tables[0][64 - value.wide().leading_zeros() as usize] += 1;
     }
     std::array::from_fn(|bits| tables.iter().map(|table| u32::from(table[bits])).sum())
 }

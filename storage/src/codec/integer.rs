@@ -4,7 +4,8 @@
 //! differences of differences, or as runs. All arithmetic wraps, so every value of 64 bits comes back, whatever its
 //! neighbours. Signed and unsigned columns differ only in which value is the smallest.
 //!
-//! The loops are compiled twice, plainly and for AVX2, and give the same bytes and values.
+//! The loops are compiled twice, plainly and for AVX2, and in words of 16, 32 and 64 bits, of which a vector takes the
+//! narrowest that its numbers allow. All of them give the same bytes and values.
 //! Byte layout: `storage/format/page.md`. Not here: the way back (`restore`), what a width costs (`choose`).
 
 use super::VECTOR_ROWS;
@@ -12,6 +13,7 @@ use super::bitpack::{self, mask};
 use super::choose::{Packing, packing};
 use super::divisor::{Divisor, common_divisor};
 use super::varint::{put_varint, varint_bytes, zigzag};
+use super::word::Word;
 
 /// All values are equal.
 pub(super) const CONST: u8 = 0;
@@ -34,17 +36,49 @@ pub(super) const FLAG_PATCH: u8 = 0x20;
 
 /// Room to encode one vector in; holds nothing between calls.
 pub(super) struct EncodeInts {
-    scaled: Box<[u64; VECTOR_ROWS]>,
-    deltas: Box<[u64; VECTOR_ROWS]>,
-    folded: Box<[u64; VECTOR_ROWS]>,
-    second: Box<[u64; VECTOR_ROWS]>,
+    narrow: Forms<u16>,
+    middle: Forms<u32>,
+    wide: Forms<u64>,
+}
+
+/// The numbers of a vector as each mode stores them.
+struct Forms<W> {
+    scaled: Box<[W; VECTOR_ROWS]>,
+    deltas: Box<[W; VECTOR_ROWS]>,
+    folded: Box<[W; VECTOR_ROWS]>,
+    second: Box<[W; VECTOR_ROWS]>,
 }
 
 impl EncodeInts {
     pub(super) fn new() -> Self {
-        let room = || Box::new([0; VECTOR_ROWS]);
+        Self { narrow: Forms::new(), middle: Forms::new(), wide: Forms::new() }
+    }
+}
+
+impl<W: Word> Forms<W> {
+    fn new() -> Self {
+        let room = || Box::new([W::ZERO; VECTOR_ROWS]);
         Self { scaled: room(), deltas: room(), folded: room(), second: room() }
     }
+
+    /// Takes numbers of words that are wide enough for any.
+    #[inline(always)]
+    fn take(&mut self, scaled: &[u64]) {
+        for (word, value) in self.scaled.iter_mut().zip(scaled) {
+            *word = W::of(*value);
+        }
+    }
+}
+
+/// What a vector is besides its numbers `y`: the values are `min + divisor * y`.
+#[derive(Clone, Copy)]
+struct Scale {
+    min: i64,
+    divisor: u64,
+    /// The first value.
+    base: i64,
+    /// The greatest `y`.
+    greatest: u64,
 }
 
 /// The order of the values, for the smallest and the greatest.
@@ -67,23 +101,32 @@ pub(super) fn encode_ints(values: &[i64], order: Order, scratch: &mut EncodeInts
     (min ^ flip, max ^ flip)
 }
 
+/// Vectors of no greater number are worked on in narrow words: all that can be.
+const NARROW_MAX: u64 = u64::MAX;
+
 fn encode_vector(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
         fn with_avx2(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
-            encode_vector_body(values, flip, scratch, out)
+            encode_vector_body(values, flip, NARROW_MAX, scratch, out)
         }
         if super::has_avx2() {
             // SAFETY: the processor has the features.
             return unsafe { with_avx2(values, flip, scratch, out) };
         }
     }
-    encode_vector_body(values, flip, scratch, out)
+    encode_vector_body(values, flip, NARROW_MAX, scratch, out)
 }
 
 #[inline(always)]
-fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
+fn encode_vector_body(
+    values: &[i64],
+    flip: i64,
+    narrow_max: u64,
+    scratch: &mut EncodeInts,
+    out: &mut Vec<u8>,
+) -> (i64, i64) {
     let count = values.len();
     let (mut min, mut max) = (i64::MAX, i64::MIN);
     for value in values {
@@ -96,9 +139,7 @@ fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: 
         put_varint(zigzag(min), out);
         return (min, max);
     }
-    let EncodeInts { scaled, deltas, folded, second } = scratch;
-    let (scaled, deltas) = (&mut scaled[..count], &mut deltas[..count]);
-    let (folded, second) = (&mut folded[..count], &mut second[..count]);
+    let scaled = &mut scratch.wide.scaled[..count];
     for (scaled, value) in scaled.iter_mut().zip(values) {
         *scaled = value.wrapping_sub(min) as u64;
     }
@@ -109,32 +150,54 @@ fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: 
             *scaled = exact.quotient(*scaled);
         }
     }
+    let greatest = max.wrapping_sub(min) as u64 / divisor;
+    let scale = Scale { min, divisor, base: values[0], greatest };
+    if greatest <= narrow_max.min(u16::VECTOR_MAX) {
+        scratch.narrow.take(scaled);
+        encode_scaled(count, scale, &mut scratch.narrow, out);
+    } else if greatest <= narrow_max.min(u32::VECTOR_MAX) {
+        scratch.middle.take(scaled);
+        encode_scaled(count, scale, &mut scratch.middle, out);
+    } else {
+        encode_scaled(count, scale, &mut scratch.wide, out);
+    }
+    (min, max)
+}
+
+/// Appends the vector whose first `count` numbers are `forms.scaled`, in words that [`Word::VECTOR_MAX`] allows.
+#[inline(always)]
+fn encode_scaled<W: Word>(count: usize, scale: Scale, forms: &mut Forms<W>, out: &mut Vec<u8>) {
+    let Scale { min, divisor, base, greatest } = scale;
+    let Forms { scaled, deltas, folded, second } = forms;
+    let (scaled, deltas) = (&scaled[..count], &mut deltas[..count]);
+    let (folded, second) = (&mut folded[..count], &mut second[..count]);
 
     // Differences. Slot 0, and slot 1 of the second differences, holds 0 in each stored form.
-    let (mut delta_min, mut changes) = (i64::MAX, 0usize);
-    deltas[0] = 0;
+    let mut same = W::ZERO;
+    deltas[0] = W::ZERO;
+    let mut delta_min = scaled[1].minus(scaled[0]);
     for (delta, pair) in deltas[1..].iter_mut().zip(scaled.windows(2)) {
-        *delta = pair[1].wrapping_sub(pair[0]);
-        delta_min = delta_min.min(*delta as i64);
-        changes += usize::from(*delta != 0);
+        *delta = pair[1].minus(pair[0]);
+        delta_min = delta_min.signed_min(*delta);
+        same = same.plus(W::of(u64::from(*delta == W::ZERO)));
     }
+    let changes = count - 1 - same.wide() as usize;
     let middle = middle(&deltas[1..]);
-    let first_delta = deltas[1] as i64;
-    (folded[0], second[0], second[1]) = (0, 0, 0);
+    let first_delta = deltas[1].signed();
+    (folded[0], second[0], second[1]) = (W::ZERO, W::ZERO, W::ZERO);
     for (folded, delta) in folded[1..].iter_mut().zip(&deltas[1..]) {
-        *folded = zigzag((*delta as i64).wrapping_sub(middle));
+        *folded = delta.minus(W::of(middle as u64)).zigzag();
     }
     for (second, pair) in second[2..].iter_mut().zip(deltas[1..].windows(2)) {
-        *second = zigzag(pair[1].wrapping_sub(pair[0]) as i64);
+        *second = pair[1].minus(pair[0]).zigzag();
     }
     for delta in &mut deltas[1..] {
-        *delta = delta.wrapping_sub(delta_min as u64);
+        *delta = delta.minus(delta_min);
     }
 
-    let base = values[0];
-    let forms: [(u8, i64, Option<i64>, &[u64]); 4] = [
+    let forms: [(u8, i64, Option<i64>, &[W]); 4] = [
         (FOR, min, None, scaled),
-        (DELTA, base, Some(delta_min), deltas),
+        (DELTA, base, Some(delta_min.signed()), deltas),
         (DELTA_ZIGZAG, base, Some(middle), folded),
         (DELTA_OF_DELTA, base, Some(first_delta), second),
     ];
@@ -148,23 +211,22 @@ fn encode_vector_body(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: 
     }
     let (index, bytes, packing) = best;
     let (mode, base, reference, stored) = forms[index];
-    let value_width = bits(max.wrapping_sub(min) as u64 / divisor);
+    let value_width = bits(greatest);
     // The runs' values alone must be smaller before the lengths are worth a look.
     if ((changes + 1) * value_width).div_ceil(8) < bytes && put_runs(min, divisor, value_width, scaled, bytes, out) {
-        return (min, max);
+        return;
     }
     if mode == DELTA && packing.width == 0 && packing.patches == 0 {
         // One step for all, which needs no divisor.
         put_head(mode, 0, false, base, 1, out);
-        put_varint(zigzag((divisor as i64).wrapping_mul(delta_min)), out);
-        return (min, max);
+        put_varint(zigzag((divisor as i64).wrapping_mul(delta_min.signed())), out);
+        return;
     }
     put_head(mode, packing.width, packing.patches > 0, base, divisor, out);
     if let Some(reference) = reference {
         put_varint(zigzag(reference), out);
     }
     put_packed(stored, packing, out);
-    (min, max)
 }
 
 /// How many bits a value needs.
@@ -184,18 +246,18 @@ fn put_head(mode: u8, width: usize, patched: bool, base: i64, divisor: u64, out:
 }
 
 #[inline(always)]
-fn put_packed(stored: &[u64], packing: Packing, out: &mut Vec<u8>) {
+fn put_packed<W: Word>(stored: &[W], packing: Packing, out: &mut Vec<u8>) {
     let Packing { width, patches, patch_bytes, .. } = packing;
     if patches > 0 {
         put_varint(patches as u64, out);
         out.push(patch_bytes as u8);
-        let limit = mask(width);
+        let limit = W::of(mask(width));
         let patched = || stored.iter().enumerate().filter(|(_, value)| **value > limit);
         for (index, _) in patched() {
             out.extend_from_slice(&(index as u16).to_le_bytes());
         }
         for (_, value) in patched() {
-            out.extend_from_slice(&(value >> width).to_le_bytes()[..patch_bytes]);
+            out.extend_from_slice(&(value.wide() >> width).to_le_bytes()[..patch_bytes]);
         }
     }
     bitpack::pack(width, stored, out);
@@ -203,11 +265,11 @@ fn put_packed(stored: &[u64], packing: Packing, out: &mut Vec<u8>) {
 
 /// Appends a vector of runs if that takes fewer than `bytes_max` bytes after the head that all modes share.
 #[inline(never)]
-fn put_runs(min: i64, divisor: u64, width: usize, scaled: &[u64], bytes_max: usize, out: &mut Vec<u8>) -> bool {
+fn put_runs<W: Word>(min: i64, divisor: u64, width: usize, scaled: &[W], bytes_max: usize, out: &mut Vec<u8>) -> bool {
     let (mut values, mut lengths) = ([0u64; VECTOR_ROWS], [0u64; VECTOR_ROWS]);
     let (mut runs, mut longest) = (0, 0);
-    for run in scaled.chunk_by(u64::eq) {
-        (values[runs], lengths[runs]) = (run[0], run.len() as u64 - 1);
+    for run in scaled.chunk_by(W::eq) {
+        (values[runs], lengths[runs]) = (run[0].wide(), run.len() as u64 - 1);
         longest = longest.max(lengths[runs]);
         runs += 1;
     }
@@ -226,8 +288,8 @@ fn put_runs(min: i64, divisor: u64, width: usize, scaled: &[u64], bytes_max: usi
 
 /// The middle of nine differences spread over the vector: fixed places, so the same rows give the same choice.
 #[inline(always)]
-fn middle(deltas: &[u64]) -> i64 {
-    let mut picked: [i64; 9] = std::array::from_fn(|index| deltas[index * (deltas.len() - 1) / 8] as i64);
+fn middle<W: Word>(deltas: &[W]) -> i64 {
+    let mut picked: [i64; 9] = std::array::from_fn(|index| deltas[index * (deltas.len() - 1) / 8].signed());
     picked.sort_unstable();
     picked[4]
 }
@@ -247,13 +309,41 @@ mod tests {
             let values = integers(round % INTEGER_SHAPES, count, &mut random);
             let (mut fast, mut plain) = (Vec::new(), Vec::new());
             let range = encode_vector(&values, 0, &mut encode, &mut fast);
-            assert_eq!(encode_vector_body(&values, 0, &mut encode, &mut plain), range);
+            assert_eq!(encode_vector_body(&values, 0, NARROW_MAX, &mut encode, &mut plain), range);
             assert_eq!(fast, plain, "{values:?}");
             let (mut by_fast, mut by_plain) = (vec![1i64; count], vec![2i64; count]);
             assert_eq!(decode_vector(&mut fast.as_slice(), &mut decode.words, &mut by_fast), Ok(()));
             assert_eq!(decode_vector_body(&mut fast.as_slice(), &mut decode.words, &mut by_plain), Ok(()));
             assert_eq!(by_fast, values);
             assert_eq!(by_plain, values);
+        }
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_the_words_that_were_worked_in() {
+        let mut random = Random::new(8);
+        let mut scratch = EncodeInts::new();
+        for round in 0..INTEGER_SHAPES * 60 {
+            let count = [VECTOR_ROWS, 1 + random.below(1024) as usize][round as usize % 2];
+            let mut values = integers(round % INTEGER_SHAPES, count, &mut random);
+            // Ranges about the greatest that a word allows, and steps that use all of it.
+            let limit = [u16::VECTOR_MAX, u32::VECTOR_MAX][random.below(2) as usize] + random.below(3);
+            if random.below(3) > 0 {
+                values.iter_mut().for_each(|value| *value = value.rem_euclid(limit as i64));
+            }
+            if random.below(3) > 0 {
+                values[0] = 0;
+                let second = random.below(count as u64) as usize;
+                values[second] = limit as i64 - 1;
+            }
+            for factor in [1, 1000] {
+                values.iter_mut().for_each(|value| *value = value.wrapping_mul(factor).wrapping_add(factor));
+                let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+                let range = encode_vector_body(&values, 0, NARROW_MAX, &mut scratch, &mut narrow);
+                // No vector has a greatest number of 0 here: that is a constant.
+                assert_eq!(encode_vector_body(&values, 0, 0, &mut scratch, &mut wide), range);
+                assert_eq!(narrow, wide, "{values:?}");
+            }
         }
     }
 
