@@ -1,7 +1,7 @@
 //! The engine without a server: write, cut, replay, commit latency, scan. On a real disk, with real threads.
 //!
 //! ```sh
-//! cargo bench -p marigram-benches --bench engine            # everything, 3 runs each, medians
+//! cargo bench -p marigram-benches --bench engine            # everything, 5 runs each, medians
 //! cargo bench -p marigram-benches --bench engine -- write   # one of: write cut replay latency scan
 //! ```
 //!
@@ -11,7 +11,9 @@
 //! machine changes only the latter.
 //!
 //! - write: rows/s of two producers over TSBS batches of 10,000 rows; CPU ns/row of producers, committer, applier; syncs.
-//! - cut: GB/s/core of raw values (8 bytes each, time too) at the cut of that memtable, and bytes per row it leaves.
+//! - cut: GB/s/core of raw values (8 bytes each, time too) at the cut of that memtable, and bytes per row it leaves. The
+//!   whole cut: CPU seconds of the keeper for ordering, gathering, encoding, checksums, write and sync. Encode alone: CPU
+//!   seconds of one thread that encodes the pages of that segment again, from values that lie in the cache.
 //! - replay: rows/s/core of the log, without the cut that follows, and how long the open takes.
 //! - latency: p50 and p99 of one writer with one row a batch, beside an fdatasync of 4 KiB on the same disk.
 //! - scan: values/s/core of one column of doubles out of segments, and out of a memtable.
@@ -20,6 +22,8 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use marigram_benches::process::{
@@ -28,8 +32,11 @@ use marigram_benches::process::{
 use marigram_benches::series::{FIELD, START_NS, TABLE, doubles};
 use marigram_benches::tsbs::{CpuOnly, FIELDS};
 use marigram_ingest::line_protocol::{EmptySchema, ParseOptions, Parser};
+use marigram_storage::codec::{EncodeScratch, PageBuf, ValuesRef, encode_page};
+use marigram_storage::disk::File;
 use marigram_storage::draft::Draft;
-use marigram_storage::schema::ColumnId;
+use marigram_storage::schema::{ColumnId, ColumnKind};
+use marigram_storage::segment::SegmentReader;
 use marigram_storage::time::TimeRange;
 use marigram_storage::{Engine, MAIN_DATABASE, Options, ScanRequest, World};
 
@@ -39,6 +46,8 @@ const BATCH_ROWS: usize = 10_000;
 const HOSTS: usize = 4_000;
 const WRITE_ROWS: usize = 2_400_000;
 const PRODUCERS: usize = 2;
+/// Pages between two looks at the clock.
+const ENCODE_PAGES: usize = 16;
 const LATENCY_WRITES: usize = 2_000;
 const SCAN_SERIES: usize = 100;
 const SCAN_ROWS: usize = 10_000_000;
@@ -48,7 +57,7 @@ const RAW_BYTES_ROW: f64 = 8.0 * (1 + FIELDS.len()) as f64;
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    let runs = std::env::var("MARIGRAM_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(3);
+    let runs = std::env::var("MARIGRAM_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
     println!("file system {}, {runs} runs, medians", DataDir::fresh("probe")?.file_system());
     if wants("write") || wants("cut") {
         report(runs, write_and_cut)?;
@@ -157,7 +166,8 @@ fn figure(name: impl Into<String>, value: f64) -> (String, f64) {
 fn write_and_cut() -> Result<Figures> {
     let (drafts, parse_seconds) = drafts(HOSTS, WRITE_ROWS)?;
     let dir = DataDir::fresh("engine")?;
-    let engine = Engine::open(World::real(dir.path())?, no_cut())?;
+    let world = World::real(dir.path())?;
+    let engine = Engine::open(world.clone(), no_cut())?;
     let rows = WRITE_ROWS as f64;
     let (syncs, wall) = (engine.stats().wal_syncs, wall_seconds());
     let producers = write_all(&engine, &drafts)?;
@@ -186,10 +196,45 @@ fn write_and_cut() -> Result<Figures> {
         figure("write: M rows/CPU-second, all of it", rows / (all + keeper) / 1e6),
         figure("write: memtable bytes/row", memory / rows),
         figure("write: anonymous memory, MiB, after the cut", anonymous_bytes(std::process::id())? as f64 / 1048576.0),
-        figure("cut: GB/s/core of raw values", rows * RAW_BYTES_ROW / keeper / 1e9),
+        figure("cut: GB/s/core of raw values, the whole cut", rows * RAW_BYTES_ROW / keeper / 1e9),
+        figure("cut: GB/s/core of raw values, encode alone", encode_again(&world, &engine)?),
         figure("cut: seconds on the wall", cut_wall),
         figure("cut: bytes/row", dir.bytes_of("data")? as f64 / rows),
     ])
+}
+
+/// GB/s/core of encoding the pages of all segments once more, without reading, gathering, index or write.
+fn encode_again(world: &World, engine: &Engine) -> Result<f64> {
+    let snapshot = engine.snapshot();
+    let database = snapshot.catalog().database(MAIN_DATABASE).ok_or("no database")?.id;
+    let table = snapshot.catalog().table(database, "cpu").ok_or("no table")?;
+    let (mut bytes, mut seconds) = (0, 0.0);
+    let (mut scratch, mut out) = (EncodeScratch::new(), Vec::new());
+    for segment in snapshot.segments(table.id) {
+        let path = Path::new(&segment.file);
+        let file: Arc<dyn File> = world.disk.open_read(path)?.into();
+        let reader = SegmentReader::open(file, path, segment.offset, segment.bytes)?;
+        let fields = reader.columns().iter().filter(|column| matches!(column.kind, ColumnKind::Field(_)));
+        for column in std::iter::once(ColumnId::TIME).chain(fields.map(|column| column.id)) {
+            let mut pages: Vec<PageBuf> = (0..ENCODE_PAGES).map(|_| PageBuf::new()).collect();
+            let mut read = Vec::new();
+            for first in (0..reader.pages().len()).step_by(ENCODE_PAGES) {
+                let count = ENCODE_PAGES.min(reader.pages().len() - first);
+                for (page, at) in pages.iter_mut().take(count).zip(first..) {
+                    reader.read_page(column, at, &mut read, page)?;
+                }
+                let before = thread_cpu_seconds();
+                for page in pages.iter().take(count) {
+                    out.clear();
+                    encode_page(page.rows, None, ValuesRef::from(&page.values), &mut scratch, &mut out);
+                    std::hint::black_box(&out);
+                    bytes += page.rows * 8;
+                }
+                seconds += thread_cpu_seconds() - before;
+            }
+        }
+    }
+    Ok(bytes as f64 / seconds / 1e9)
 }
 
 fn replay() -> Result<Figures> {

@@ -201,6 +201,7 @@ impl Keeper {
             }
         }
         let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
+            let mut times = Vec::new();
             for (table, start, series, partition) in jobs {
                 let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode);
                 let Some(cut) = cut else { continue };
@@ -209,7 +210,8 @@ impl Keeper {
                     let mut progress = Progress::default();
                     while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
                         let mut columns = StripeColumns::new(&cut, &stripe);
-                        writer.stripe_from(&cut.runs(&stripe), &cut.times(&stripe), &mut columns)?;
+                        cut.times(&stripe, &mut times);
+                        writer.stripe_from(&cut.runs(&stripe), &times, &mut columns)?;
                     }
                     Ok(())
                 })?);

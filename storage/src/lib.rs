@@ -30,6 +30,7 @@ pub mod schema;
 pub mod segment;
 pub mod series;
 mod snapshot;
+mod sorted;
 mod stats;
 mod sync;
 pub mod time;

@@ -1,9 +1,10 @@
 //! A sealed memtable partition in the order of segments, one column at a time.
 //!
 //! A cut reads every row once, so what counts is how memory is touched. Each chunk gets its row numbers in the order
-//! (key, time, arrival). A column is then made in two passes: within each chunk values are gathered in that order, which
-//! stays inside the cache, and then the chunks are read side by side, each of them from front to back. Beside the memtable
-//! itself a cut needs 4 bytes a row, and the values of one column of one stripe twice.
+//! (key, time, arrival). A column is then made block by block in two passes: the values of a block are gathered chunk
+//! by chunk in that order, so that not every value lies in another page of memory, and then the chunks are read side by
+//! side, each of them from front to back, into a page that is encoded at once. Beside the memtable itself a cut needs 4
+//! bytes a row, the times of one stripe, and the values of one block.
 //!
 //! Rows of one key become one row in an `upsert` table, field by field, the newest present value winning.
 
@@ -13,11 +14,16 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::codec::{PAGE_ROWS_MAX, ValuesRef};
 use crate::generation::{KeyOrder, SeriesTable};
 use crate::memtable::{Chunk, MemPartition};
 use crate::schema::{ColumnId, FieldType, TableMode};
-use crate::segment::{Run, StripeField, StripeSource};
+use crate::segment::{PageRows, Run, StripeSource};
+use crate::sorted::Sorted;
 use crate::values::{FieldColumn, Values};
+
+/// Rows that are gathered at once: 256 KiB of numbers, which the second cache holds beside what they are gathered from.
+const BLOCK_ROWS: usize = 32 * 1024;
 
 /// The rows of a partition, ready to be written stripe by stripe.
 #[derive(Debug)]
@@ -57,12 +63,14 @@ enum Item {
 }
 
 /// The rows of one series in one chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 struct Stretch {
     rank: u32,
     chunk: u32,
     start: u32,
     rows: u32,
+    /// No two of them have the same time.
+    rising: bool,
 }
 
 /// Up to so many rows of a cut, and where they come from.
@@ -71,9 +79,30 @@ pub(crate) struct Stripe {
     /// (rank, rows).
     runs: Vec<(u32, u32)>,
     items: Vec<Item>,
-    /// Per chunk: the places that are used.
-    ranges: Vec<Range<u32>>,
+    /// Per chunk: whether any row is of it.
+    used: Vec<bool>,
     rows: usize,
+}
+
+/// How far the rows of a stripe were taken: which item, and how many rows of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    item: usize,
+    rows: u32,
+}
+
+/// Reads one column of a stripe from front to back.
+#[derive(Debug, Default)]
+struct ColumnReader {
+    cursor: Cursor,
+    /// How many rows were read.
+    row: usize,
+    /// The row behind those that are gathered.
+    block_end: usize,
+    /// Per chunk: the places that the block uses, and where the value of place 0 would stand among the gathered ones.
+    /// Places before the range are not there.
+    ranges: Vec<Range<u32>>,
+    bases: Vec<usize>,
 }
 
 /// Where the next stripe begins.
@@ -96,23 +125,34 @@ impl MemCut {
             }
         }
         let mut cut = Self { chunks: Vec::new(), keys, series: Vec::new(), items: Vec::new(), repeated: Vec::new() };
-        let mut runs = Vec::new();
+        let rank_of = |ordinal: u32| ranks.get(ordinal as usize).copied().unwrap_or(u32::MAX);
+        let mut stretches: Vec<Stretch> = Vec::new();
         for (chunk, visible) in partition.visible(sequence) {
             let number = cut.chunks.len() as u32;
-            let rows = order_rows(&chunk, visible as usize, &ranks, number, &mut runs);
-            cut.chunks.push(Ordered { chunk, rows });
+            let series = chunk.series.get(..visible as usize).unwrap_or_default();
+            let sorted = Sorted::new(series, &chunk.times, cut.keys.sorted.len(), rank_of);
+            stretches.extend(sorted.runs().map(|(run, rows)| Stretch {
+                rank: run.slot,
+                chunk: number,
+                start: run.start,
+                rows,
+                rising: run.rising,
+            }));
+            cut.chunks.push(Ordered { chunk, rows: sorted.rows });
         }
-        runs.sort_unstable();
-        for runs in runs.chunk_by(|first, second| first.rank == second.rank) {
-            cut.plan(runs, mode);
+        stretches.sort_by_key(|stretch| stretch.rank); // stable: of one series by chunk
+        let mut by_time = Vec::new();
+        for stretches in stretches.chunk_by(|first, second| first.rank == second.rank) {
+            cut.plan(stretches, mode, &mut by_time);
         }
         (!cut.items.is_empty()).then_some(cut)
     }
 
     /// Plans the rows of one series.
-    fn plan(&mut self, runs: &[Stretch], mode: TableMode) {
+    fn plan(&mut self, runs: &[Stretch], mode: TableMode, by_time: &mut Vec<(i64, i64, Stretch)>) {
         let Some(rank) = runs.first().map(|run| run.rank) else { return };
-        let mut by_time: Vec<(i64, i64, Stretch)> = runs.iter().map(|run| self.span(*run)).collect();
+        by_time.clear();
+        by_time.extend(runs.iter().map(|run| self.span(*run)));
         by_time.sort_unstable_by_key(|(first, _, run)| (*first, run.chunk));
         let apart = by_time.windows(2).all(|pair| match pair {
             [(_, last, earlier), (first, _, later)] if mode == TableMode::Append => {
@@ -121,9 +161,9 @@ impl MemCut {
             [(_, last, _), (first, _, _)] => last < first,
             _ => true,
         });
-        let repeats = |run: &Stretch| mode == TableMode::Upsert && self.has_equal_times(run);
-        if apart && !by_time.iter().any(|(_, _, run)| repeats(run)) {
-            for (_, _, Stretch { chunk, start, rows, .. }) in &by_time {
+        let repeats = |run: &Stretch| mode == TableMode::Upsert && !run.rising;
+        if apart && !runs.iter().any(repeats) {
+            for (_, _, Stretch { chunk, start, rows, .. }) in by_time.iter() {
                 self.items.push(Item::Span { chunk: *chunk, start: *start, rows: *rows });
             }
             self.series.push((rank, runs.iter().map(|run| run.rows).sum()));
@@ -172,18 +212,10 @@ impl MemCut {
         (self.time(run.chunk, run.start), self.time(run.chunk, run.start + run.rows - 1), run)
     }
 
-    fn has_equal_times(&self, run: &Stretch) -> bool {
-        let Some(ordered) = self.chunks.get(run.chunk as usize) else { return false };
-        let rows = ordered.rows.get(run.start as usize..(run.start + run.rows) as usize).unwrap_or_default();
-        let time = |row: &u32| ordered.chunk.times.get(*row as usize);
-        rows.windows(2).any(|pair| pair.first().map(time) == pair.last().map(time))
-    }
-
     /// The next rows, at most `rows_max`; `None` at the end.
     pub(crate) fn stripe(&self, progress: &mut Progress, rows_max: usize) -> Option<Stripe> {
-        let nothing = std::ops::Range { start: u32::MAX, end: 0 };
-        let ranges = vec![nothing; self.chunks.len()];
-        let mut stripe = Stripe { runs: Vec::new(), items: Vec::new(), ranges, rows: 0 };
+        let used = vec![false; self.chunks.len()];
+        let mut stripe = Stripe { runs: Vec::new(), items: Vec::new(), used, rows: 0 };
         while let Some(item) = self.items.get(progress.item)
             && stripe.rows < rows_max
         {
@@ -223,133 +255,208 @@ impl MemCut {
         runs.filter_map(|(rank, rows)| Some(Run { key: key(*rank)?, rows: *rows })).collect()
     }
 
-    /// The times of a stripe.
-    pub(crate) fn times(&self, stripe: &Stripe) -> Vec<i64> {
-        let sources: Vec<&[i64]> = self.chunks.iter().map(|ordered| ordered.chunk.times.as_slice()).collect();
-        self.gather(stripe, &sources, &mut Vec::new())
+    /// The times of a stripe, into `out`.
+    pub(crate) fn times(&self, stripe: &Stripe, out: &mut Vec<i64>) {
+        out.clear();
+        let source = |chunk: u32| self.chunks.get(chunk as usize).map_or(&[][..], |ordered| &ordered.chunk.times);
+        let (mut reader, mut gathered) = (ColumnReader::default(), Vec::new());
+        while reader.row < stripe.rows {
+            let rows = (stripe.rows - reader.row).min(PAGE_ROWS_MAX);
+            self.read(stripe, &mut reader, rows, source, &mut gathered, out);
+        }
     }
 
-    /// The values of a stripe, where every chunk has one for each row.
-    fn gather<T: Copy + Default>(&self, stripe: &Stripe, sources: &[&[T]], sorted: &mut Vec<T>) -> Vec<T> {
-        sorted.clear();
-        // Where the value of place 0 of a chunk would stand in `sorted`; places before the range are not there.
-        let mut bases: Vec<usize> = Vec::with_capacity(self.chunks.len());
-        for ((ordered, range), source) in self.chunks.iter().zip(&stripe.ranges).zip(sources) {
-            bases.push(sorted.len().wrapping_sub(range.start as usize));
-            let rows = ordered.rows.get(range.start as usize..range.end as usize).unwrap_or_default();
-            sorted.extend(rows.iter().map(|row| source.get(*row as usize).copied().unwrap_or_default()));
-        }
-        let at = |chunk: u32, at: u32| bases.get(chunk as usize).map_or(0, |base| base.wrapping_add(at as usize));
-        let mut out = Vec::with_capacity(stripe.rows);
-        for item in &stripe.items {
-            match *item {
-                Item::Span { chunk, start, rows } => {
-                    let from = at(chunk, start);
-                    out.extend_from_slice(sorted.get(from..from + rows as usize).unwrap_or_default());
-                }
-                Item::Newest { to, .. } => {
-                    let newest = (to as usize).checked_sub(1).and_then(|last| self.repeated.get(last));
-                    let value = newest.and_then(|place| sorted.get(at(place.chunk, place.at)));
-                    out.push(value.copied().unwrap_or_default());
-                }
+    /// Appends the next values of a stripe, where every chunk that it uses has one for each row. `gathered` holds those of
+    /// the block.
+    fn read<'a, T: Copy + Default + 'a>(
+        &self,
+        stripe: &Stripe,
+        reader: &mut ColumnReader,
+        rows: usize,
+        source: impl Fn(u32) -> &'a [T],
+        gathered: &mut Vec<T>,
+        out: &mut Vec<T>,
+    ) {
+        if reader.block_end < reader.row + rows {
+            let block = BLOCK_ROWS.max(rows).min(stripe.rows - reader.row);
+            reader.begin_block(self, stripe, block);
+            gathered.clear();
+            for (chunk, (ordered, range)) in self.chunks.iter().zip(&reader.ranges).enumerate() {
+                reader.bases.push(gathered.len().wrapping_sub(range.start as usize));
+                let source = source(chunk as u32);
+                let picked = ordered.rows.get(range.start as usize..range.end as usize).unwrap_or_default();
+                gathered.extend(picked.iter().map(|row| source.get(*row as usize).copied().unwrap_or_default()));
             }
         }
-        out
+        let ColumnReader { cursor, row, bases, .. } = reader;
+        let at = |chunk: u32, at: u32| bases.get(chunk as usize).map_or(0, |base| base.wrapping_add(at as usize));
+        stripe.take(cursor, rows, |item| match item {
+            Item::Span { chunk, start, rows } => {
+                let from = at(chunk, start);
+                out.extend_from_slice(gathered.get(from..from + rows as usize).unwrap_or_default());
+            }
+            Item::Newest { to, .. } => {
+                let newest = (to as usize).checked_sub(1).and_then(|last| self.repeated.get(last));
+                let value = newest.and_then(|place| gathered.get(at(place.chunk, place.at)));
+                out.push(value.copied().unwrap_or_default());
+            }
+        });
+        *row += rows;
+    }
+}
+
+impl ColumnReader {
+    /// Finds out which places the next `rows` rows use.
+    fn begin_block(&mut self, cut: &MemCut, stripe: &Stripe, rows: usize) {
+        self.block_end = self.row + rows;
+        self.bases.clear();
+        self.ranges.clear();
+        self.ranges.resize(cut.chunks.len(), Range { start: u32::MAX, end: 0 });
+        let ranges = &mut self.ranges;
+        let mut note = |chunk: u32, start: u32, end: u32| {
+            if let Some(range) = ranges.get_mut(chunk as usize) {
+                *range = range.start.min(start)..range.end.max(end);
+            }
+        };
+        let mut ahead = self.cursor;
+        stripe.take(&mut ahead, rows, |item| match item {
+            Item::Span { chunk, start, rows } => note(chunk, start, start + rows),
+            Item::Newest { from, to } => {
+                let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
+                places.iter().for_each(|place| note(place.chunk, place.at, place.at + 1));
+            }
+        });
     }
 }
 
 impl Stripe {
     fn push(&mut self, item: Item, cut: &MemCut) {
-        let mut note = |chunk: u32, start: u32, end: u32| {
-            if let Some(range) = self.ranges.get_mut(chunk as usize) {
-                *range = range.start.min(start)..range.end.max(end);
+        let mut note = |chunk: u32| {
+            if let Some(used) = self.used.get_mut(chunk as usize) {
+                *used = true;
             }
         };
         match item {
-            Item::Span { chunk, start, rows } => {
-                note(chunk, start, start + rows);
+            Item::Span { chunk, rows, .. } => {
+                note(chunk);
                 self.rows += rows as usize;
             }
             Item::Newest { from, to } => {
-                for place in cut.repeated.get(from as usize..to as usize).unwrap_or_default() {
-                    note(place.chunk, place.at, place.at + 1);
-                }
+                let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
+                places.iter().for_each(|place| note(place.chunk));
                 self.rows += 1;
             }
         }
         self.items.push(item);
     }
+
+    /// Hands on the items of the next `rows` rows, torn where they end.
+    fn take(&self, cursor: &mut Cursor, rows: usize, mut each: impl FnMut(Item)) {
+        let mut left = rows as u32;
+        while left > 0
+            && let Some(item) = self.items.get(cursor.item)
+        {
+            match *item {
+                Item::Span { chunk, start, rows } => {
+                    let taken = (rows - cursor.rows).min(left);
+                    each(Item::Span { chunk, start: start + cursor.rows, rows: taken });
+                    cursor.rows += taken;
+                    left -= taken;
+                    if cursor.rows == rows {
+                        *cursor = Cursor { item: cursor.item + 1, rows: 0 };
+                    }
+                }
+                Item::Newest { .. } => {
+                    each(*item);
+                    left -= 1;
+                    cursor.item += 1;
+                }
+            }
+        }
+        assert!(left == 0, "a page has rows of its stripe");
+    }
 }
 
-/// The fields of a stripe, made when the writer asks.
+/// The fields of a stripe, made page by page when the writer asks.
 pub(crate) struct StripeColumns<'a> {
     cut: &'a MemCut,
     stripe: &'a Stripe,
-    field: Option<StripeField>,
-    integers: Vec<i64>,
-    unsigned: Vec<u64>,
-    doubles: Vec<f64>,
-    booleans: Vec<bool>,
+    /// The field that was begun, in each chunk.
+    bound: Vec<Option<&'a FieldColumn<ColumnId>>>,
+    /// Every chunk that the stripe uses has a value for each row.
+    dense: bool,
+    reader: ColumnReader,
+    gathered: Values,
+    values: Values,
+    bits: Vec<u64>,
 }
 
 impl<'a> StripeColumns<'a> {
     pub(crate) fn new(cut: &'a MemCut, stripe: &'a Stripe) -> Self {
-        let (integers, unsigned, doubles, booleans) = Default::default();
-        Self { cut, stripe, field: None, integers, unsigned, doubles, booleans }
+        let empty = || Values::new(FieldType::I64);
+        let (reader, gathered, values) = (ColumnReader::default(), empty(), empty());
+        Self { cut, stripe, bound: Vec::new(), dense: false, reader, gathered, values, bits: Vec::new() }
     }
 }
 
 impl StripeSource for StripeColumns<'_> {
-    fn field(&mut self, column: ColumnId, kind: FieldType) -> Option<&StripeField> {
-        let find = |ordered: &'_ Ordered| ordered.chunk.fields.iter().position(|field| field.column == column);
-        let bound: Vec<Option<&FieldColumn<ColumnId>>> =
-            self.cut.chunks.iter().map(|ordered| find(ordered).and_then(|at| ordered.chunk.fields.get(at))).collect();
+    fn begin(&mut self, column: ColumnId, kind: FieldType) -> bool {
+        self.reader = ColumnReader::default();
+        if self.values.kind() != kind {
+            (self.gathered, self.values) = (Values::new(kind), Values::new(kind));
+        }
+        self.bound.clear();
+        self.bound.extend(self.cut.chunks.iter().map(|ordered| {
+            let fields = &ordered.chunk.fields;
+            fields.iter().find(|field| field.column == column)
+        }));
         // A chunk that this stripe takes no row from says nothing about it.
-        let mut used = bound.iter().zip(&self.stripe.ranges).filter(|(_, range)| range.start < range.end);
-        let dense = used.all(|(field, _)| field.is_some_and(|field| field.rows.is_none()));
-        macro_rules! gather {
-            ($variant:ident, $sorted:expr) => {{
-                let sources: Vec<&[_]> = bound
-                    .iter()
-                    .map(|field| match field.map(|field| &field.values) {
-                        Some(Values::$variant(values)) => values.as_slice(),
-                        _ => &[],
-                    })
-                    .collect();
-                Values::$variant(self.cut.gather(self.stripe, &sources, $sorted))
+        let mut used = self.bound.iter().zip(&self.stripe.used).filter(|(_, used)| **used).map(|(field, _)| field);
+        self.dense = used.clone().all(|field| field.is_some_and(|field| field.rows.is_none()));
+        used.any(Option::is_some)
+    }
+
+    fn page(&mut self, rows: usize) -> PageRows<'_> {
+        let Self { cut, stripe, bound, dense, reader, gathered, values, bits } = self;
+        values.clear();
+        macro_rules! read {
+            ($variant:ident, $gathered:expr, $out:expr) => {{
+                let source = |chunk: u32| match bound.get(chunk as usize).copied().flatten().map(|field| &field.values)
+                {
+                    Some(Values::$variant(values)) => values.as_slice(),
+                    _ => &[],
+                };
+                cut.read(stripe, reader, rows, source, $gathered, $out);
             }};
         }
-        let field = match kind {
-            FieldType::I64 if dense => whole(column, gather!(I64, &mut self.integers)),
-            FieldType::U64 if dense => whole(column, gather!(U64, &mut self.unsigned)),
-            FieldType::F64 if dense => whole(column, gather!(F64, &mut self.doubles)),
-            FieldType::Bool if dense => whole(column, gather!(Bool, &mut self.booleans)),
-            _ => one_by_one(self.cut, self.stripe, column, kind, &bound),
-        };
-        self.field = Some(field).filter(|field| !field.values.is_empty());
-        self.field.as_ref()
+        match (gathered, &mut *values) {
+            (Values::I64(gathered), Values::I64(out)) if *dense => read!(I64, gathered, out),
+            (Values::U64(gathered), Values::U64(out)) if *dense => read!(U64, gathered, out),
+            (Values::F64(gathered), Values::F64(out)) if *dense => read!(F64, gathered, out),
+            (Values::Bool(gathered), Values::Bool(out)) if *dense => read!(Bool, gathered, out),
+            _ => one_by_one(cut, stripe, &mut reader.cursor, rows, bound, values, bits),
+        }
+        PageRows { presence: (values.len() < rows).then_some(bits.as_slice()), values: ValuesRef::from(&*values) }
     }
 }
 
-fn whole(column: ColumnId, values: Values) -> StripeField {
-    StripeField { column, presence: None, values }
-}
-
-/// A column that not every row has, or of strings.
+/// Appends the next rows of a column that not every row has, or of strings. `bits` says which rows have a value.
 fn one_by_one(
     cut: &MemCut,
     stripe: &Stripe,
-    column: ColumnId,
-    kind: FieldType,
+    cursor: &mut Cursor,
+    rows: usize,
     bound: &[Option<&FieldColumn<ColumnId>>],
-) -> StripeField {
+    values: &mut Values,
+    bits: &mut Vec<u64>,
+) {
     let position = |place: Place| -> Option<(&Values, usize)> {
         let field = bound.get(place.chunk as usize).copied().flatten()?;
         let row = *cut.chunks.get(place.chunk as usize)?.rows.get(place.at as usize)?;
         Some((&field.values, field.position(row)?))
     };
-    let mut bits = vec![0u64; stripe.rows.div_ceil(64)];
-    let mut values = Values::new(kind);
+    bits.clear();
+    bits.resize(rows.div_ceil(64), 0);
     let mut row = 0;
     let mut push = |found: Option<(&Values, usize)>| {
         if let Some((source, at)) = found {
@@ -360,61 +467,13 @@ fn one_by_one(
         }
         row += 1;
     };
-    for item in &stripe.items {
-        match *item {
-            Item::Span { chunk, start, rows } => {
-                (start..start + rows).for_each(|at| push(position(Place { chunk, at })));
-            }
-            Item::Newest { from, to } => {
-                let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
-                push(places.iter().rev().find_map(|place| position(*place)));
-            }
+    stripe.take(cursor, rows, |item| match item {
+        Item::Span { chunk, start, rows } => {
+            (start..start + rows).for_each(|at| push(position(Place { chunk, at })));
         }
-    }
-    let presence = (values.len() < stripe.rows).then_some(bits);
-    StripeField { column, presence, values }
-}
-
-/// The first `visible` rows of a chunk by (rank, time, arrival); their runs go to `runs`.
-fn order_rows(chunk: &Chunk, visible: usize, ranks: &[u32], number: u32, runs: &mut Vec<Stretch>) -> Vec<u32> {
-    let rank = |series: &u32| ranks.get(*series as usize).copied().unwrap_or(u32::MAX);
-    let series = chunk.series.get(..visible).unwrap_or_default();
-    let mut rows;
-    if ranks.len() <= visible.saturating_mul(4) {
-        // Arrival order within a rank comes by itself.
-        let mut ends = vec![0u32; ranks.len()];
-        for series in series {
-            if let Some(count) = ends.get_mut(rank(series) as usize) {
-                *count += 1;
-            }
+        Item::Newest { from, to } => {
+            let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
+            push(places.iter().rev().find_map(|place| position(*place)));
         }
-        let mut start = 0;
-        for end in &mut ends {
-            start += std::mem::replace(end, start);
-        }
-        rows = vec![0u32; visible];
-        for (row, series) in series.iter().enumerate() {
-            let Some(next) = ends.get_mut(rank(series) as usize) else { continue };
-            if let Some(slot) = rows.get_mut(*next as usize) {
-                *slot = row as u32;
-            }
-            *next += 1;
-        }
-    } else {
-        rows = (0..visible as u32).collect();
-        rows.sort_unstable_by_key(|row| (chunk.series.get(*row as usize).map(rank), *row));
-    }
-    let rank_of = |row: &u32| chunk.series.get(*row as usize).map_or(u32::MAX, rank);
-    let time_of = |row: &u32| chunk.times.get(*row as usize).copied().unwrap_or_default();
-    let mut start = 0;
-    for run in rows.chunk_by_mut(|first, second| rank_of(first) == rank_of(second)) {
-        if !run.is_sorted_by_key(time_of) {
-            run.sort_by_key(time_of); // stable: arrival decides between equal times
-        }
-        let rank = run.first().map_or(u32::MAX, rank_of);
-        assert!(rank != u32::MAX, "the series of a row has a key");
-        runs.push(Stretch { rank, chunk: number, start, rows: run.len() as u32 });
-        start += run.len() as u32;
-    }
-    rows
+    });
 }

@@ -3,16 +3,21 @@
 //! A [`MemSource`] is one snapshot's view of one (table, partition) of one [`crate::memtable::MemSet`]. The scan merges
 //! it with segments; the cut writes a segment from it. In an `upsert` table rows of one key become one row here, field
 //! by field, the newest present value winning.
+//!
+//! Mostly the rows of a series in one chunk lie behind those in the chunk before, and no key repeats: then they go out as
+//! [`Span`]s of the chunks' orders, column by column, and no row is looked at by itself. Otherwise each row is a [`RowRef`].
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::generation::SeriesTable;
 use crate::memtable::{Chunk, MemPartition};
 use crate::rows::{DenseColumn, RowBuffer};
-use crate::schema::{ColumnId, TableMode};
+use crate::schema::{ColumnId, FieldType, TableMode};
+use crate::time::TimeRange;
 use crate::values::{FieldColumn, Values};
 
 /// One row of a memtable partition. Orders by (time, arrival).
@@ -21,6 +26,14 @@ pub(crate) struct RowRef {
     pub(crate) time: i64,
     chunk: u32,
     row: u32,
+}
+
+/// Rows of one series in one chunk: a range of [`crate::sorted::Sorted::rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    chunk: u32,
+    start: u32,
+    end: u32,
 }
 
 /// The rows of one partition that one snapshot sees.
@@ -46,7 +59,7 @@ impl MemSource {
         for (chunk, _) in &chunks {
             time_min = time_min.min(chunk.time_min);
             time_max = time_max.max(chunk.time_max);
-            for ordinal in chunk.sorted().ordinals() {
+            for ordinal in chunk.sorted().slots() {
                 if let Some(slot) = present.get_mut(ordinal as usize) {
                     *slot = true;
                 }
@@ -66,7 +79,7 @@ impl MemSource {
     pub(crate) fn run(&self, ordinal: u32, rows: &mut Vec<RowRef>) {
         rows.clear();
         for (at, (chunk, visible)) in self.chunks.iter().enumerate() {
-            for row in chunk.sorted().run(ordinal) {
+            for row in chunk.sorted().run(ordinal).map_or(&[][..], |(_, rows)| rows) {
                 if row < visible {
                     let time = chunk.times.get(*row as usize).copied().unwrap_or_default();
                     rows.push(RowRef { time, chunk: at as u32, row: *row });
@@ -76,6 +89,104 @@ impl MemSource {
         if !rows.is_sorted() {
             rows.sort_unstable();
         }
+    }
+
+    /// The rows of one series as spans, into `spans`, and their first and last time. `None` if a row would have to be
+    /// looked at by itself, or none is there.
+    pub(crate) fn spans(&self, ordinal: u32, mode: TableMode, spans: &mut Vec<Span>) -> Option<(i64, i64)> {
+        spans.clear();
+        let mut times: Option<(i64, i64)> = None;
+        for (at, (chunk, visible)) in self.chunks.iter().enumerate() {
+            let Some((run, rows)) = chunk.sorted().run(ordinal) else { continue };
+            if (*visible as usize) < chunk.times.len() || (mode == TableMode::Upsert && !run.rising) {
+                return None;
+            }
+            let time = |row: Option<&u32>| row.and_then(|row| chunk.times.get(*row as usize)).copied();
+            let (first, last) = (time(rows.first())?, time(rows.last())?);
+            let (earliest, behind) = match times {
+                None => (first, true),
+                Some((earliest, before)) if mode == TableMode::Append => (earliest, before <= first),
+                Some((earliest, before)) => (earliest, before < first),
+            };
+            if !behind {
+                return None;
+            }
+            times = Some((earliest, last));
+            spans.push(Span { chunk: at as u32, start: run.start, end: run.start + rows.len() as u32 });
+        }
+        times
+    }
+
+    /// Leaves of spans what lies in a range. Returns the first and the last time that are left.
+    pub(crate) fn trim(&self, range: TimeRange, spans: &mut Vec<Span>) -> Option<(i64, i64)> {
+        let time = |chunk: &Chunk, row: Option<&u32>| row.and_then(|row| chunk.times.get(*row as usize)).copied();
+        let mut times: Option<(i64, i64)> = None;
+        spans.retain_mut(|span| {
+            let Some((chunk, rows)) = self.rows_of(*span) else { return false };
+            let before = |end: i64| rows.partition_point(|row| time(chunk, Some(row)).is_some_and(|time| time < end));
+            let (from, to) = (before(range.start()), before(range.end()));
+            let left = rows.get(from..to).unwrap_or_default();
+            let (Some(first), Some(last)) = (time(chunk, left.first()), time(chunk, left.last())) else { return false };
+            times = Some((times.map_or(first, |(earliest, _)| earliest), last));
+            (span.start, span.end) = (span.start + from as u32, span.start + to as u32);
+            true
+        });
+        times
+    }
+
+    fn rows_of(&self, span: Span) -> Option<(&Chunk, &[u32])> {
+        let (chunk, _) = self.chunks.get(span.chunk as usize)?;
+        Some((chunk, chunk.sorted().rows.get(span.start as usize..span.end as usize)?))
+    }
+
+    /// Appends the next rows of spans, at most `rows_max`, and takes them off. Returns how many. `bound` has one entry per
+    /// column of `out`.
+    pub(crate) fn emit_spans(
+        &self,
+        spans: &mut VecDeque<Span>,
+        rows_max: usize,
+        times: bool,
+        bound: &[Vec<Option<usize>>],
+        out: &mut RowBuffer,
+    ) -> usize {
+        let mut count = 0;
+        while count < rows_max
+            && let Some(span) = spans.front_mut()
+        {
+            let end = span.end.min(span.start.saturating_add(u32::try_from(rows_max - count).unwrap_or(u32::MAX)));
+            let taken = Span { end, ..*span };
+            span.start = end;
+            if span.start == span.end {
+                spans.pop_front();
+            }
+            let Some((chunk, rows)) = self.rows_of(taken) else { continue };
+            if times {
+                out.times.extend(rows.iter().map(|row| chunk.times.get(*row as usize).copied().unwrap_or_default()));
+            }
+            for (column, bound) in out.columns.iter_mut().zip(bound) {
+                let at = bound.get(taken.chunk as usize).copied().flatten();
+                match at.and_then(|at| chunk.fields.get(at)) {
+                    Some(field) if field.rows.is_none() => {
+                        column.values.extend_at(&field.values, rows.iter().map(|row| *row as usize));
+                        column.presence.push_present(rows.len());
+                    }
+                    Some(field) => rows.iter().for_each(|row| column.push_from(field, *row)),
+                    None => column.push_absent(rows.len()),
+                }
+            }
+            count += rows.len();
+        }
+        count
+    }
+
+    /// Per output column and chunk: which of the chunk's fields it is.
+    pub(crate) fn bind_all(&self, columns: &[(ColumnId, FieldType)]) -> Vec<Vec<Option<usize>>> {
+        let find = |column: ColumnId| {
+            let position =
+                move |(chunk, _): &(Arc<Chunk>, u32)| chunk.fields.iter().position(|field| field.column == column);
+            self.chunks.iter().map(position).collect()
+        };
+        columns.iter().map(|(column, _)| find(*column)).collect()
     }
 
     /// Per chunk: the field behind an output column, if the chunk has it.

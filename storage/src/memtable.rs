@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use crate::batch::TableRows;
 use crate::generation::{Generation, SeriesTable};
 use crate::schema::{ColumnId, Table, TableId};
+use crate::sorted::Sorted;
 use crate::values::{FieldColumn, Values};
 
 /// Chunks of at least this many rows are never merged again.
@@ -62,15 +63,6 @@ pub(crate) struct Chunk {
     pub(crate) time_max: i64,
     bytes: usize,
     sorted: OnceLock<Sorted>,
-}
-
-/// A chunk's rows by series.
-#[derive(Debug)]
-pub(crate) struct Sorted {
-    /// Row numbers by (ordinal, time, arrival).
-    rows: Vec<u32>,
-    /// (ordinal, where its rows start in `rows`), ascending.
-    runs: Vec<(u32, u32)>,
 }
 
 impl MemSet {
@@ -248,37 +240,9 @@ impl Chunk {
     /// The rows by series; sorted at the first call.
     pub(crate) fn sorted(&self) -> &Sorted {
         self.sorted.get_or_init(|| {
-            let mut keyed: Vec<(u32, i64, u32)> = self
-                .series
-                .iter()
-                .zip(&self.times)
-                .enumerate()
-                .map(|(row, (series, time))| (*series, *time, row as u32))
-                .collect();
-            keyed.sort_unstable();
-            let mut runs: Vec<(u32, u32)> = Vec::new();
-            for (at, (series, _, _)) in keyed.iter().enumerate() {
-                if runs.last().is_none_or(|(last, _)| last != series) {
-                    runs.push((*series, at as u32));
-                }
-            }
-            Sorted { rows: keyed.into_iter().map(|(_, _, row)| row).collect(), runs }
+            let slots = self.series.iter().max().map_or(0, |greatest| *greatest as usize + 1);
+            Sorted::new(&self.series, &self.times, slots, |ordinal| ordinal)
         })
-    }
-}
-
-impl Sorted {
-    /// The rows of one series, by (time, arrival).
-    pub(crate) fn run(&self, ordinal: u32) -> &[u32] {
-        let Ok(at) = self.runs.binary_search_by_key(&ordinal, |(series, _)| *series) else { return &[] };
-        let start = self.runs.get(at).map_or(0, |(_, start)| *start as usize);
-        let end = self.runs.get(at + 1).map_or(self.rows.len(), |(_, start)| *start as usize);
-        self.rows.get(start..end).unwrap_or_default()
-    }
-
-    /// The ordinals that have rows, ascending.
-    pub(crate) fn ordinals(&self) -> impl Iterator<Item = u32> {
-        self.runs.iter().map(|(ordinal, _)| *ordinal)
     }
 }
 

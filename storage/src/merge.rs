@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::codec::{PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
-use crate::memscan::{MemSource, RowRef, emit};
+use crate::memscan::{MemSource, RowRef, Span, emit};
 use crate::placement::Segment;
 use crate::rows::RowBuffer;
 use crate::schema::{ColumnId, FieldType, TableMode};
@@ -160,6 +160,7 @@ impl RunBuffer {
 enum Piece {
     Segment { source: usize, rows: Range<u64> },
     Memory { source: usize, rows: Vec<RowRef>, at: usize },
+    Spans { source: usize, spans: VecDeque<Span> },
     Merged { rows: RowBuffer, at: usize },
 }
 
@@ -360,6 +361,12 @@ fn emit_piece(
             }
             Ok((end < rows.len()).then_some(Piece::Memory { source, rows, at: end }))
         }
+        Piece::Spans { source, mut spans } => {
+            let Some(Cursor::Memory(cursor)) = cursors.get_mut(source) else { return Ok(None) };
+            out.buffer.reserve_first(room.min(PAGE_ROWS_MAX));
+            out.rows += cursor.source.emit_spans(&mut spans, room, times, &cursor.bound, &mut out.buffer);
+            Ok((!spans.is_empty()).then_some(Piece::Spans { source, spans }))
+        }
         Piece::Segment { source, rows } => {
             let Some(Cursor::Segment(cursor)) = cursors.get_mut(source) else { return Ok(None) };
             let rest = cursor.emit(rows, spec, stats, out, rows_max, times)?;
@@ -384,11 +391,7 @@ impl Cursor {
                 let (time_min, time_max, rows) = cursor.take()?;
                 range.meets(time_min, time_max).then_some((time_min, time_max, Piece::Segment { source, rows }))
             }
-            Self::Memory(cursor) => {
-                let rows = cursor.take(range);
-                let (first, last) = (rows.first()?.time, rows.last()?.time);
-                Some((first, last, Piece::Memory { source, rows, at: 0 }))
-            }
+            Self::Memory(cursor) => cursor.take(source, range),
         }
     }
 }
@@ -398,6 +401,9 @@ struct MemCursor {
     at: usize,
     end: usize,
     tags: Vec<TagFilter>,
+    mode: TableMode,
+    /// Per field of the spec and chunk: which of the chunk's fields it is.
+    bound: Vec<Vec<Option<usize>>>,
 }
 
 impl MemCursor {
@@ -406,7 +412,8 @@ impl MemCursor {
             key.as_ref().map_or(none, |key| source.keys.partition_point(|(own, _)| own < key))
         };
         let (at, end) = (bound(&spec.key_from, 0), bound(&spec.key_to, source.keys.len()));
-        Self { source: Arc::clone(source), at, end, tags: spec.tags.clone() }
+        let bound = source.bind_all(&spec.fields);
+        Self { source: Arc::clone(source), at, end, tags: spec.tags.clone(), mode: spec.mode, bound }
     }
 
     fn key(&mut self) -> Option<Arc<[u8]>> {
@@ -420,18 +427,21 @@ impl MemCursor {
         None
     }
 
-    fn take(&mut self, range: TimeRange) -> Vec<RowRef> {
-        let mut rows = Vec::new();
-        if let Some((_, ordinal)) = self.source.keys.get(self.at) {
-            self.source.run(*ordinal, &mut rows);
-        }
+    fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
+        let ordinal = self.source.keys.get(self.at).map(|(_, ordinal)| *ordinal)?;
         self.at += 1;
-        if rows.first().is_some_and(|row| !range.contains(row.time))
-            || rows.last().is_some_and(|row| !range.contains(row.time))
-        {
-            rows.retain(|row| range.contains(row.time));
+        let mut spans = Vec::new();
+        if let Some((mut first, mut last)) = self.source.spans(ordinal, self.mode, &mut spans) {
+            if !range.contains(first) || !range.contains(last) {
+                (first, last) = self.source.trim(range, &mut spans)?;
+            }
+            return Some((first, last, Piece::Spans { source, spans: spans.into() }));
         }
-        rows
+        let mut rows = Vec::new();
+        self.source.run(ordinal, &mut rows);
+        rows.retain(|row| range.contains(row.time));
+        let (first, last) = (rows.first()?.time, rows.last()?.time);
+        Some((first, last, Piece::Memory { source, rows, at: 0 }))
     }
 }
 

@@ -118,6 +118,13 @@ impl RowBuffer {
         self.times.len()
     }
 
+    /// Makes room for rows in columns that have none, instead of growing into it.
+    pub(crate) fn reserve_first(&mut self, rows: usize) {
+        for column in self.columns.iter_mut().filter(|column| column.values.is_empty()) {
+            column.values.reserve(rows);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.times.clear();
         for column in &mut self.columns {

@@ -38,7 +38,7 @@ pub use reader::{ReadCounters, SegmentReader};
 pub use run::RunRange;
 pub use sink::{FileSink, Sink};
 pub use tags::TagColumn;
-pub use writer::{Run, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput, StripeSource};
+pub use writer::{PageRows, Run, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput, StripeSource};
 
 use std::path::Path;
 

@@ -150,3 +150,68 @@ fn every_snapshot_reads_the_fold_of_its_batches() {
         assert_eq!(read(&set, TableMode::Upsert, at as u64 + 1), want, "after batch {at}");
     }
 }
+
+/// What goes out as spans is what goes out row by row, within a range and over any breaks.
+#[test]
+fn spans_hold_the_rows_that_are_read_one_by_one() {
+    let mut rng = crate::clock::sim::SimRng::new(12);
+    let mut below = |bound: u64| rng.next_u64() % bound;
+    let (mut by_span, mut by_row) = (0, 0);
+    for round in 0..300 {
+        let mode = if below(2) == 0 { TableMode::Append } else { TableMode::Upsert };
+        let mut time = 0;
+        let batches: Vec<Vec<Row>> = (0..1 + below(20))
+            .map(|_| {
+                let mut row = || {
+                    // Mostly forward; sometimes a time again, or one of the past.
+                    time += if round % 3 > 0 && below(20) == 0 { -(below(4) as i64) } else { 1 };
+                    (below(3) as u32, time, Some(below(100) as i64), (below(9) > 0).then(|| below(100) as i64))
+                };
+                (0..1 + row().1.unsigned_abs() % 7).map(|_| row()).collect()
+            })
+            .collect();
+        let slices: Vec<&[Row]> = batches.iter().map(Vec::as_slice).collect();
+        let set = filled(mode, &slices);
+        for (start, partition) in set.table(TABLE).unwrap().partitions().iter() {
+            let sequence = 1 + below(25);
+            let Some(source) = MemSource::new(&set.generation.table(TABLE), partition, sequence) else { continue };
+            let columns = [(B, FieldType::I64), (A, FieldType::I64)];
+            let bound = columns.map(|(column, _)| source.bind(column));
+            let range = TimeRange::new(start + below(40) as i64, start + 40 + below(100) as i64).unwrap();
+            for (_, ordinal) in &source.keys {
+                let mut spans = Vec::new();
+                let Some(mut times) = source.spans(*ordinal, mode, &mut spans) else {
+                    by_row += 1;
+                    continue;
+                };
+                let mut rows = Vec::new();
+                source.run(*ordinal, &mut rows);
+                assert_eq!((rows[0].time, rows[rows.len() - 1].time), times);
+                if below(2) == 0 {
+                    rows.retain(|row| range.contains(row.time));
+                    let left = source.trim(range, &mut spans);
+                    assert_eq!(left, rows.first().map(|row| row.time).zip(rows.last().map(|row| row.time)));
+                    times = left.unwrap_or(times);
+                }
+                let mut want = RowBuffer::new(&columns);
+                emit(&rows, mode, &bound, &mut want);
+                let (mut found, mut spans) = (RowBuffer::new(&columns), VecDeque::from(spans));
+                loop {
+                    let most = 1 + below(9) as usize;
+                    let count = source.emit_spans(&mut spans, most, true, &source.bind_all(&columns), &mut found);
+                    assert!(count <= most);
+                    if count < most {
+                        break;
+                    }
+                }
+                assert!(found.times.iter().all(|time| (times.0..=times.1).contains(time)));
+                assert_eq!(found.times, want.times);
+                for (found, want) in found.columns.iter().zip(&want.columns) {
+                    assert_eq!((&found.values, &found.presence), (&want.values, &want.presence));
+                }
+                by_span += 1;
+            }
+        }
+    }
+    assert!(by_span > 100 && by_row > 20, "{by_span} series went by span, {by_row} by row");
+}

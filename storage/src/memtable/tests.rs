@@ -158,9 +158,10 @@ fn a_batch_without_rows_leaves_no_trace() {
 fn a_chunk_is_sorted_by_series_time_and_arrival() {
     let rows = TableRows { table: TABLE, series: vec![2, 0, 2, 0, 2], times: vec![5, 9, 5, 1, 4], fields: Vec::new() };
     let chunk = Chunk::new(vec![(1, 5)], rows);
-    assert_eq!(chunk.sorted().ordinals().collect::<Vec<_>>(), [0, 2]);
-    assert_eq!(chunk.sorted().run(0), [3, 1]);
-    assert_eq!(chunk.sorted().run(2), [4, 0, 2], "equal times in the order of arrival");
-    assert_eq!(chunk.sorted().run(1), [0_u32; 0]);
+    let run = |ordinal| chunk.sorted().run(ordinal).map(|(run, rows)| (run.rising, rows));
+    assert_eq!(chunk.sorted().slots().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(run(0), Some((true, [3, 1].as_slice())));
+    assert_eq!(run(2), Some((false, [4, 0, 2].as_slice())), "equal times in the order of arrival");
+    assert_eq!(run(1), None);
     assert_eq!((chunk.time_min, chunk.time_max), (1, 9));
 }

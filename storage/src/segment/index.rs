@@ -68,11 +68,6 @@ impl ColumnPages {
         Self { kind, bytes: Vec::new(), crc32: Vec::new(), absent: Vec::new(), min: Vec::new(), max: Vec::new() }
     }
 
-    /// Pages so far.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// No row of any page is present.
     pub(crate) fn is_absent(&self) -> bool {
         self.crc32.is_empty()

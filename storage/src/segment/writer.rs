@@ -1,6 +1,6 @@
 //! Writes one segment, stripe by stripe.
 //!
-//! A stripe goes to the sink column by column as it comes; what is kept until [`SegmentWriter::finish`] are the
+//! A stripe goes to the sink column by column as it comes, each made page by page; what is kept until [`SegmentWriter::finish`] are the
 //! directories: packed keys, tag codes, runs, and a few bytes per page. The caller sorts, merges and cuts stripes; the
 //! writer cuts pages and asserts the order, because a segment out of order would answer wrongly for ever.
 
@@ -71,15 +71,47 @@ pub struct StripeInput<'a> {
     pub fields: &'a [StripeField],
 }
 
-/// Makes the fields of a stripe one by one, so that not all of them lie in memory at once.
+/// Makes the fields of a stripe page by page, so that none of them lies in memory whole.
 pub trait StripeSource {
-    /// A field that at least one row of the stripe has. Valid until the next call; asked once for each field.
-    fn field(&mut self, column: ColumnId, kind: FieldType) -> Option<&StripeField>;
+    /// Begins a field; asked once for each. `false`: no row of the stripe has it.
+    fn begin(&mut self, column: ColumnId, kind: FieldType) -> bool;
+
+    /// The next `rows` rows of the field that was begun last.
+    fn page(&mut self, rows: usize) -> PageRows<'_>;
 }
 
-impl StripeSource for &[StripeField] {
-    fn field(&mut self, column: ColumnId, _kind: FieldType) -> Option<&StripeField> {
-        self.iter().find(|field| field.column == column)
+/// One field of the rows of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRows<'a> {
+    /// One bit per row, the lowest first, none behind the last row; `None` if all rows have a value.
+    pub presence: Option<&'a [u64]>,
+    /// The present values in row order.
+    pub values: ValuesRef<'a>,
+}
+
+/// Fields that lie in memory whole.
+struct WholeFields<'a> {
+    fields: &'a [StripeField],
+    /// Of the field that was begun: presence, where the next page starts, the values from there on.
+    presence: Option<&'a [u64]>,
+    row: usize,
+    rest: ValuesRef<'a>,
+    bits: Vec<u64>,
+}
+
+impl StripeSource for WholeFields<'_> {
+    fn begin(&mut self, column: ColumnId, kind: FieldType) -> bool {
+        let Some(field) = self.fields.iter().find(|field| field.column == column) else { return false };
+        assert!(kind == field.values.kind(), "a field of a stripe is in the schema with its type");
+        (self.presence, self.row, self.rest) = (field.presence.as_deref(), 0, ValuesRef::from(&field.values));
+        true
+    }
+
+    fn page(&mut self, rows: usize) -> PageRows<'_> {
+        let present = self.presence.map_or(rows, |words| take_bits(words, self.row, rows, &mut self.bits));
+        let (values, rest) = self.rest.split_at(present);
+        (self.row, self.rest) = (self.row + rows, rest);
+        PageRows { presence: self.presence.filter(|_| present != rows).map(|_| self.bits.as_slice()), values }
     }
 }
 
@@ -167,8 +199,12 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         for field in input.fields {
             let known = self.fields.contains_key(&field.column);
             assert!(known, "a field of a stripe is in the schema with its type");
+            let rows = input.times.len();
+            let present = field.presence.as_deref().map_or(rows, |words| count_ones(words, rows));
+            assert!(present == field.values.len(), "a field has a value for each present row");
         }
-        let mut fields = input.fields;
+        let rest = ValuesRef::I64(&[]);
+        let mut fields = WholeFields { fields: input.fields, presence: None, row: 0, rest, bits: Vec::new() };
         self.stripe_from(input.runs, input.times, &mut fields)
     }
 
@@ -189,23 +225,25 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         self.stripe_pages.push(pages.len() as u64);
         self.page_rows.extend(pages.iter().map(|rows| *rows as u64));
 
-        let time = ColumnInput { presence: None, values: ValuesRef::I64(times) };
-        self.buffer.clear();
-        write_column(&time, &pages, &mut self.time, &mut self.scratch, &mut self.buffer);
-        self.out.write(&self.buffer)?;
+        let (scratch, buffer) = (&mut self.scratch, &mut self.buffer);
+        buffer.clear();
+        let mut rest = ValuesRef::I64(times);
+        for &rows in &pages {
+            let (values, behind) = rest.split_at(rows);
+            rest = behind;
+            write_page(rows, PageRows { presence: None, values }, &mut self.time, scratch, buffer);
+        }
+        self.out.write(buffer)?;
         for (column, target) in &mut self.fields {
-            let Some(field) = fields.field(*column, target.kind) else {
+            if !fields.begin(*column, target.kind) {
                 pages.iter().for_each(|rows| target.push_absent(*rows as u32));
                 continue;
-            };
-            assert!(target.kind == field.values.kind(), "a field of a stripe is in the schema with its type");
-            let presence = field.presence.as_deref();
-            let present = presence.map_or(times.len(), |words| count_ones(words, times.len()));
-            assert!(present == field.values.len(), "a field has a value for each present row");
-            self.buffer.clear();
-            let input = ColumnInput { presence, values: ValuesRef::from(&field.values) };
-            write_column(&input, &pages, target, &mut self.scratch, &mut self.buffer);
-            self.out.write(&self.buffer)?;
+            }
+            buffer.clear();
+            for &rows in &pages {
+                write_page(rows, fields.page(rows), target, scratch, buffer);
+            }
+            self.out.write(buffer)?;
         }
         Ok(())
     }
@@ -359,38 +397,21 @@ fn cut_pages(runs: &[Run<'_>]) -> Vec<usize> {
     pages
 }
 
-/// One column of a stripe.
-struct ColumnInput<'a> {
-    presence: Option<&'a [u64]>,
-    values: ValuesRef<'a>,
-}
-
-/// Appends the pages of a column to `out`.
-fn write_column(
-    input: &ColumnInput<'_>,
-    pages: &[usize],
+/// Appends a page to `out`; one without values takes no byte.
+fn write_page(
+    rows: usize,
+    input: PageRows<'_>,
     target: &mut ColumnPages,
     scratch: &mut EncodeScratch,
     out: &mut Vec<u8>,
 ) {
-    let before = target.len();
-    let (mut row, mut rest) = (0, input.values);
-    let mut bits = Vec::new();
-    for &rows in pages {
-        let present = input.presence.map_or(rows, |words| take_bits(words, row, rows, &mut bits));
-        if present == 0 {
-            target.push_absent(rows as u32);
-        } else {
-            let presence = (present != rows).then_some(bits.as_slice());
-            let (values, tail) = rest.split_at(present);
-            rest = tail;
-            let start = out.len();
-            let stats = encode_page(rows, presence, values, scratch, out);
-            target.push(out.get(start..).unwrap_or_default(), &stats);
-        }
-        row += rows;
+    assert!(target.kind == input.values.kind(), "a page has the type of its column");
+    if input.values.len() == 0 {
+        return target.push_absent(rows as u32);
     }
-    assert!(target.len() == before + pages.len(), "a column has every page");
+    let start = out.len();
+    let stats = encode_page(rows, input.presence, input.values, scratch, out);
+    target.push(out.get(start..).unwrap_or_default(), &stats);
 }
 
 /// Copies `count` bits from bit `first` on to the front of `out`; returns how many are set.
