@@ -1,21 +1,22 @@
-//! What one statement holds while it runs: its snapshot, its entry in the registry, the engine behind both.
+//! What one statement holds while it runs: its snapshot, its entry in the registry, what is behind both.
 
 use std::fmt;
 use std::sync::Arc;
 
+use marigram_storage::Snapshot;
 use marigram_storage::schema::{Table, TableId};
 use marigram_storage::time::TimeRange;
-use marigram_storage::{Engine, Snapshot};
 use tokio::runtime::Handle;
 
 use crate::error::QueryError;
 use crate::request::{Pool, Principal, QueryOptions};
 use crate::running::{Entry, Registry};
 use crate::statement::TableName;
+use crate::store::Store;
 
 /// One statement, one snapshot.
 pub(crate) struct Context {
-    pub(crate) engine: Engine,
+    pub(crate) store: Store,
     pub(crate) snapshot: Snapshot,
     pub(crate) options: Arc<QueryOptions>,
     pub(crate) registry: Arc<Registry>,

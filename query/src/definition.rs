@@ -64,7 +64,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Engine) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
     let writers = context.writers.clone();
-    match writers.spawn(async move { work(&context.engine) }).await {
+    match writers.spawn(async move { work(context.store.writer()?) }).await {
         Ok(result) => result,
         Err(error) => Err(QueryError::internal(format!("a write ended early: {error}"))),
     }

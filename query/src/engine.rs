@@ -20,8 +20,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
-use marigram_storage::Engine;
 use marigram_storage::clock::{Clock, SystemClock};
+use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -31,6 +31,7 @@ use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Resp
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
 use crate::statement::{self, Insert, Parameters, Statement};
+use crate::store::Store;
 use crate::{definition, insert, show};
 use threads::Pools;
 
@@ -44,7 +45,7 @@ pub struct QueryEngine {
 }
 
 struct Shared {
-    engine: Engine,
+    store: Store,
     options: Arc<QueryOptions>,
     registry: Arc<Registry>,
     template: Template,
@@ -90,10 +91,19 @@ impl Drop for Reply {
 }
 
 impl QueryEngine {
-    /// Starts the threads.
+    /// Over a store that is open. Starts the threads.
     pub fn new(engine: Engine, options: QueryOptions) -> Result<Self, QueryError> {
+        Self::over(Store::Engine(engine), options)
+    }
+
+    /// Over one snapshot, of a store that nobody has open: a statement that changes something is refused (25006).
+    pub fn read_only(snapshot: Snapshot, options: QueryOptions) -> Result<Self, QueryError> {
+        Self::over(Store::Snapshot(snapshot), options)
+    }
+
+    fn over(store: Store, options: QueryOptions) -> Result<Self, QueryError> {
         let shared = Shared {
-            engine,
+            store,
             registry: Arc::default(),
             template: Template::new(&options)?,
             clock: SystemClock::new(),
@@ -253,9 +263,12 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
     if request.read_only && statement.writes() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
     }
+    if statement.writes() {
+        shared.store.writer()?;
+    }
     let context = Arc::new(Context {
-        engine: shared.engine.clone(),
-        snapshot: shared.engine.snapshot(),
+        store: shared.store.clone(),
+        snapshot: shared.store.snapshot(),
         options: Arc::clone(&shared.options),
         registry: Arc::clone(&shared.registry),
         entry: Arc::clone(task.running.entry()),

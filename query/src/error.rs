@@ -54,6 +54,8 @@ pub enum QueryErrorKind {
     Forbidden,
     /// A statement that changes something came by a reading method.
     ReadOnlyMethod,
+    /// A statement that changes something, of data that is open read only.
+    ReadOnlyStore,
     /// Understood, and not built.
     Unsupported,
     /// The snapshot that was asked for is no longer held.
@@ -88,7 +90,7 @@ impl QueryErrorKind {
             Self::QueueFull => "53300",
             Self::Timeout | Self::Canceled => "57014",
             Self::Forbidden => "42501",
-            Self::ReadOnlyMethod => "25006",
+            Self::ReadOnlyMethod | Self::ReadOnlyStore => "25006",
             Self::Unsupported => "0A000",
             Self::SnapshotGone => "72000",
             Self::Damaged => "XX001",

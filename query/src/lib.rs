@@ -22,6 +22,7 @@ mod scan;
 mod session;
 mod show;
 mod statement;
+mod store;
 mod system;
 mod table;
 mod virtual_table;

@@ -5,7 +5,7 @@
 //! not have is 405 with `Allow`, both as JSON.
 
 pub(crate) mod decode;
-mod encode;
+pub(crate) mod encode;
 mod health;
 mod influxql;
 mod listener;

@@ -271,7 +271,7 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn query_options(config: &Config, spill_directory: Option<PathBuf>, free_bytes: u64) -> QueryOptions {
+pub(crate) fn query_options(config: &Config, spill_directory: Option<PathBuf>, free_bytes: u64) -> QueryOptions {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let defaults = Config::default();
     let settings = SETTINGS.iter().map(|setting| Setting {

@@ -170,3 +170,50 @@ fn a_killed_server_keeps_every_acknowledged_body_whole() {
     println!("{kills} kills, {total} bodies acknowledged, {} reads", reads.load(Ordering::Relaxed));
     assert!(total > 0, "something was acknowledged");
 }
+
+/// What the log holds and no segment is read too, and nothing is changed; while a server has the data it is refused.
+#[test]
+fn the_data_of_a_killed_server_is_read_by_sql() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = |statement: &str, format: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marigram"));
+        command.args(["sql", "--format", format, "-c", statement, "--data-dir"]).arg(dir.path());
+        let output = command.env_remove("MARIGRAM_KILLS").stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let server = Running::start(dir.path());
+    for number in 0..2 {
+        let reply = agent().post(format!("{}/write?db=main", server.url)).send(body(7, number)).unwrap();
+        assert_eq!(reply.status().as_u16(), 204);
+    }
+    let (code, _, errors) = sql("SELECT 1", "csv");
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("is in use by another process"), "{errors}");
+    server.kill();
+
+    let files = || {
+        let mut files = BTreeMap::new();
+        for folder in ["", "wal", "data", "manifest"] {
+            for entry in std::fs::read_dir(dir.path().join(folder)).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_file() {
+                    files.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+                }
+            }
+        }
+        files
+    };
+    let before = files();
+    let count = "SELECT w, count(*) AS rows FROM k GROUP BY w";
+    assert_eq!(sql(count, "csv"), (Some(0), "w,rows\n7,10\n".to_owned(), String::new()));
+    assert_eq!(sql(count, "jsonl").1, "{\"w\":\"7\",\"rows\":10}\n");
+    assert_eq!(sql(count, "markdown").1, "| w | rows |\n|---|------|\n| 7 |   10 |\n");
+    assert_eq!(sql("SELECT n FROM k WHERE n < 0", "json").1, "[]\n");
+    assert_eq!(sql("SET application_name = 'x'", "json").1, "[]\n");
+    let (code, _, errors) = sql("DROP TABLE k", "csv");
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("open read only"), "{errors}");
+    assert!(files() == before, "a file was changed");
+    let server = Running::start(dir.path());
+    assert_eq!(stored(&agent(), &server.url).unwrap()[&7].len(), 2);
+}

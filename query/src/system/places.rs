@@ -83,9 +83,12 @@ pub(super) fn segments(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError
 }
 
 pub(super) fn wal(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
-    let stats = source.context.engine.stats();
+    let sequence = ("sequence", source.context.snapshot.sequence(), "the last batch that is visible");
+    let row = |(name, value, help): (&str, u64, &str)| vec![Cell::text(name), count(value), Cell::text(help)];
+    // The log of a store that nobody has open has no other figures.
+    let Some(stats) = source.context.store.stats() else { return Ok(vec![row(sequence)]) };
     let rows = [
-        ("sequence", stats.sequence, "the last batch that is visible"),
+        sequence,
         ("used_bytes", stats.wal_used_bytes, "bytes of the log that a restart would read"),
         ("bytes_max", stats.wal_bytes_max, "at most so many before writes wait"),
         ("slots", stats.wal_slots, "files of the log"),
@@ -94,5 +97,5 @@ pub(super) fn wal(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         ("replayed_batches", stats.replayed_batches, "batches that the last start read"),
         ("replayed_rows", stats.replayed_rows, "rows that the last start read"),
     ];
-    Ok(rows.map(|(name, value, help)| vec![Cell::text(name), count(value), Cell::text(help)]).to_vec())
+    Ok(rows.map(row).to_vec())
 }

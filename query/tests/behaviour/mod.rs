@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::StreamExt;
-use marigram_query::{Pool, Principal, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
+use marigram_query::{Pool, Principal, QueryEngine, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
+use marigram_storage::clock::sim::SimClock;
+use marigram_storage::disk::sim::SimDisk;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::TableMode;
 use marigram_storage::values::{FieldColumn, Values};
+use marigram_storage::{Engine, Options, Threads, World};
 
 use tokio::time::Instant;
 
@@ -236,11 +239,13 @@ fn rows_are_found_after_a_cut_and_pages_are_counted() {
     let one =
         "SELECT n FROM gauge WHERE station = 's3' AND time >= '1970-01-01T00:10:00' AND time < '1970-01-01T00:20:00'";
     assert_eq!(store.rows(one).len(), 60);
-    let read =
-        store.rows("SELECT pages_read, bytes_read > 0 FROM system.queries WHERE sql LIKE 'SELECT n FROM gauge%'");
+    let read = store.rows(
+        "SELECT pages_read, bytes_read > 0, pages_read + pages_skipped FROM system.queries \
+         WHERE sql LIKE 'SELECT n FROM gauge%'",
+    );
     let pages: u64 = read[0][0].parse().unwrap();
     assert!((1..=4).contains(&pages), "two columns of one series in one segment: {pages} pages");
-    assert_eq!(read[0][1], "true");
+    assert_eq!(read[0][1..], ["true", "11"], "a page of time and one of n, and nine of n that the tag ruled out");
 }
 
 #[test]
@@ -331,6 +336,45 @@ fn the_longest_chain_that_is_let_in_runs() {
     assert_eq!(rows, [["2"]]);
     let error = store.error(&format!("SELECT {}", vec!["1"; 5000].join(" + ")));
     assert_eq!(error.sqlstate, "54001");
+}
+
+/// Rows of segments and rows that only the log has; while an engine has the data, nobody else gets it.
+#[test]
+fn data_that_nobody_has_open_is_read_and_not_changed() {
+    let world = World::of(&SimDisk::new(1), &SimClock::new(1));
+    let options = || Options { threads: Threads::None, ..Options::default() };
+    let store = Store::over(Engine::open(world.clone(), options()).unwrap());
+    for sql in [GAUGE, "INSERT INTO gauge (station, time, n) VALUES ('a', '2020-01-01', 1)"] {
+        store.sql(sql).unwrap();
+    }
+    store.engine.cut().unwrap();
+    store.sql("INSERT INTO gauge (station, time, n) VALUES ('b', '2020-01-01', 2)").unwrap();
+    assert!(matches!(marigram_storage::read_only(&world, 1 << 20), Err(marigram_storage::Error::Locked { .. })));
+    drop(store);
+    until(|| marigram_storage::read_only(&world, 1 << 20).is_ok()); // the last statement lets go of the engine
+
+    let (snapshot, lock) = marigram_storage::read_only(&world, 1 << 20).unwrap();
+    assert!(Engine::open(world.clone(), options()).is_err(), "it is locked while it is read");
+    let reader = QueryEngine::read_only(snapshot, QueryOptions::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let ask = |sql: &str| runtime.block_on(collect(&reader, Request::new("main", sql)));
+    let Ok(Answer::Rows(rows)) = ask("SELECT station, n FROM gauge ORDER BY n") else { panic!() };
+    assert_eq!(texts(&rows), [["a", "1"], ["b", "2"]]);
+    let Ok(Answer::Rows(rows)) = ask("SELECT name FROM system.wal") else { panic!() };
+    assert_eq!(texts(&rows), [["sequence"]]);
+    for sql in [
+        "INSERT INTO gauge (station, time, n) VALUES ('c', '2020-01-01', 3)",
+        "CREATE TABLE other (time TIMESTAMP, v REAL)",
+        "CREATE DATABASE other",
+        "DROP TABLE IF EXISTS gauge",
+        "DROP DATABASE main",
+    ] {
+        let error = ask(sql).unwrap_err();
+        assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::ReadOnlyStore, "25006"), "{sql}: {error}");
+    }
+    drop((reader, lock));
+    let engine = Engine::open(world, options()).unwrap();
+    assert_eq!(Store::over(engine).rows("SELECT count(*), sum(n) FROM gauge"), [["2", "3"]]);
 }
 
 fn until(condition: impl Fn() -> bool) {

@@ -38,7 +38,15 @@ impl Store {
     }
 
     pub(crate) fn with(options: QueryOptions) -> Self {
-        let engine = Engine::open(World::sim(1), Options::default()).expect("open");
+        Self::of(Engine::open(World::sim(1), Options::default()).expect("open"), options)
+    }
+
+    /// Over an engine that the test opened.
+    pub(crate) fn over(engine: Engine) -> Self {
+        Self::of(engine, QueryOptions::default())
+    }
+
+    fn of(engine: Engine, options: QueryOptions) -> Self {
         let query = QueryEngine::new(engine.clone(), options).expect("threads");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Self { engine, query, runtime: runtime.expect("runtime") }

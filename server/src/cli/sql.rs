@@ -1,5 +1,7 @@
-//! `marigram sql`: a prompt, one shot, or a file. Each statement is one request.
+//! `marigram sql`: a prompt, one shot, or a file. Each statement is one request to a server, or is run here over the data of
+//! a stopped one.
 
+mod local;
 mod prompt;
 mod split;
 
@@ -15,6 +17,8 @@ use marigram_storage::clock::{Clock, SystemClock};
 use super::client::{Client, ClientArgs};
 use super::table::{Look, table};
 use super::{CliError, CliResult, note, put};
+use crate::http::encode::Format;
+use local::Local;
 
 pub(crate) use split::statements;
 
@@ -29,6 +33,9 @@ pub(crate) struct SqlArgs {
     /// How rows are shown.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     format: Output,
+    /// Read a stopped server's data instead of asking a server; nothing is changed.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -44,7 +51,10 @@ pub(crate) enum Output {
 
 pub(super) fn run(args: &SqlArgs) -> CliResult {
     let mut session = Session {
-        client: Client::new(&args.client),
+        data: match &args.data_dir {
+            Some(path) => Data::Local(Local::open(path)?),
+            None => Data::Server(Client::new(&args.client)),
+        },
         db: args.client.db.clone(),
         format: args.format,
         timing: false,
@@ -67,9 +77,15 @@ pub(super) fn run(args: &SqlArgs) -> CliResult {
     Ok(())
 }
 
+/// Who is asked.
+enum Data {
+    Server(Client),
+    Local(Local),
+}
+
 /// What the statements of one run share.
 pub(crate) struct Session {
-    client: Client,
+    data: Data,
     db: String,
     format: Output,
     timing: bool,
@@ -83,9 +99,9 @@ impl Session {
         match self.format {
             Output::Table => self.rows(statement, Look::Boxes)?,
             Output::Markdown => self.rows(statement, Look::Markdown)?,
-            Output::Json => self.pass_on(statement, "json")?,
-            Output::Jsonl => self.pass_on(statement, "jsonl")?,
-            Output::Csv => self.pass_on(statement, "csv")?,
+            Output::Json => self.pass_on(statement, Format::Json)?,
+            Output::Jsonl => self.pass_on(statement, Format::Jsonl)?,
+            Output::Csv => self.pass_on(statement, Format::Csv)?,
         }
         if self.timing {
             let ms = self.clock.monotonic_ns().saturating_sub(started) as f64 / 1e6;
@@ -94,25 +110,35 @@ impl Session {
         Ok(())
     }
 
-    /// The server's bytes as they come.
-    fn pass_on(&self, statement: &str, format: &str) -> CliResult {
-        let mut answer = self.client.query(&self.db, statement, format)?;
-        let mut buffer = vec![0; 64 << 10];
+    /// The bytes of the answer as they come.
+    fn pass_on(&self, statement: &str, format: Format) -> CliResult {
         let mut last = b'\n';
-        loop {
-            let read = answer.read(&mut buffer).map_err(broken)?;
-            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
-                break;
-            };
-            put(bytes)?;
+        let mut pass = |bytes: &[u8]| {
             last = bytes.last().copied().unwrap_or(last);
+            put(bytes)
+        };
+        match &self.data {
+            Data::Local(local) => local.encoded(&self.db, statement, format, &mut pass)?,
+            Data::Server(client) => {
+                let mut answer = client.query(&self.db, statement, format.name())?;
+                let mut buffer = vec![0; 64 << 10];
+                loop {
+                    let read = answer.read(&mut buffer).map_err(broken)?;
+                    let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                        break;
+                    };
+                    pass(bytes)?;
+                }
+            }
         }
         if last == b'\n' { Ok(()) } else { put(b"\n") }
     }
 
     fn rows(&self, statement: &str, look: Look) -> CliResult {
-        let answer = self.client.query(&self.db, statement, "arrow")?;
-        let (schema, batches) = read_rows(answer)?;
+        let (schema, batches) = match &self.data {
+            Data::Local(local) => local.rows(&self.db, statement)?,
+            Data::Server(client) => read_rows(client.query(&self.db, statement, Format::Arrow.name())?)?,
+        };
         if schema.fields().is_empty() {
             note("done");
             return Ok(());

@@ -38,6 +38,17 @@ impl Format {
         }
     }
 
+    /// What [`Format::parse`] reads.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Pretty => "pretty",
+            Self::Arrow => "arrow",
+        }
+    }
+
     /// From `Accept`: the first type we write. `None` if there is none among them, and no wildcard.
     pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
         let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {

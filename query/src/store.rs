@@ -1,0 +1,43 @@
+//! What statements read, and whether they may change it: a store that is open, or one snapshot of a store that nobody has open.
+
+use marigram_storage::{Engine, EngineStats, Snapshot};
+
+use crate::error::{QueryError, QueryErrorKind};
+
+/// Clones share it.
+#[derive(Clone)]
+pub(crate) enum Store {
+    /// Each statement reads what is visible when it begins.
+    Engine(Engine),
+    /// All statements read the same, and none changes it.
+    Snapshot(Snapshot),
+}
+
+impl Store {
+    /// What a statement that begins now reads.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        match self {
+            Self::Engine(engine) => engine.snapshot(),
+            Self::Snapshot(snapshot) => snapshot.clone(),
+        }
+    }
+
+    /// Where changes go, or an error that says that there is no such place.
+    pub(crate) fn writer(&self) -> Result<&Engine, QueryError> {
+        match self {
+            Self::Engine(engine) => Ok(engine),
+            Self::Snapshot(_) => {
+                let message = "the data is open read only: a statement that changes something needs a server";
+                Err(QueryError::new(QueryErrorKind::ReadOnlyStore, message))
+            }
+        }
+    }
+
+    /// The figures of a store that is open.
+    pub(crate) fn stats(&self) -> Option<EngineStats> {
+        match self {
+            Self::Engine(engine) => Some(engine.stats()),
+            Self::Snapshot(_) => None,
+        }
+    }
+}
