@@ -17,6 +17,7 @@ mod sliding;
 mod sum;
 mod time_bucket;
 mod totals;
+mod version;
 mod width;
 
 use std::sync::Arc;
@@ -27,6 +28,9 @@ use datafusion::prelude::SessionContext;
 use marigram_storage::aggregate::Side;
 
 use crate::error::{QueryError, QueryErrorKind};
+
+/// The PostgreSQL whose habits we have: clients choose their words by it.
+pub(crate) const POSTGRES_VERSION: &str = "16.6";
 
 /// The aggregates, to be registered over the built-in ones.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
@@ -42,7 +46,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
 
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::new(time_bucket::TimeBucket::new().into())]
+    vec![Arc::new(time_bucket::TimeBucket::new().into()), Arc::new(version::Version::new().into())]
 }
 
 /// Registers all of them.

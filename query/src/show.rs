@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 
 use crate::context::{Context, schemas};
 use crate::error::{QueryError, QueryErrorKind};
+use crate::functions::POSTGRES_VERSION;
 use crate::grid::{self, Cell, Kind};
 use crate::information::sql_type;
 use crate::statement::TableName;
@@ -67,7 +68,7 @@ pub(crate) fn describe(context: &Context, name: &TableName) -> Result<RecordBatc
 pub(crate) fn variable(context: &Context, name: &str) -> Result<RecordBatch, QueryError> {
     let value = match name {
         "marigram snapshot" => context.token(),
-        "server_version" => format!("16.6 (Marigram {})", env!("CARGO_PKG_VERSION")),
+        "server_version" => format!("{POSTGRES_VERSION} (Marigram {})", env!("CARGO_PKG_VERSION")),
         "server_version_num" => "160006".to_owned(),
         "server_encoding" | "client_encoding" => "UTF8".to_owned(),
         "search_path" => schemas::PUBLIC.to_owned(),

@@ -1,4 +1,5 @@
-//! Integers do not wrap: `+`, `-` and `*` of integers become functions that fail where the result does not fit (22003).
+//! Integers do not wrap: `+`, `-` (with one side too) and `*` of integers become functions that fail where the result does
+//! not fit (22003).
 //!
 //! DataFusion wraps silently, and its planner has no switch for it. The rule runs once the types are settled, so both sides
 //! have the same type; other types keep DataFusion's operators, which pruning and folding know.
@@ -9,7 +10,7 @@ use arrow_schema::DataType;
 use datafusion::arrow::compute::kernels::numeric;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DfResult, internal_err};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, internal_err};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -56,6 +57,12 @@ impl AnalyzerRule for CheckedArithmetic {
 }
 
 fn checked(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    if let Expr::Negative(operand) = &expr {
+        return negated(operand, schema).map(|negated| match negated {
+            Some(negated) => Transformed::yes(negated),
+            None => Transformed::no(expr),
+        });
+    }
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else {
         return Ok(Transformed::no(expr));
     };
@@ -69,6 +76,14 @@ fn checked(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         return Ok(Transformed::no(expr));
     }
     Ok(Transformed::yes(function.call(vec![(**left).clone(), (**right).clone()])))
+}
+
+/// `-x` of an integer as `0 - x`.
+fn negated(operand: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    let Some(kind) = operand.get_type(schema).ok().filter(DataType::is_integer) else { return Ok(None) };
+    let function = FUNCTIONS.iter().find(|(op, _)| *op == Operator::Minus);
+    let zero = Expr::Literal(ScalarValue::new_zero(&kind)?, None);
+    Ok(function.map(|(_, subtract)| subtract.call(vec![zero, operand.clone()])))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
