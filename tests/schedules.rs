@@ -4,8 +4,7 @@
 //! of them or in none, everything that was acknowledged before it was taken, and of each producer a prefix. What is shown at
 //! the end is what a replay shows, after a kill and after a close.
 //!
-//! Not here: a model of all interleavings. The queue has one (`storage/src/wal/queue.rs`, loom); publishing is one store of
-//! one pointer by one thread, behind a memtable that marks its rows by sequence.
+//! Not here: a model of all interleavings. From the queue to the published pointer there is one: `storage/src/schedules.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 

@@ -2,18 +2,17 @@
 //!
 //! Batches arrive durable and in sequence order; live writes and replay go through the same [`Applier::apply`]. After
 //! each group the applier publishes one pointer, [`Published`]; replies go out after that, so whoever was told "done"
-//! reads what it wrote. Always visible ≤ applied ≤ durable.
+//! reads what it wrote. Always visible ≤ applied ≤ durable: `crate::schedules` says so over all schedules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arc_swap::ArcSwap;
-
+use super::memtable::MemSet;
+use super::sync::Pointer;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, Fact};
 use crate::generation::Generation;
-use crate::memtable::MemSet;
 use crate::placement::Placement;
 use crate::schema::{ColumnId, TableId};
 use crate::series;
@@ -45,7 +44,7 @@ pub(crate) struct Applier {
     catalog: Arc<Catalog>,
     memtables: Vec<Arc<MemSet>>,
     placement: Arc<Placement>,
-    published: Arc<ArcSwap<Published>>,
+    published: Arc<Pointer<Published>>,
 }
 
 impl Applier {
@@ -63,11 +62,11 @@ impl Applier {
             memtables: memtables.clone(),
             placement: Arc::clone(&placement),
         };
-        let published = Arc::new(ArcSwap::from_pointee(published));
+        let published = Arc::new(Pointer::new(Arc::new(published)));
         Self { series_seed, sequence, catalog, memtables, placement, published }
     }
 
-    pub(crate) fn published(&self) -> Arc<ArcSwap<Published>> {
+    pub(crate) fn published(&self) -> Arc<Pointer<Published>> {
         Arc::clone(&self.published)
     }
 
@@ -89,6 +88,25 @@ impl Applier {
         assert!(!self.memtables.is_empty(), "one memtable is always being filled");
         #[expect(clippy::indexing_slicing, reason = "checked one line above")]
         &self.memtables[self.memtables.len() - 1]
+    }
+
+    /// Folds a durable group in, makes it visible, and only then tells the writers, in the same order. After an `Err`
+    /// nobody was told anything, and nothing of the group is visible.
+    pub(crate) fn take<W>(
+        &mut self,
+        group: impl IntoIterator<Item = (u64, Batch, W)>,
+        mut tell: impl FnMut(W, u64),
+    ) -> Result<(), String> {
+        let mut writers = Vec::new();
+        for (sequence, batch, writer) in group {
+            self.apply(sequence, batch)?;
+            writers.push((writer, sequence));
+        }
+        self.publish();
+        for (writer, sequence) in writers {
+            tell(writer, sequence);
+        }
+        Ok(())
     }
 
     /// Folds one batch in. `Err` names the rule that the batch breaks; nothing of its rows was applied then.

@@ -13,8 +13,6 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
-
 use crate::applier::{Applier, Published};
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
@@ -26,7 +24,7 @@ use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats};
-use crate::sync::lock;
+use crate::sync::{Pointer, lock};
 use crate::wal::queue::{Queue, Refused};
 use crate::wal::{BatchKind, EncodedBatch, PreparedSlot};
 use crate::world::World;
@@ -70,7 +68,7 @@ pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) options: Options,
     pub(crate) registry: Registry,
-    published: Arc<ArcSwap<Published>>,
+    published: Arc<Pointer<Published>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) queue: Queue<Command>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -428,20 +426,11 @@ impl Shared {
             // The dropped replies tell the writers; the next open shows what is durable.
             return;
         }
-        let mut replies = Vec::with_capacity(logged.len());
-        for Logged { sequence, batch, reply } in logged {
-            if let Err(reason) = applier.apply(sequence, batch) {
-                // Our own resolver made this batch: what it breaks is our invariant, and going on would show less
-                // than what is durable.
-                self.poison(&Error::invalid("batch", reason));
-                answer(&reply, Reply::Failed(Error::Poisoned));
-                return;
-            }
-            replies.push((sequence, reply));
-        }
-        applier.publish();
-        for (sequence, reply) in replies {
-            answer(&reply, Reply::Done(sequence));
+        let group = logged.into_iter().map(|logged| (logged.sequence, logged.batch, logged.reply));
+        if let Err(reason) = applier.take(group, |reply, sequence| answer(&reply, Reply::Done(sequence))) {
+            // Our own resolver made this batch: what it breaks is our invariant, and going on would show less than what
+            // is durable. The dropped replies tell the writers.
+            self.poison(&Error::invalid("batch", reason));
         }
     }
 }

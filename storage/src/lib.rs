@@ -26,6 +26,8 @@ mod priority;
 mod registry;
 mod rows;
 mod scan;
+#[cfg(test)]
+mod schedules;
 pub mod schema;
 pub mod segment;
 pub mod series;

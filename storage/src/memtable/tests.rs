@@ -1,8 +1,14 @@
 //! Chunks and their marks: what a snapshot sees stays what it saw.
 
+use std::sync::Arc;
+
+use super::chunk::CHUNK_ROWS_FULL;
 use super::*;
+use crate::batch::TableRows;
 use crate::catalog::default_widths;
-use crate::schema::{Column, ColumnKind, DAY_NS, DatabaseId, TableMode};
+use crate::generation::Generation;
+use crate::schema::{Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, Table, TableId, TableMode};
+use crate::values::{FieldColumn, Values};
 
 const TABLE: TableId = TableId(1);
 const LOAD: ColumnId = ColumnId(16);

@@ -5,47 +5,12 @@
 #[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "the model needs a part of it")]
 mod queue;
 
-/// What `queue.rs` finds as `super::sync`.
-mod sync {
-    use std::sync::{LockResult, PoisonError};
-    use std::time::Duration;
-
-    pub(super) use loom::sync::{Mutex, MutexGuard};
-
-    /// The model's condition variable, which lacks `wait_timeout_while`: here time never runs out.
-    #[derive(Debug)]
-    pub(super) struct Condvar(loom::sync::Condvar);
-
-    impl Condvar {
-        pub(super) fn new() -> Self {
-            Self(loom::sync::Condvar::new())
-        }
-        pub(super) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-            self.0.wait(guard)
-        }
-        pub(super) fn wait_timeout_while<'a, T>(
-            &self,
-            mut guard: MutexGuard<'a, T>,
-            _: Duration,
-            mut waits: impl FnMut(&mut T) -> bool,
-        ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-            while waits(&mut guard) {
-                guard = self.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            Ok((guard, false))
-        }
-        pub(super) fn notify_one(&self) {
-            self.0.notify_one();
-        }
-        pub(super) fn notify_all(&self) {
-            self.0.notify_all();
-        }
-    }
-}
-
 use loom::sync::Arc;
 use loom::thread;
 use queue::{Drained, Queue, Refused};
+
+/// What `queue.rs` finds as `super::sync`.
+use crate::sync::loomed as sync;
 
 #[test]
 fn two_producers_and_a_queue_for_one_entry() {

@@ -5,14 +5,12 @@
 #[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "the model needs a part of it")]
 mod queue;
 
-/// What `queue.rs` finds as `super::sync`.
-mod sync {
-    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-}
-
 use queue::{Drained, Queue, Refused};
 use shuttle::sync::Arc;
 use shuttle::thread;
+
+/// What `queue.rs` finds as `super::sync`.
+use crate::sync::shuttled as sync;
 
 #[test]
 fn eight_producers_keep_their_order_and_the_bound() {

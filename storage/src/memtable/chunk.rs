@@ -1,0 +1,149 @@
+//! A chunk of recent rows: immutable, marked by sequence, sorted once when somebody asks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::batch::TableRows;
+use crate::schema::{ColumnId, Table, TableId};
+use crate::sorted::Sorted;
+use crate::values::{FieldColumn, Values};
+
+/// Chunks of at least this many rows are never merged again.
+pub(crate) const CHUNK_ROWS_FULL: usize = 64 * 1024;
+/// Nor chunks that hold at least this many bytes.
+const CHUNK_BYTES_FULL: usize = 16 << 20;
+/// So many neighbours of similar size become one.
+const MERGE_FAN: usize = 8;
+
+/// Immutable rows in arrival order.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// (sequence, rows up to and with that batch), ascending in both.
+    pub(crate) marks: Vec<(u64, u32)>,
+    pub(crate) series: Vec<u32>,
+    pub(crate) times: Vec<i64>,
+    pub(crate) fields: Vec<FieldColumn<ColumnId>>,
+    pub(crate) time_min: i64,
+    pub(crate) time_max: i64,
+    pub(crate) bytes: usize,
+    sorted: OnceLock<Sorted>,
+}
+
+/// Where the run of mergeable chunks at the end starts, if it is long enough.
+pub(crate) fn merge_from(chunks: &[Arc<Chunk>]) -> Option<usize> {
+    let full = |chunk: &Chunk| chunk.times.len() >= CHUNK_ROWS_FULL || chunk.bytes >= CHUNK_BYTES_FULL;
+    let last = chunks.last()?;
+    // The last `MERGE_FAN` chunks are of one size class: none is more than `MERGE_FAN` times the newest.
+    let limit = last.times.len().saturating_mul(MERGE_FAN);
+    let similar = chunks.iter().rev().take_while(|chunk| !full(chunk) && chunk.times.len() < limit).count();
+    (similar >= MERGE_FAN).then(|| chunks.len() - similar)
+}
+
+impl Chunk {
+    pub(crate) fn new(marks: Vec<(u64, u32)>, rows: TableRows) -> Self {
+        let bytes = rows.memory_bytes() + marks.len() * 16 + 200;
+        let (mut time_min, mut time_max) = (i64::MAX, i64::MIN);
+        for time in &rows.times {
+            time_min = time_min.min(*time);
+            time_max = time_max.max(*time);
+        }
+        Self {
+            marks,
+            series: rows.series,
+            times: rows.times,
+            fields: rows.fields,
+            time_min,
+            time_max,
+            bytes,
+            sorted: OnceLock::new(),
+        }
+    }
+
+    /// How many rows, from the front, a snapshot at `sequence` sees.
+    pub(crate) fn visible_rows(&self, sequence: u64) -> u32 {
+        let marks = self.marks.partition_point(|(mark, _)| *mark <= sequence);
+        if marks == 0 { 0 } else { self.marks.get(marks - 1).map_or(0, |(_, rows)| *rows) }
+    }
+
+    pub(crate) fn merge(chunks: &[Arc<Self>]) -> Self {
+        let total: usize = chunks.iter().map(|chunk| chunk.times.len()).sum();
+        let mut marks = Vec::new();
+        let mut rows = TableRows {
+            table: TableId(0), // not kept by a chunk
+            series: Vec::with_capacity(total),
+            times: Vec::with_capacity(total),
+            fields: Vec::new(),
+        };
+        for chunk in chunks {
+            let base = rows.times.len() as u32;
+            marks.extend(chunk.marks.iter().map(|(sequence, rows)| (*sequence, base + rows)));
+            rows.series.extend_from_slice(&chunk.series);
+            rows.times.extend_from_slice(&chunk.times);
+            for field in &chunk.fields {
+                append_field(&mut rows.fields, field, base, chunk.times.len() as u32, total);
+            }
+        }
+        let len = rows.times.len();
+        for field in &mut rows.fields {
+            // A field that later chunks lack is sparse by now.
+            if field.rows.is_none() && field.values.len() < len {
+                field.rows = Some((0..field.values.len() as u32).collect());
+            }
+        }
+        Self::new(marks, rows)
+    }
+
+    /// The rows by series; sorted at the first call.
+    pub(crate) fn sorted(&self) -> &Sorted {
+        self.sorted.get_or_init(|| {
+            let slots = self.series.iter().max().map_or(0, |greatest| *greatest as usize + 1);
+            Sorted::new(&self.series, &self.times, slots, |ordinal| ordinal)
+        })
+    }
+}
+
+/// Appends a chunk's field behind `base` rows, filling the gap when the field was not there before.
+fn append_field(
+    fields: &mut Vec<FieldColumn<ColumnId>>,
+    field: &FieldColumn<ColumnId>,
+    base: u32,
+    rows: u32,
+    capacity: usize,
+) {
+    let known = fields.iter_mut().position(|known| known.column == field.column);
+    let at = known.unwrap_or_else(|| {
+        let mut values = Values::new(field.values.kind());
+        values.reserve(capacity);
+        fields.push(FieldColumn { column: field.column, rows: None, values });
+        fields.len() - 1
+    });
+    let Some(out) = fields.get_mut(at) else { return };
+    let dense_so_far = out.rows.is_none() && out.values.len() == base as usize;
+    if !(dense_so_far && field.rows.is_none()) {
+        let present = out.values.len() as u32;
+        let list = out.rows.get_or_insert_with(|| (0..present).collect());
+        match &field.rows {
+            None => list.extend(base..base + rows),
+            Some(present) => list.extend(present.iter().map(|row| base + row)),
+        }
+    }
+    out.values.extend_range(&field.values, 0, field.values.len());
+}
+
+/// The rows of each partition. Almost always there is one, and nothing is copied.
+pub(crate) fn by_partition(table: &Table, rows: TableRows) -> Vec<(i64, TableRows)> {
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
+    for time in &rows.times {
+        first = first.min(*time);
+        last = last.max(*time);
+    }
+    let start = table.partition_of(first);
+    if start == table.partition_of(last) {
+        return vec![(start, rows)];
+    }
+    let mut groups: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (row, time) in rows.times.iter().enumerate() {
+        groups.entry(table.partition_of(*time)).or_default().push(row as u32);
+    }
+    groups.into_iter().map(|(start, picked)| (start, rows.pick(&picked))).collect()
+}

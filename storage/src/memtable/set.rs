@@ -1,0 +1,147 @@
+//! The memtables of one generation: what the applier grows while readers look.
+//!
+//! Each level is an immutable map or list behind one pointer. A reader that holds a published sequence sees every row up
+//! to it, for a pointer is replaced before the sequence is published; what is newer the marks of the chunks hide.
+//!
+//! `crate::schedules` compiles this file again with the pointer of a model checker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::chunk::{Chunk, by_partition, merge_from};
+use super::sync::Pointer;
+use crate::batch::TableRows;
+use crate::generation::{Generation, SeriesTable};
+use crate::schema::{Table, TableId};
+
+/// All memtables of one generation.
+#[derive(Debug)]
+pub(crate) struct MemSet {
+    pub(crate) generation: Arc<Generation>,
+    tables: Pointer<BTreeMap<TableId, Arc<MemTable>>>,
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    partitions: AtomicU64,
+}
+
+/// The recent rows of one table.
+#[derive(Debug)]
+pub(crate) struct MemTable {
+    pub(crate) series: Arc<SeriesTable>,
+    partitions: Pointer<BTreeMap<i64, Arc<MemPartition>>>,
+}
+
+/// The recent rows of one table and partition.
+#[derive(Debug, Default)]
+pub(crate) struct MemPartition {
+    pub(super) chunks: Pointer<Vec<Arc<Chunk>>>,
+}
+
+impl MemSet {
+    pub(crate) fn new(generation: Arc<Generation>) -> Self {
+        Self {
+            generation,
+            tables: Pointer::default(),
+            bytes: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            partitions: AtomicU64::new(0),
+        }
+    }
+
+    /// What the rows occupy, roughly.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Rows of all tables, dropped ones too.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Open (table, partition) pairs.
+    pub(crate) fn partitions(&self) -> u64 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn table(&self, id: TableId) -> Option<Arc<MemTable>> {
+        self.tables.load().get(&id).cloned()
+    }
+
+    /// The tables that hold rows, by id.
+    pub(crate) fn tables(&self) -> Arc<BTreeMap<TableId, Arc<MemTable>>> {
+        self.tables.load_full()
+    }
+
+    /// Appends the rows of one batch. Only the applier calls this, in sequence order.
+    pub(crate) fn append(&self, sequence: u64, table: &Table, rows: TableRows) {
+        let count = rows.times.len();
+        if count == 0 {
+            return;
+        }
+        let memtable = self.table(rows.table).unwrap_or_else(|| {
+            let memtable =
+                Arc::new(MemTable { series: self.generation.table(rows.table), partitions: Pointer::default() });
+            let mut tables = BTreeMap::clone(&self.tables.load());
+            tables.insert(rows.table, Arc::clone(&memtable));
+            self.tables.store(Arc::new(tables));
+            memtable
+        });
+        self.rows.fetch_add(count as u64, Ordering::Relaxed);
+        for (start, rows) in by_partition(table, rows) {
+            let chunk = Chunk::new(vec![(sequence, rows.times.len() as u32)], rows);
+            self.bytes.fetch_add(chunk.bytes as u64, Ordering::Relaxed);
+            let partition = memtable.partition(start).unwrap_or_else(|| {
+                self.partitions.fetch_add(1, Ordering::Relaxed);
+                memtable.add_partition(start)
+            });
+            partition.append(chunk);
+        }
+    }
+}
+
+impl MemTable {
+    pub(crate) fn partition(&self, start: i64) -> Option<Arc<MemPartition>> {
+        self.partitions.load().get(&start).cloned()
+    }
+
+    /// The partitions, by start.
+    pub(crate) fn partitions(&self) -> Arc<BTreeMap<i64, Arc<MemPartition>>> {
+        self.partitions.load_full()
+    }
+
+    fn add_partition(&self, start: i64) -> Arc<MemPartition> {
+        let partition = Arc::new(MemPartition::default());
+        let mut partitions = BTreeMap::clone(&self.partitions.load());
+        partitions.insert(start, Arc::clone(&partition));
+        self.partitions.store(Arc::new(partitions));
+        partition
+    }
+}
+
+impl MemPartition {
+    fn append(&self, chunk: Chunk) {
+        let mut chunks = Vec::clone(&self.chunks.load());
+        chunks.push(Arc::new(chunk));
+        while let Some(start) = merge_from(&chunks) {
+            let merged = Chunk::merge(chunks.get(start..).unwrap_or_default());
+            chunks.truncate(start);
+            chunks.push(Arc::new(merged));
+        }
+        self.chunks.store(Arc::new(chunks));
+    }
+
+    /// First and last sequence of all rows.
+    pub(crate) fn sequences(&self) -> (u64, u64) {
+        let chunks = self.chunks.load();
+        let marks = chunks.iter().flat_map(|chunk| chunk.marks.iter().map(|(sequence, _)| *sequence));
+        marks.fold((u64::MAX, 0), |(least, greatest), sequence| (least.min(sequence), greatest.max(sequence)))
+    }
+
+    /// The chunks with rows at or before `sequence`, and how many rows of each.
+    pub(crate) fn visible(&self, sequence: u64) -> Vec<(Arc<Chunk>, u32)> {
+        let chunks = self.chunks.load();
+        let seen = chunks.iter().map(|chunk| (Arc::clone(chunk), chunk.visible_rows(sequence)));
+        seen.filter(|(_, rows)| *rows > 0).collect()
+    }
+}
