@@ -255,7 +255,7 @@ const SPILL_DIR: &str = "spill";
 /// What a former process spilled is of no use to anybody.
 fn empty(directory: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => std::fs::create_dir(directory),
     }
 }

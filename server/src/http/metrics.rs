@@ -81,7 +81,8 @@ fn pools(page: &mut Page, query: &QueryEngine) {
     let help = "Statements that failed for want of memory or of room to spill.";
     page.counter("marigram_query_memory_failed_total", help, stats.memory_failed);
     let pools = Pool::ALL.map(|pool| (pool.name(), query.pool_stats(pool)));
-    let shown: [(&str, &str, &str, fn(&PoolStats) -> u64); 4] = [
+    type Figure = fn(&PoolStats) -> u64;
+    let shown: [(&str, &str, &str, Figure); 4] = [
         ("running", "gauge", "Statements of a pool that run.", |pool| pool.running),
         ("waiting", "gauge", "Statements of a pool that wait for their turn.", |pool| pool.waiting),
         ("started_total", "counter", "Statements that a pool let in.", |pool| pool.started),
