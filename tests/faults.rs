@@ -524,19 +524,68 @@ fn slots_of_another_length_are_made_without_losing_the_log() {
     }
 }
 
-/// A log that is gone altogether is noticed, not taken for an empty one.
-#[test]
-fn a_log_that_is_missing_is_an_error() {
-    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
-    let engine = open(&disk, &clock, &small_options()).unwrap();
-    let write = Op::Write("main".to_owned(), History::new(3).draft());
-    write.run(&engine).unwrap();
-    engine.cut().unwrap();
-    write.run(&engine).unwrap();
-    drop(engine);
-    for path in disk.files().iter().filter(|path| path.starts_with("wal/")) {
-        disk.delete_file(path).unwrap();
+/// One way to lose slots: which of them, and whether the files go or their heads alone.
+fn lose(disk: &SimDisk, lost: impl Fn(&str) -> bool, delete: bool) {
+    let slots = disk.files().into_iter().filter(|path| path.starts_with("wal/") && lost(path));
+    for path in slots {
+        match delete {
+            true => disk.delete_file(&path).unwrap(),
+            false => disk.zero_sector(&path, 0).unwrap(),
+        }
     }
-    let error = open(&disk, &clock, &small_options()).unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+}
+
+#[track_caller]
+fn is_missed(disk: &SimDisk, clock: &SimClock, what: &str) {
+    match open(disk, clock, &small_options()) {
+        Err(Error::Corrupt { path, .. }) => assert!(path.starts_with("wal"), "{what}: {}", path.display()),
+        Err(error) => panic!("{what}: {error}"),
+        Ok(engine) => panic!("{what}: it opens, with sequence {}", engine.snapshot().sequence()),
+    }
+    let world = marigram_storage::World::of(disk, clock);
+    assert!(marigram_storage::read_only(&world, 1 << 30).is_err(), "{what}: a reader is told as well");
+}
+
+/// The log of the first open holds the first write, and no cut has named anything since: its loss is noticed.
+#[test]
+fn the_first_log_of_a_store_does_not_vanish_unnoticed() {
+    for delete in [true, false] {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let engine = open(&disk, &clock, &small_options()).unwrap();
+        Op::Write("main".to_owned(), History::new(3).draft()).run(&engine).unwrap();
+        drop(engine);
+        let disk = disk.crash(Survival::All, 1);
+        lose(&disk, |_| true, delete);
+        is_missed(&disk, &clock, if delete { "deleted" } else { "zeroed" });
+    }
+}
+
+/// As above after cuts and restarts. What is left of the logs of former opens does not pass for the log of now.
+#[test]
+fn a_later_log_does_not_vanish_unnoticed() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let write = Op::Write("main".to_owned(), History::new(3).draft());
+    let mut options = small_options();
+    options.wal_slot_bytes = 8 << 10;
+    let engine = open(&disk, &clock, &options).unwrap();
+    // The ring grows to some slots: a restart uses two of them, the others keep the heads of this life.
+    for _ in 0..12 {
+        write.run(&engine).unwrap();
+    }
+    drop(engine);
+    let disk = disk.restart();
+    let engine = open(&disk, &clock, &options).unwrap();
+    write.run(&engine).unwrap();
+    let written = |path: &str| disk.log().iter().any(|call| call.op == DiskOp::Write && call.path.as_ref() == path);
+    let used: Vec<String> = disk.files().into_iter().filter(|path| path.starts_with("wal/") && written(path)).collect();
+    let slots = disk.files().iter().filter(|path| path.starts_with("wal/")).count();
+    assert!(used.len() >= 2 && used.len() < slots, "{} of {slots} slots are in use", used.len());
+    drop(engine);
+    for delete in [true, false] {
+        for all in [true, false] {
+            let disk = disk.crash(Survival::All, 1);
+            lose(&disk, |path| all || used.iter().any(|used| used == path), delete);
+            is_missed(&disk, &clock, &format!("all: {all}, deleted: {delete}"));
+        }
+    }
 }

@@ -127,7 +127,7 @@ impl Keeper {
             positions: encode_positions(&sealed.positions),
             ..Cut::default()
         };
-        self.commit(Change { added, removed, cut: Some(cut) })?;
+        self.commit(Change { added, removed, cut: Some(cut), log_begun: false })?;
         self.counters.cuts.fetch_add(1, Ordering::Relaxed);
         self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);
         self.counters.cut_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -342,7 +342,7 @@ impl Keeper {
             Ok(())
         };
         let added = self.write_file(write)?;
-        self.commit(Change { added, removed, cut: None })?;
+        self.commit(Change { added, removed, ..Change::default() })?;
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
         self.checkpoint_if_due()
     }

@@ -16,7 +16,7 @@ use crate::disk::DiskLock;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::keeper::Keeper;
-use crate::manifest::{Manifest, State, sweep_trash};
+use crate::manifest::{Change, Manifest, State, sweep_trash};
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::registry::Registry;
@@ -56,7 +56,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
     let first = Arc::new(Generation::new(u64::from(epoch) << 32));
     let applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
     let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(&counters) };
-    replay.run(world, state.database_id, state.epoch)?;
+    replay.run(world, &state)?;
     let Replay { mut keeper, mut applier, mut positions, .. } = replay;
 
     if applier.catalog().database(MAIN_DATABASE).is_none() {
@@ -79,8 +79,9 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
         applier.sequence() + 1,
         state.last_edit,
     )?;
+    // From here on somebody may be told that a write is stored: a log that is lost is missed.
+    let state = keeper.manifest_mut().commit(Change { log_begun: true, ..Change::default() })?;
     counters.note_wal(&wal);
-    counters.edit_named.store(state.last_edit, Ordering::Release);
     let committer = Committer::new(
         world.clone(),
         wal,
@@ -116,16 +117,16 @@ struct Replay {
 }
 
 impl Replay {
-    fn run(&mut self, world: &World, database_id: u128, epoch: u32) -> Result<()> {
-        let manifest_edit = self.keeper.manifest_mut().state().last_edit;
+    fn run(&mut self, world: &World, state: &State) -> Result<()> {
+        let manifest_edit = state.last_edit;
         let sequence = self.applier.sequence() + 1;
         // The first sequence is that of `main`, in the cut of the first open. All others came out of a log, whose slots
         // are there for ever.
         if sequence > 2 && !wal::exists(world)? {
             return Err(Error::corrupt("wal", 0, "the log is missing"));
         }
-        let from = ReplayFrom { sequence, manifest_edit, log_expected: false };
-        let identity = WalIdentity { database_id, epoch, shard: 0 };
+        let from = ReplayFrom { sequence, manifest_edit, log_epoch: state.log_epoch };
+        let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
         let started = world.clock.monotonic_ns();
         let mut cuts_ns = 0;
         let replayed = wal::replay(world, identity, from, &mut |sequence, kind, positions, payload| {
@@ -178,7 +179,8 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
     let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
     let first = Arc::new(Generation::new(0));
     let mut applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
-    let from = ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_expected: false };
+    let from =
+        ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
     wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
         let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));

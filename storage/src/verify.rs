@@ -129,7 +129,8 @@ pub fn inspect_wal(world: &World, visit: &mut dyn FnMut(WalBatchInfo) -> Result<
 }
 
 fn inspect(world: &World, state: &State, visit: &mut dyn FnMut(WalBatchInfo) -> Result<()>) -> Result<wal::Replayed> {
-    let from = ReplayFrom { sequence: state.cut.sequence + 1, manifest_edit: state.last_edit, log_expected: false };
+    let from =
+        ReplayFrom { sequence: state.cut.sequence + 1, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
     wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
         let batch = Batch::read(kind, payload)

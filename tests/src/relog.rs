@@ -26,7 +26,7 @@ pub fn relog(disk: &SimDisk, change: impl FnOnce(Vec<LoggedBatch>) -> Vec<Logged
     let (state, _) = Manifest::read(&world)?;
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
     let sequence = state.cut.sequence + 1;
-    let from = ReplayFrom { sequence, manifest_edit: state.last_edit, log_expected: false };
+    let from = ReplayFrom { sequence, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
     let mut batches = Vec::new();
     wal::replay(&world, identity, from, &mut |_, kind, positions, payload| {
         batches.push(LoggedBatch { kind, positions: positions.to_vec(), payload: payload.to_vec() });

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::edit::{
-    SECTION_CUT, SECTION_IDENTITY, SECTION_SEGMENTS, at_end, decode_cut, decode_segments, encode_cut, encode_segments,
+    SECTION_CUT, SECTION_IDENTITY, SECTION_LOG, SECTION_SEGMENTS, at_end, decode_cut, decode_segments, encode_cut,
+    encode_segments,
 };
 use super::envelope::{self, Head, Kind, take_u128};
 use super::state::State;
@@ -20,19 +21,24 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
     let segments = encode_segments(state.segments().count(), state.segments());
     let cut = encode_cut(&state.cut);
     let head = Head { database_id: state.database_id, number: state.last_edit, epoch: state.epoch };
-    let sections = [(SECTION_IDENTITY, &*identity), (SECTION_SEGMENTS, &*segments), (SECTION_CUT, &*cut)];
+    let log = state.log_epoch.to_le_bytes();
+    let mut sections = vec![(SECTION_IDENTITY, &*identity), (SECTION_SEGMENTS, &*segments), (SECTION_CUT, &*cut)];
+    if state.log_epoch > 0 {
+        sections.push((SECTION_LOG, &log));
+    }
     envelope::encode(Kind::Checkpoint, head, &sections)
 }
 
 /// Never panics: these bytes come from disk.
 pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<State> {
-    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT];
+    let needed = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT];
+    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT, SECTION_LOG];
     let (head, sections) = envelope::decode(path, Kind::Checkpoint, &known, bytes)?;
     let corrupt = |reason: String| Error::corrupt(path, 0, reason);
     if (head.number, head.epoch) != (name.last_edit, name.epoch) {
         return Err(corrupt(format!("this is the checkpoint of edit {} in epoch {}", head.number, head.epoch)));
     }
-    if sections.len() != known.len() {
+    if needed.iter().any(|needed| sections.iter().all(|(id, _)| id != needed)) {
         return Err(corrupt("a section is missing".into()));
     }
     let mut state = State::new(head.database_id, 0);
@@ -47,7 +53,8 @@ pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<
                 Ok(())
             }),
             SECTION_SEGMENTS => decode_segments(&mut reader).map(|found| segments = found),
-            _ => decode_cut(&mut reader).map(|cut| state.cut = Arc::new(cut)),
+            SECTION_CUT => decode_cut(&mut reader).map(|cut| state.cut = Arc::new(cut)),
+            _ => reader.u32().map(|epoch| state.log_epoch = epoch),
         };
         done.and_then(|()| at_end(&reader)).map_err(|reason| corrupt(format!("section {section}: {reason}")))?;
     }

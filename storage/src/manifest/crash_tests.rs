@@ -14,15 +14,15 @@ fn change(number: u64) -> Change {
         4 => Change {
             added: vec![segment(file(4), 0, 1, (1, 20))],
             removed: vec![(file(1), 0), (file(2), 0)],
-            cut: None,
+            ..Change::default()
         },
         _ => Change {
             added: vec![
                 segment(file(number), 0, 1, (number * 10 - 9, number * 10)),
                 segment(file(number), 1, 2, (number * 10, number * 10)),
             ],
-            removed: Vec::new(),
             cut: Some(cut(number * 10)),
+            ..Change::default()
         },
     }
 }

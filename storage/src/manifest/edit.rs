@@ -14,6 +14,7 @@ pub(super) const SECTION_IDENTITY: u16 = 1;
 pub(super) const SECTION_SEGMENTS: u16 = 2;
 const SECTION_REMOVED: u16 = 3;
 pub(super) const SECTION_CUT: u16 = 4;
+pub(super) const SECTION_LOG: u16 = 8;
 
 /// A data file. Never reused: each open starts a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,6 +147,8 @@ pub struct Change {
     pub removed: Vec<SegmentId>,
     /// A flush of all memtables.
     pub cut: Option<Cut>,
+    /// The log of the edit's epoch was begun: if no log of it is there, one was lost.
+    pub log_begun: bool,
 }
 
 /// A change with its place in the order.
@@ -179,12 +182,15 @@ impl Edit {
         if let Some(cut) = &cut {
             sections.push((SECTION_CUT, cut));
         }
+        if self.change.log_begun {
+            sections.push((SECTION_LOG, &[]));
+        }
         envelope::encode(Kind::Edit, Head { database_id, number: self.number, epoch: self.epoch }, &sections)
     }
 
     /// Never panics: these bytes come from disk.
     pub(super) fn decode(path: &Path, database_id: u128, number: u64, bytes: &[u8]) -> Result<Self> {
-        let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_REMOVED, SECTION_CUT];
+        let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_REMOVED, SECTION_CUT, SECTION_LOG];
         let (head, sections) = envelope::decode(path, Kind::Edit, &known, bytes)?;
         let corrupt = |reason: String| Error::corrupt(path, 0, reason);
         if head.database_id != database_id {
@@ -208,7 +214,11 @@ impl Edit {
                 }
                 SECTION_SEGMENTS => decode_segments(&mut reader).map(|added| edit.change.added = added),
                 SECTION_REMOVED => decode_removed(&mut reader).map(|removed| edit.change.removed = removed),
-                _ => decode_cut(&mut reader).map(|cut| edit.change.cut = Some(cut)),
+                SECTION_CUT => decode_cut(&mut reader).map(|cut| edit.change.cut = Some(cut)),
+                _ => {
+                    edit.change.log_begun = true;
+                    Ok(())
+                }
             };
             done.and_then(|()| at_end(&reader)).map_err(|reason| corrupt(format!("section {section}: {reason}")))?;
         }

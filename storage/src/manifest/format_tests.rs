@@ -15,7 +15,8 @@ fn hex(bytes: &[u8]) -> String {
 fn format_1_bytes_are_pinned() {
     let mut added = segment(FileId { epoch: 1, counter: 2 }, 3, 4, (5, 6));
     added.sidecars.push(Sidecar { aggregate: 9, file: added.file, offset: 1, bytes: 2, hash: 3 });
-    let change = Change { added: vec![added.clone()], removed: vec![(added.file, 8)], cut: Some(cut(7)) };
+    let change =
+        Change { added: vec![added.clone()], removed: vec![(added.file, 8)], cut: Some(cut(7)), log_begun: false };
     let edit = Edit { number: 1, id: 0x0102, previous: 0, epoch: 1, change };
     assert_eq!(hex(&edit.encode(0xdb)), EDIT_1);
     let mut state = State::new(0xdb, 0x5eed);
@@ -45,6 +46,19 @@ const CHECKPOINT_1: &str = concat!(
     "270000000000000007000000000000000c000000636174616c6f67206174203701000000010000000002000000020393",
     "4d8c0d814b690b0f7fea67db8fb919",
 );
+
+/// The section that says that a log was begun. As above.
+#[test]
+fn format_1_bytes_of_a_begun_log_are_pinned() {
+    let change = Change { log_begun: true, ..Change::default() };
+    let edit = Edit { number: 2, id: 3, previous: 0x0102, epoch: 4, change };
+    let body = hex(&edit.encode(0xdb)[84..]);
+    assert!(body.contains("080001000000000000000000"), "section 8, required, empty: {body}");
+    let mut state = State::new(0xdb, 0x5eed);
+    (state.epoch, state.log_epoch) = (4, 4);
+    let body = hex(&checkpoint::encode(&state)[84..]);
+    assert!(body.contains("08000100040000000000000004000000"), "section 8, required, four bytes: {body}");
+}
 
 fn any_segment() -> impl Strategy<Value = SegmentEntry> {
     let numbers = (any::<u32>(), any::<i64>(), any::<u32>(), any::<u32>(), 0..1_u64 << 62, 1..1_u64 << 62);
@@ -90,10 +104,11 @@ proptest! {
         added in proptest::collection::vec(any_segment(), 0..4),
         removed in proptest::collection::vec(any::<(u32, u32, u64)>(), 0..4),
         cut in proptest::option::of(any_cut()),
+        log_begun: bool,
     ) {
         let removed = removed.into_iter().map(|(epoch, counter, offset)| (FileId { epoch, counter }, offset)).collect();
         let (id, previous, database_id, epoch) = ids;
-        let edit = Edit { number, id, previous, epoch, change: Change { added, removed, cut } };
+        let edit = Edit { number, id, previous, epoch, change: Change { added, removed, cut, log_begun } };
         let bytes = edit.encode(database_id);
         prop_assert_eq!(Edit::decode("e".as_ref(), database_id, number, &bytes).unwrap(), edit);
     }
@@ -103,10 +118,12 @@ proptest! {
         segments in proptest::collection::vec(any_segment(), 0..6),
         last_edit in 0..u64::MAX / 2,
         cut in any_cut(),
+        log_epoch: u32,
     ) {
         let mut state = State::new(5, 6);
         let cut = Cut { sequence: u64::MAX, ..cut };
         (state.epoch, state.last_edit, state.last_edit_id, state.cut) = (u32::MAX, last_edit, 7, Arc::new(cut));
+        state.log_epoch = log_epoch;
         prop_assume!(state.fill(segments).is_ok());
         let name = CheckpointName { last_edit, epoch: u32::MAX };
         let bytes = checkpoint::encode(&state);

@@ -21,6 +21,8 @@ pub struct State {
     pub last_edit_id: u128,
     /// The newest cut.
     pub cut: Arc<Cut>,
+    /// The newest epoch whose log was begun for sure; 0: none was.
+    pub log_epoch: u32,
     pub(super) partitions: BTreeMap<(TableId, i64), Arc<Vec<SegmentEntry>>>,
     pub(super) files: BTreeMap<FileId, u32>,
 }
@@ -34,6 +36,7 @@ impl State {
             last_edit: 0,
             last_edit_id: 0,
             cut: Arc::default(),
+            log_epoch: 0,
             partitions: BTreeMap::new(),
             files: BTreeMap::new(),
         }
@@ -83,6 +86,9 @@ impl State {
                 return Err(format!("a cut goes back from sequence {} to {}", self.cut.sequence, cut.sequence));
             }
             next.cut = Arc::new(cut.clone());
+        }
+        if edit.change.log_begun {
+            next.log_epoch = edit.epoch;
         }
         next.remove(&edit.change.removed)?;
         let files: BTreeSet<FileId> = edit.change.added.iter().map(|segment| segment.file).collect();

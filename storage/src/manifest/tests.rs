@@ -35,7 +35,12 @@ pub(super) fn cut(sequence: u64) -> Cut {
 
 /// A cut that flushes one segment of table 1.
 fn flush(file: FileId, sequences: (u64, u64)) -> Change {
-    Change { added: vec![segment(file, 0, 1, sequences)], removed: Vec::new(), cut: Some(cut(sequences.1)) }
+    Change {
+        added: vec![segment(file, 0, 1, sequences)],
+        removed: Vec::new(),
+        cut: Some(cut(sequences.1)),
+        ..Change::default()
+    }
 }
 
 struct Store {
@@ -89,8 +94,11 @@ fn edits_are_read_back_in_order() {
     assert_eq!(ids[2], FileId { epoch: 1, counter: 3 });
     manifest.commit(flush(ids[0], (1, 5))).unwrap();
     manifest.commit(flush(ids[1], (6, 9))).unwrap();
-    let merged =
-        Change { added: vec![segment(ids[2], 3, 1, (1, 9))], removed: vec![(ids[0], 0), (ids[1], 0)], cut: None };
+    let merged = Change {
+        added: vec![segment(ids[2], 3, 1, (1, 9))],
+        removed: vec![(ids[0], 0), (ids[1], 0)],
+        ..Change::default()
+    };
     let state = manifest.commit(merged).unwrap();
     assert_eq!(state.files().collect::<Vec<_>>(), [(ids[2], 1)]);
     assert_eq!(*state.cut, cut(9));
@@ -106,7 +114,7 @@ fn a_file_lives_as_long_as_one_of_its_segments() {
     let mut manifest = store.open();
     let file = manifest.file_ids().next().unwrap();
     let added: Vec<_> = (0..2000).map(|slot| segment(file, slot, slot as u32, (1, 4))).collect();
-    let state = manifest.commit(Change { added, removed: Vec::new(), cut: Some(cut(4)) }).unwrap();
+    let state = manifest.commit(Change { added, cut: Some(cut(4)), ..Change::default() }).unwrap();
     assert_eq!(state.files().collect::<Vec<_>>(), [(file, 2000)]);
     let mut removed: Vec<_> = (0..2000).map(|slot| (file, slot * 100)).collect();
     let last = removed.pop().unwrap();
@@ -369,7 +377,7 @@ fn files_that_a_segment_needs_and_that_are_absent_or_short_are_named() {
     data_file(&store.disk, ids[0], 100);
     data_file(&store.disk, ids[1], 99);
     let added = ids.iter().map(|id| segment(*id, 0, id.counter, (1, 5))).collect();
-    manifest.commit(Change { added, removed: Vec::new(), cut: Some(cut(5)) }).unwrap();
+    manifest.commit(Change { added, cut: Some(cut(5)), ..Change::default() }).unwrap();
     assert_eq!(store.open().findings().missing_files, ids[1..]);
 }
 

@@ -220,9 +220,9 @@ fn rows_of(memtable: &super::memtable::MemSet, table: TableId, field: ColumnId, 
         for (chunk, visible) in partition.visible(sequence) {
             let column = chunk.fields.iter().find(|found| found.column == field).unwrap();
             let Values::I64(values) = &column.values else { panic!("integers were written") };
-            for row in 0..visible as usize {
-                let key = order.sorted.iter().find(|(_, ordinal)| *ordinal == chunk.series[row]);
-                out.push((key.unwrap().0.to_vec(), values[row]));
+            for (series, value) in chunk.series.iter().zip(values).take(visible as usize) {
+                let key = order.sorted.iter().find(|(_, ordinal)| ordinal == series);
+                out.push((key.unwrap().0.to_vec(), *value));
             }
         }
     }

@@ -18,9 +18,9 @@ pub struct ReplayFrom {
     pub sequence: u64,
     /// The number of the last edit.
     pub manifest_edit: u64,
-    /// The log of this epoch was begun for sure, so its absence is a loss. If `false`, its absence is taken for a crash
-    /// before it was begun, and the log of the newest epoch before it is read.
-    pub log_expected: bool,
+    /// The newest epoch whose log was begun for sure: that one, or one of a later epoch, must be there. 0: perhaps none was,
+    /// and that there is none is taken for a crash before the first was begun.
+    pub log_epoch: u32,
 }
 
 /// What was found.
@@ -88,6 +88,8 @@ struct Due {
 /// The logs of one epoch, in the order in which they were begun.
 struct Logs {
     all: Vec<Log>,
+    /// That epoch.
+    newest: u32,
 }
 
 impl Logs {
@@ -95,7 +97,7 @@ impl Logs {
         let mut all: Vec<Log> = Vec::new();
         // An open may have crashed between the checkpoint of its epoch and the start of its log: then the log of an
         // earlier epoch is in force. An idle head counts: a start gives it to slots only when all logs are passed.
-        let mut newest = if from.log_expected { identity.epoch } else { 0 };
+        let mut newest = from.log_epoch;
         for number in list_slots(world)? {
             let mut slot = SlotReader::open(world, number)?;
             let Some(head) = slot.head()? else { continue };
@@ -116,7 +118,7 @@ impl Logs {
         }
         all.retain(|log| log.head.identity.epoch == newest);
         all.sort_by_key(|log| log.head.first_group);
-        Ok(Self { all })
+        Ok(Self { all, newest })
     }
 
     /// The last log that does not begin after the sequence to replay from; `None` if no log was begun.
@@ -124,8 +126,12 @@ impl Logs {
         let first = self.all.iter().rposition(|log| log.head.first_sequence <= from.sequence);
         match (first, self.all.first()) {
             (Some(first), _) => Ok(Some(first)),
-            (None, None) if !from.log_expected => Ok(None),
-            (None, None) => Err(Error::corrupt(super::WAL_DIR, 0, "the log of this epoch is missing")),
+            // Only idle heads of a later epoch: an open died before its first log, when all others were passed.
+            (None, None) if from.log_epoch < self.newest || from.log_epoch == 0 => Ok(None),
+            (None, None) => {
+                let reason = format!("the log of epoch {} was begun, and is missing", from.log_epoch);
+                Err(Error::corrupt(super::WAL_DIR, 0, reason))
+            }
             (None, Some(log)) => {
                 let reason =
                     format!("the log begins at sequence {}, {} is missing", log.head.first_sequence, from.sequence);

@@ -39,7 +39,7 @@ fn sim() -> (SimDisk, World) {
 }
 
 fn from(sequence: u64) -> ReplayFrom {
-    ReplayFrom { sequence, manifest_edit: EDIT, log_expected: true }
+    ReplayFrom { sequence, manifest_edit: EDIT, log_epoch: IDENTITY.epoch }
 }
 
 /// Sequence and payload of all that is replayed.

@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
             *slot = *byte;
         }
         disk.put_file(&name, &changed).expect("it was there");
-        let from = ReplayFrom { sequence: 1, manifest_edit: 0, log_expected: false };
+        let from = ReplayFrom { sequence: 1, manifest_edit: 0, log_epoch: 0 };
         let _ = replay(&world, identity, from, &mut |_, _, _, _| Ok(()));
         disk.put_file(&name, &sound).expect("it was there");
     }

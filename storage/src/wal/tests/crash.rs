@@ -218,7 +218,7 @@ fn what_only_the_page_cache_holds_is_written_again_before_it_counts() {
     assert!(writer.append(&[batch(b"lost")], 2).is_err());
     let restarted = disk.restart();
     let world = World::of(&restarted, &SimClock::new(5));
-    let from = ReplayFrom { sequence: 1, manifest_edit: 2, log_expected: true };
+    let from = ReplayFrom { sequence: 1, manifest_edit: 2, log_epoch: identity.epoch };
     let count = |world: &World, identity, from| {
         let mut count = 0;
         replay(world, identity, from, &mut |_, _, _, _| {
@@ -233,6 +233,6 @@ fn what_only_the_page_cache_holds_is_written_again_before_it_counts() {
     let mut writer = WalWriter::start(&world, identity, OPTIONS, 3, 3).unwrap();
     assert_eq!(writer.append(&[batch(b"new")], 3).unwrap(), 3..4);
     let cut = restarted.crash(Survival::None, 1);
-    let from = ReplayFrom { sequence: 3, manifest_edit: 3, log_expected: true };
+    let from = ReplayFrom { sequence: 3, manifest_edit: 3, log_epoch: identity.epoch };
     assert_eq!(count(&World::of(&cut, &SimClock::new(6)), identity, from).unwrap(), 1);
 }

@@ -89,7 +89,7 @@ fn a_slot_is_reused_only_after_a_group_that_names_the_edit() {
     assert!(writer.witness(EDIT + 1).unwrap());
     assert!(writer.has_room(6000));
     append_large(&mut writer, 3).unwrap();
-    let late = ReplayFrom { sequence: 2, manifest_edit: EDIT + 1, log_expected: true };
+    let late = ReplayFrom { sequence: 2, manifest_edit: EDIT + 1, log_epoch: IDENTITY.epoch };
     assert_eq!(read_from(&world, late).unwrap().0, [(2, payload(2, 6000)), (3, payload(3, 6000))]);
 }
 
@@ -108,7 +108,7 @@ fn a_full_ring_can_always_be_freed() {
         writer.release_through(passed, EDIT + 1);
         assert!(writer.witness(EDIT + 1).unwrap(), "last {last}");
         let sequences = append_large(&mut writer, 4).unwrap();
-        let after = ReplayFrom { sequence: passed + 1, manifest_edit: EDIT + 1, log_expected: true };
+        let after = ReplayFrom { sequence: passed + 1, manifest_edit: EDIT + 1, log_epoch: IDENTITY.epoch };
         assert_eq!(read_from(&world, after).unwrap().0, [(sequences.start, payload(4, 6000))], "last {last}");
     }
 }
@@ -122,7 +122,7 @@ fn an_append_that_names_the_edit_frees_the_slots_itself() {
     append_large(&mut writer, 2).unwrap();
     writer.release_through(2, EDIT + 1);
     writer.append(&[batch(&payload(3, 6000))], EDIT + 1).unwrap();
-    let after = ReplayFrom { sequence: 3, manifest_edit: EDIT + 1, log_expected: true };
+    let after = ReplayFrom { sequence: 3, manifest_edit: EDIT + 1, log_epoch: IDENTITY.epoch };
     assert_eq!(read_from(&world, after).unwrap().0, [(3, payload(3, 6000))]);
 }
 
@@ -151,7 +151,7 @@ fn groups_of_a_former_life_of_a_slot_never_parse() {
         for _ in 0..6 {
             writer.append(&[batch(&payload(sequence, 300 * (turn % 3)))], edit).unwrap();
             sequence += 1;
-            let known = ReplayFrom { sequence: sequence - 1, manifest_edit: edit, log_expected: true };
+            let known = ReplayFrom { sequence: sequence - 1, manifest_edit: edit, log_epoch: IDENTITY.epoch };
             let (facts, _) = read_from(&world, known).unwrap();
             assert_eq!(facts, [(sequence - 1, payload(sequence - 1, 300 * (turn % 3)))]);
         }
@@ -260,8 +260,8 @@ fn the_oldest_slot_does_not_vanish_unnoticed() {
     disk.delete_file("wal/00000001").unwrap();
     assert!(corrupt(read(&world)).contains("the log begins at sequence 2, 1 is missing"));
     disk.delete_file("wal/00000000").unwrap();
-    assert!(corrupt(read(&world)).contains("the log of this epoch is missing"));
-    let maybe = ReplayFrom { log_expected: false, ..from(1) };
+    assert!(corrupt(read(&world)).contains("was begun, and is missing"));
+    let maybe = ReplayFrom { log_epoch: 0, ..from(1) };
     assert_eq!(read_from(&world, maybe).unwrap().1.next_sequence, 1, "a crash before the log was begun");
 }
 

@@ -32,7 +32,7 @@ struct Manifest {
     epoch: u32,
     replay_from: u64,
     edit: u64,
-    log_begun: bool,
+    log_epoch: u32,
     /// The payloads that segments hold, by sequence from 1.
     passed: Vec<Vec<u8>>,
 }
@@ -60,7 +60,7 @@ pub(super) fn fresh_disk(seed: u64) -> SimDisk {
 
 impl Trial {
     pub(super) fn new(plant: Plant) -> Self {
-        let manifest = Manifest { epoch: 0, replay_from: 1, edit: 1, log_begun: false, passed: Vec::new() };
+        let manifest = Manifest { epoch: 0, replay_from: 1, edit: 1, log_epoch: 0, passed: Vec::new() };
         Self { plant, manifest, acked: Vec::new(), in_flight: Vec::new(), made: 0, slot_bytes: 8 * 1024 }
     }
 
@@ -77,11 +77,8 @@ impl Trial {
         let mut facts = self.manifest.passed.clone();
         let manifest = &self.manifest;
         let identity = WalIdentity { database_id: 9, epoch: manifest.epoch, shard: 0 };
-        let from = ReplayFrom {
-            sequence: manifest.replay_from,
-            manifest_edit: manifest.edit,
-            log_expected: manifest.log_begun,
-        };
+        let from =
+            ReplayFrom { sequence: manifest.replay_from, manifest_edit: manifest.edit, log_epoch: manifest.log_epoch };
         let mut order_ok = true;
         let replayed = replay(&world, identity, from, &mut |sequence, _, _, payload| {
             order_ok &= sequence == facts.len() as u64 + 1;
@@ -104,7 +101,6 @@ impl Trial {
         // As the real one: a checkpoint of the new epoch, then the cut, then the log; the power may go between them.
         let moment = || world.disk.free_bytes().map_err(|error| Error::io("measure", ".", error));
         self.manifest.epoch += 1;
-        self.manifest.log_begun = false;
         if let Err(error) = moment() {
             return Ok(Err(error));
         }
@@ -121,7 +117,7 @@ impl Trial {
         let writer = WalWriter::start(&world, identity, options, self.manifest.replay_from, self.manifest.edit);
         match writer {
             Ok(writer) => {
-                self.manifest.log_begun = true;
+                self.manifest.log_epoch = self.manifest.epoch;
                 Ok(Ok(writer))
             }
             Err(error @ Error::Io { .. }) => Ok(Err(error)),
