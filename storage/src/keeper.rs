@@ -3,7 +3,8 @@
 //! A cut writes a sealed memtable as *one file of many segments*, one per (table, partition), and ends in one edit that
 //! also carries the catalog and the source positions as of its sequence. A file that no edit names yet may fail at any
 //! point: it is discarded, the rows stay in memory and the work is tried again in a new file. A file that an edit no
-//! longer names goes to the trash once a durable WAL group names that edit, so that no recovery can miss it.
+//! longer names goes to the trash once a durable WAL group names that edit, so that no recovery can miss it, and is deleted
+//! after `Options::trash_keep`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::applier::Sealed;
 use crate::committer::encode_positions;
 use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
-use crate::manifest::{Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
+use crate::manifest::{self, Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
@@ -25,6 +26,9 @@ use crate::segment::{FileHead, FileSink, Run, SegmentSpec, SegmentWriter, Stripe
 use crate::stats::Counters;
 use crate::time::TimeRange;
 use crate::world::World;
+
+/// One sweep of the trash deletes no more files.
+const SWEEP_FILES_MAX: u64 = 1000;
 
 /// A cut that is durable.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Keeper {
     pending: VecDeque<Sealed>,
     /// Files that no edit names any more, and the edit that freed them.
     retired: Vec<(u64, FileId)>,
+    /// When the trash is swept next, by the monotonic clock.
+    sweep_at_ns: u64,
     /// The newest catalog that was cut.
     tables: Vec<Arc<Table>>,
     /// Merges that failed since the last cut: one damaged partition holds no other up.
@@ -68,6 +74,7 @@ impl Keeper {
             counters,
             pending: VecDeque::new(),
             retired: Vec::new(),
+            sweep_at_ns: 0,
             tables,
             merges_failed: BTreeSet::new(),
             shard: 0,
@@ -109,7 +116,7 @@ impl Keeper {
     }
 
     fn cut(&mut self, sealed: &Sealed) -> Result<()> {
-        self.trash_retired();
+        self.tidy_trash();
         self.merges_failed.clear();
         if !self.is_behind(sealed.sequence) {
             return Ok(());
@@ -171,6 +178,29 @@ impl Keeper {
         }
         self.placement = Arc::new(Placement::new(&self.world, &state, &self.placement));
         Ok(())
+    }
+
+    /// Moves what nothing names any more to the trash, and now and then deletes what has lain there long enough.
+    pub(crate) fn tidy_trash(&mut self) {
+        let before = self.retired.len();
+        self.trash_retired();
+        let moved = self.retired.len() < before;
+        if self.sweep_at_ns <= self.world.clock.monotonic_ns() || (moved && self.options.trash_keep.is_zero()) {
+            self.sweep_trash();
+        }
+    }
+
+    /// Deletes what has lain in the trash long enough, a bounded number of files; the next sweep deletes more.
+    pub(crate) fn sweep_trash(&mut self) {
+        match manifest::sweep_trash(&self.world, self.options.trash_keep, SWEEP_FILES_MAX) {
+            Ok(swept) if swept.files > 0 => {
+                tracing::info!(files = swept.files, bytes = swept.bytes, more = swept.more, "swept the trash");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the trash was not swept"),
+        }
+        let period_ns = u64::try_from(self.options.trash_period.as_nanos()).unwrap_or(u64::MAX);
+        self.sweep_at_ns = self.world.clock.monotonic_ns().saturating_add(period_ns);
     }
 
     fn trash_retired(&mut self) {

@@ -16,7 +16,7 @@ use crate::disk::DiskLock;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::keeper::Keeper;
-use crate::manifest::{Change, Manifest, State, sweep_trash};
+use crate::manifest::{Change, Manifest, State};
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::registry::Registry;
@@ -67,10 +67,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
     cut(&mut keeper, &mut applier, Arc::clone(&generation), &mut positions)?;
     keeper.manifest_mut().checkpoint()?;
     keeper.manifest_mut().set_aside_unnamed()?;
-    let keep_ns = u64::try_from(options.trash_keep.as_nanos()).unwrap_or(u64::MAX);
-    if let Err(error) = sweep_trash(world, keep_ns) {
-        tracing::warn!(%error, "the trash was not swept");
-    }
+    keeper.sweep_trash();
     let state = Arc::clone(keeper.manifest_mut().state());
     let wal = WalWriter::start(
         world,

@@ -29,8 +29,10 @@ pub struct Options {
     pub merge_segments_min: usize,
     /// Segments up to this size count as small.
     pub merge_bytes_max: u64,
-    /// How long files that nothing names stay in `trash/`.
+    /// How long files that nothing names stay in `trash/`, by the wall clock; zero: not at all.
     pub trash_keep: Duration,
+    /// How often the keeper looks whether files in `trash/` have stayed so long.
+    pub trash_period: Duration,
     /// After so many edits the manifest gets a checkpoint.
     pub checkpoint_edits_max: u64,
     /// Open (table, partition) pairs in memory that start a cut.
@@ -82,6 +84,7 @@ impl Default for Options {
             merge_segments_min: 8,
             merge_bytes_max: 64 << 20,
             trash_keep: Duration::from_secs(24 * 3600),
+            trash_period: Duration::from_secs(60),
             checkpoint_edits_max: 256,
             open_partitions_max: 4096,
             limits: SchemaLimits::default(),

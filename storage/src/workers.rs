@@ -217,18 +217,16 @@ fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, t
 fn keeper_loop(shared: &Shared, mut keeper: Keeper, tasks: &Receiver<Task>, to_applier: &SyncSender<Step>) {
     let mut replies: Vec<CutReply> = Vec::new();
     loop {
-        let task = if keeper.has_pending() {
-            match tasks.recv_timeout(CUT_RETRY) {
-                Ok(task) => Some(task),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        } else {
-            match tasks.recv() {
-                Ok(task) => Some(task),
-                Err(_) => return,
-            }
+        let wait = if keeper.has_pending() { CUT_RETRY } else { shared.options.trash_period };
+        let task = match tasks.recv_timeout(wait) {
+            Ok(task) => Some(task),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
         };
+        if task.is_none() && !keeper.has_pending() {
+            keeper.tidy_trash();
+            continue;
+        }
         match task {
             Some(Task::Cut { sealed, reply }) => {
                 keeper.enqueue(sealed);

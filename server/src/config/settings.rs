@@ -294,7 +294,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "trash.keep",
         unit: "duration",
         default: "24 h",
-        about: "How long a file that nothing names any more stays in trash/ before a start removes it.",
+        about: "How long a file that nothing names any more stays in trash/ before it is removed.",
         set: |config, text| put(&mut config.trash.keep, duration(text)),
         get: |config| format_duration(config.trash.keep),
     },

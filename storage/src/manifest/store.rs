@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::disk::{read_exact_at, write_all_at};
 use crate::{Error, Result, World};
@@ -176,18 +177,25 @@ pub struct Swept {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The most that one sweep removes was reached, and more is due.
+    pub more: bool,
 }
 
-/// Removes files that have lain in the trash for at least `keep_ns` by the wall clock. Names that are not ours stay.
-pub fn sweep_trash(world: &World, keep_ns: u64) -> Result<Swept> {
+/// Removes files that have lain in the trash for at least `keep` by the wall clock, the oldest first and at most `files_max`.
+/// Names that are not ours stay.
+pub fn sweep_trash(world: &World, keep: Duration, files_max: u64) -> Result<Swept> {
     let mut swept = Swept::default();
-    let keep_ns = i64::try_from(keep_ns).unwrap_or(i64::MAX);
+    let keep_ns = i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX);
     let until = world.clock.wall_ns().saturating_sub(keep_ns);
     let entries = world.disk.list(TRASH_DIR.as_ref()).map_err(|error| Error::io("list", TRASH_DIR, error))?;
     for entry in entries {
         let stamp = entry.name.split_once('-').filter(|(digits, _)| digits.len() == 20);
         let Some(stamp) = stamp.and_then(|(digits, _)| digits.parse::<i64>().ok()) else { continue };
         if stamp <= until && !entry.is_dir {
+            if swept.files == files_max {
+                swept.more = true;
+                break;
+            }
             let path = Path::new(TRASH_DIR).join(&entry.name);
             world.disk.remove(&path).map_err(|error| Error::io("remove", path, error))?;
             swept.files += 1;

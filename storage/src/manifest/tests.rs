@@ -345,12 +345,16 @@ fn unnamed_files_of_former_processes_go_to_the_trash_and_nothing_else_does() {
     assert!(store.names("manifest").iter().all(|name| !name.starts_with("tmp-")));
 
     // A day by the wall clock, whoever sweeps.
-    let day_ns = crate::schema::DAY_NS as u64;
-    store.clock.advance_ns(day_ns - 1);
-    assert_eq!(sweep_trash(&store.world(), day_ns).unwrap(), Swept::default());
+    let day = std::time::Duration::from_secs(24 * 3600);
+    store.clock.advance_ns(day.as_nanos() as u64 - 1);
+    assert_eq!(sweep_trash(&store.world(), day, 9).unwrap(), Swept::default());
     store.disk.put_file("trash/notes", b"not ours").unwrap();
     store.clock.advance_ns(1);
-    assert_eq!(sweep_trash(&store.world(), day_ns).unwrap(), Swept { files: 2, bytes: 74 });
+    // No more than asked for at a time.
+    let first = sweep_trash(&store.world(), day, 1).unwrap();
+    assert_eq!((first.files, first.more), (1, true));
+    let second = sweep_trash(&store.world(), day, 1).unwrap();
+    assert_eq!(second, Swept { files: 1, bytes: 74 - first.bytes, more: false });
     assert_eq!(store.names("trash"), ["notes"]);
 }
 
@@ -460,6 +464,6 @@ fn the_manifest_works_on_a_real_directory() {
     assert_eq!(manifest.findings(), &Findings::default());
     manifest.commit(Change { removed: vec![(file, 0)], ..Change::default() }).unwrap();
     assert_eq!(manifest.set_aside_unnamed().unwrap(), 1);
-    assert_eq!(sweep_trash(&world, 0).unwrap(), Swept { files: 1, bytes: 100 });
+    assert_eq!(sweep_trash(&world, std::time::Duration::ZERO, 9).unwrap(), Swept { files: 1, bytes: 100, more: false });
     assert_eq!(world.disk.open_read(&file.path()).map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
