@@ -16,7 +16,7 @@ use marigram_storage::disk::sim::{Fault, Op as DiskOp, SimDisk, Survival};
 use marigram_storage::disk::{DirEntry, Disk, DiskLock, File};
 use marigram_storage::values::Values;
 use marigram_storage::{Engine, Error, World};
-use marigram_tests::relog::{relog, without_series};
+use marigram_tests::relog::{batches_from, relog, without_series};
 use marigram_tests::rig::{open, small_options, verdict};
 use marigram_tests::{History, Model, Op, read};
 
@@ -238,6 +238,69 @@ fn the_log_behind_a_cut_explains_itself() {
         });
         let engine = open(&alone.unwrap(), &clock, &small_options()).unwrap();
         assert_eq!(read(&engine.snapshot()).unwrap(), model, "seed {seed}");
+    }
+}
+
+/// Runs the first acts of a history on a disk and a clock of its own: the same acts give the same bytes.
+fn run_acts(seed: u64, acts: &[Op]) -> (SimDisk, SimClock, Model, u64) {
+    let (disk, clock) = (SimDisk::new(seed), SimClock::new(seed));
+    // One slot holds all of it, so that nothing of the log is written over; cuts are those of the history.
+    let mut options = small_options();
+    (options.wal_slot_bytes, options.wal_bytes_max, options.memtable_bytes_max) = (1 << 20, 64 << 20, 64 << 20);
+    let engine = open(&disk, &clock, &options).unwrap();
+    let mut model = Model::default();
+    for act in acts {
+        act.run(&engine).unwrap();
+        act.fold(&mut model);
+    }
+    assert_eq!(read(&engine.snapshot()).unwrap(), model);
+    let sequence = engine.snapshot().sequence();
+    (disk, clock, model, sequence)
+}
+
+/// Every suffix of the log that begins at a cut, over cuts behind it, opens with the checkpoint of that cut alone.
+#[test]
+fn every_suffix_of_the_log_from_a_cut_explains_itself() {
+    for seed in 0..20 {
+        let mut history = History::new(seed);
+        let mut rng = SimRng::new(seed);
+        let mut acts = Vec::new();
+        let mut cuts = vec![0];
+        for _ in 0..3 + rng.below(3) {
+            for _ in 0..1 + rng.below(4) {
+                acts.push(match history.next_op() {
+                    Op::Cut => Op::Write("main".to_owned(), history.draft()),
+                    act => act,
+                });
+            }
+            // Rows in each generation, of names that earlier ones defined.
+            acts.push(Op::Write("main".to_owned(), history.draft()));
+            acts.push(Op::Cut);
+            cuts.push(acts.len());
+        }
+        acts.push(Op::Write("main".to_owned(), history.draft()));
+        let (whole, clock, model, last) = run_acts(seed, &acts);
+        assert!(cuts.len() > 3);
+        for at in cuts {
+            let (cut, _, _, sequence) = run_acts(seed, &acts[..at]);
+            let suffix = batches_from(&whole, sequence + 1).unwrap();
+            assert_eq!(suffix.len() as u64, last - sequence, "seed {seed}: the whole suffix");
+            let alone = relog(&cut, |rest| {
+                assert!(rest.is_empty(), "the cut holds all before it");
+                suffix.clone()
+            });
+            let engine = open(&alone.unwrap(), &clock, &small_options()).unwrap();
+            assert_eq!(read(&engine.snapshot()).unwrap(), model, "seed {seed}, from sequence {sequence}");
+            drop(engine);
+            // What makes it so are the definitions in it.
+            let stripped = relog(&cut, |_| {
+                let mut suffix = suffix;
+                suffix.iter_mut().for_each(|batch| batch.payload = without_series(&batch.payload));
+                suffix
+            });
+            let error = open(&stripped.unwrap(), &clock, &small_options()).unwrap_err();
+            assert!(error.to_string().contains("is undefined"), "seed {seed}, from sequence {sequence}: {error}");
+        }
     }
 }
 

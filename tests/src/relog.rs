@@ -26,12 +26,7 @@ pub fn relog(disk: &SimDisk, change: impl FnOnce(Vec<LoggedBatch>) -> Vec<Logged
     let (state, _) = Manifest::read(&world)?;
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
     let sequence = state.cut.sequence + 1;
-    let from = ReplayFrom { sequence, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
-    let mut batches = Vec::new();
-    wal::replay(&world, identity, from, &mut |_, kind, positions, payload| {
-        batches.push(LoggedBatch { kind, positions: positions.to_vec(), payload: payload.to_vec() });
-        Ok(())
-    })?;
+    let batches = read_batches(&world, sequence)?;
     for path in disk.files().iter().filter(|path| path.starts_with("wal/")) {
         disk.delete_file(path).map_err(|error| Error::io("delete", path, error))?;
     }
@@ -43,6 +38,23 @@ pub fn relog(disk: &SimDisk, change: impl FnOnce(Vec<LoggedBatch>) -> Vec<Logged
     }
     drop(writer);
     Ok(disk)
+}
+
+/// The batches of the newest log of a dead store from `sequence` on. The log must hold them still.
+pub fn batches_from(disk: &SimDisk, sequence: u64) -> Result<Vec<LoggedBatch>, Error> {
+    read_batches(&World::of(&disk.crash(Survival::All, 0), &SimClock::new(77)), sequence)
+}
+
+fn read_batches(world: &World, sequence: u64) -> Result<Vec<LoggedBatch>, Error> {
+    let (state, _) = Manifest::read(world)?;
+    let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
+    let from = ReplayFrom { sequence, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
+    let mut batches = Vec::new();
+    wal::replay(world, identity, from, &mut |_, kind, positions, payload| {
+        batches.push(LoggedBatch { kind, positions: positions.to_vec(), payload: payload.to_vec() });
+        Ok(())
+    })?;
+    Ok(batches)
 }
 
 /// A payload without its series definitions: generation, then sections of kind, length and body.
