@@ -179,7 +179,8 @@ impl Run {
 
     /// A fault may have struck a read: once.
     fn read_again(&mut self, reason: String) -> Result<Result<Engine, Dead>, String> {
-        if !reason.starts_with("read failed: cannot ") {
+        let of_a_segment = reason.contains(" is damaged between ") && reason.contains(": cannot ");
+        if !reason.starts_with("read failed: cannot ") && !of_a_segment {
             return Err(reason);
         }
         self.check()?;

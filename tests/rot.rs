@@ -22,6 +22,8 @@ use marigram_tests::{History, Model, Op};
 
 /// One of so many bits is flipped.
 const BITS_STEP: u64 = 64;
+/// What a disk loses at once.
+const SECTOR: u64 = 512;
 
 /// A small store at rest, and what it must show.
 struct Base {
@@ -77,6 +79,12 @@ impl Base {
         let opened = catch_unwind(AssertUnwindSafe(|| open(disk, &self.clock, &small_options())));
         let engine = match opened.map_err(|_| "the open panicked")? {
             Ok(engine) => engine,
+            Err(Error::Io { path, source, .. }) if may_stop && source.raw_os_error() == Some(5) => {
+                return match path.as_os_str().is_empty() {
+                    true => Err("the error names nothing".to_owned()),
+                    false => Ok(Verdict::Unreadable(path.display().to_string())),
+                };
+            }
             Err(Error::Corrupt { path, reason, .. } | Error::Unsupported { path, reason }) if may_stop => {
                 if path.as_os_str().is_empty() || reason.is_empty() {
                     return Err("the error names nothing".to_owned());
@@ -126,16 +134,23 @@ impl Base {
         hit.map(|(table, _)| table.clone()).collect()
     }
 
+    /// The tables with a segment in this sector.
+    fn tables_in_sector(&self, path: &str, sector: u64) -> BTreeSet<String> {
+        (sector * SECTOR..(sector + 1) * SECTOR).flat_map(|offset| self.tables_at(path, offset)).collect()
+    }
+
     fn tables_in(&self, path: &str) -> BTreeSet<String> {
         self.segments.iter().filter(|(_, info)| info.file == path).map(|(table, _)| table.clone()).collect()
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
     Whole,
     Damaged,
     Refused,
+    /// The open stopped at a file that the disk does not give back.
+    Unreadable(String),
 }
 
 fn flip_bits(closed: bool) {
@@ -204,6 +219,85 @@ fn a_data_file_that_is_lost_cut_short_unreadable_or_exchanged_stops_only_its_tab
             assert_eq!(verdict, Ok(Verdict::Damaged), "{path} is {what}");
         }
     }
+}
+
+/// Every sector in turn cannot be read any more: an open stops and names the file, or what needs the sector is told as
+/// damaged, with its table and range; nothing is guessed, and the last body is not taken for a torn one.
+fn unreadable_sectors(closed: bool) {
+    let base = base(closed);
+    let mut counts = std::collections::BTreeMap::new();
+    for path in base.disk.files() {
+        let bytes = base.disk.file_bytes(&path).unwrap();
+        let is_data = path.starts_with("data/");
+        for sector in 0..(bytes.len() as u64).div_ceil(SECTOR) {
+            let disk = base.disk.crash(Survival::All, 1);
+            disk.spoil_sector(&path, sector * SECTOR).unwrap();
+            let verdict = base.judge(&disk, &base.tables_in_sector(&path, sector), !is_data);
+            let verdict =
+                verdict.unwrap_or_else(|reason| panic!("closed: {closed}, sector {sector} of {path}: {reason}"));
+            match &verdict {
+                Verdict::Unreadable(named) => assert_eq!(*named, path, "sector {sector}"),
+                Verdict::Whole => {
+                    let again = open(&disk.crash(Survival::All, 1), &base.clock, &small_options()).unwrap();
+                    assert_eq!(
+                        marigram_tests::read(&again.snapshot()).unwrap(),
+                        base.model,
+                        "sector {sector} of {path}"
+                    );
+                }
+                _ => {}
+            }
+            let kind = path.split('/').next().unwrap_or_default().to_owned();
+            let verdict = if matches!(verdict, Verdict::Unreadable(_)) { Verdict::Refused } else { verdict };
+            *counts.entry((kind, verdict)).or_insert(0) += 1;
+        }
+    }
+    let count = |kind: &str, verdict| counts.get(&(kind.to_owned(), verdict)).copied().unwrap_or(0);
+    assert!(count("data", Verdict::Damaged) > 5, "{counts:?}");
+    assert!(closed || count("wal", Verdict::Refused) > 2, "{counts:?}");
+    assert!(count("manifest", Verdict::Whole) + count("manifest", Verdict::Refused) > 2, "{counts:?}");
+}
+
+#[test]
+fn unreadable_sectors_of_a_closed_store_are_told() {
+    unreadable_sectors(true);
+}
+
+#[test]
+fn unreadable_sectors_of_a_killed_store_are_told() {
+    unreadable_sectors(false);
+}
+
+/// The disk loses a sector under an open engine: its table says so, the others answer, and writes and cuts go on.
+#[test]
+fn a_sector_that_is_lost_under_an_open_engine_stops_only_its_table() {
+    let base = base(true);
+    let mut damaged = 0;
+    for (_, info) in &base.segments {
+        for sector in info.offset / SECTOR..(info.offset + info.bytes).div_ceil(SECTOR) {
+            let disk = base.disk.crash(Survival::All, 1);
+            let engine = open(&disk, &base.clock, &small_options()).unwrap();
+            disk.spoil_sector(&info.file, sector * SECTOR).unwrap();
+            let hit = base.tables_in_sector(&info.file, sector);
+            let snapshot = engine.snapshot();
+            let catalog = snapshot.catalog();
+            for table in catalog.databases().flat_map(|database| catalog.tables(database.id)) {
+                match read_table(&snapshot, table) {
+                    Ok(rows) => assert!(base.model.tables.values().any(|known| *known == rows), "wrong rows"),
+                    Err(Error::Damaged { table: named, reason, from, to }) => {
+                        assert!(named == table.name && hit.contains(&named) && from <= to, "{named}: {reason}");
+                        assert!(reason.contains(&info.file), "{reason}");
+                        damaged += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            engine.write("main", &day_table(400, 1)).unwrap();
+            engine.cut().unwrap();
+            assert!(!engine.is_poisoned());
+        }
+    }
+    assert!(damaged > 5, "{damaged}");
 }
 
 fn day_table(day: i64, value: i64) -> Draft {

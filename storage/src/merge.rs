@@ -701,7 +701,7 @@ fn read(
 ) -> Result<()> {
     let bytes = reader.column_page(column, page).map_or(0, |page| page.bytes);
     reader.read_page(column, page, scratch, target).map_err(|error| match (error, reader.pages().get(page)) {
-        (error @ Error::Corrupt { .. }, Some(range)) => {
+        (error, Some(range)) if error.is_damage() => {
             tracing::error!(%error, segment = %segment.path.display(), "a page is damaged");
             Error::Damaged {
                 table: format!("id {}", segment.entry.table.0),

@@ -115,13 +115,13 @@ impl Segment {
 
     /// Says of damage which rows it may hide; the scan knows the table by name.
     pub(crate) fn damaged(&self, error: Error) -> Error {
-        let Error::Corrupt { path, offset, reason } = error else { return error };
-        Error::Damaged {
-            table: format!("id {}", self.entry.table.0),
-            from: self.entry.time_min,
-            to: self.entry.time_max,
-            reason: format!("{} at byte {offset}: {reason}", path.display()),
-        }
+        let reason = match error {
+            Error::Corrupt { path, offset, reason } => format!("{} at byte {offset}: {reason}", path.display()),
+            unreadable if unreadable.is_damage() => unreadable.to_string(),
+            other => return other,
+        };
+        let table = format!("id {}", self.entry.table.0);
+        Error::Damaged { table, from: self.entry.time_min, to: self.entry.time_max, reason }
     }
 }
 

@@ -383,6 +383,9 @@ fn damaged(table: &Table, error: Error) -> Error {
             to: i64::MAX,
             reason: format!("{} at byte {offset}: {reason}", path.display()),
         },
+        unreadable if unreadable.is_damage() => {
+            Error::Damaged { table: table.name.clone(), from: i64::MIN, to: i64::MAX, reason: unreadable.to_string() }
+        }
         other => other,
     }
 }

@@ -117,6 +117,7 @@ pub fn verify(world: &World) -> Result<Verified> {
         Err(Error::Corrupt { path, offset, reason }) => {
             verified.add(&path, None, None, format!("at byte {offset}: {reason}"));
         }
+        Err(Error::Io { op, path, source }) => verified.add(&path, None, None, format!("cannot {op} it: {source}")),
         Err(error) => return Err(error),
     }
     Ok(verified)

@@ -247,7 +247,13 @@ impl SlotReader {
             self.window.clear(); // a failed read must not leave half a window
             let mut window = std::mem::take(&mut self.window);
             window.resize(wanted as usize, 0);
-            read_exact_at(&*self.file, offset, &mut window).map_err(|error| Error::io("read", &self.path, error))?;
+            let mut read = read_exact_at(&*self.file, offset, &mut window);
+            if read.is_err() && count < wanted {
+                // A sector that nobody asked for may be unreadable.
+                window.truncate(count as usize);
+                read = read_exact_at(&*self.file, offset, &mut window);
+            }
+            read.map_err(|error| Error::io("read", &self.path, error))?;
             window.shrink_to(2 * WINDOW_BYTES);
             self.window = window;
             self.window_at = offset;
