@@ -346,6 +346,12 @@ impl Shared {
             }
         }
         self.queue.close();
+        self.wake_waiters();
+    }
+
+    /// Memory became free, or never will. Who found none holds the lock until it waits, so none misses this.
+    pub(crate) fn wake_waiters(&self) {
+        drop(lock(&self.room.0));
         self.room.1.notify_all();
     }
 

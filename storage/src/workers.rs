@@ -206,7 +206,7 @@ fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, t
             }
             Step::Place { placement, cut } => {
                 applier.place(placement, cut.as_ref());
-                shared.room.1.notify_all();
+                shared.wake_waiters();
             }
             Step::Stop => break,
         }
