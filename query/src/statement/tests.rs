@@ -187,16 +187,27 @@ fn and_binds_less_than_is_distinct_from() {
         let wanted = Parser::parse_sql(&PostgreSqlDialect {}, parenthesized).expect(parenthesized);
         assert_eq!(query.to_string(), wanted.first().map(ToString::to_string).unwrap_or_default(), "{sql}");
     }
-    same("SELECT * FROM t WHERE a IS DISTINCT FROM b AND c", "SELECT * FROM t WHERE a IS DISTINCT FROM (b) AND c");
-    same(
-        "SELECT * FROM t WHERE NOT a IS NOT DISTINCT FROM b + 1 OR c",
-        "SELECT * FROM t WHERE NOT a IS NOT DISTINCT FROM (b + 1) OR c",
-    );
+    same("SELECT * FROM t WHERE a IS DISTINCT FROM b AND c", "SELECT * FROM t WHERE (a IS DISTINCT FROM b) AND c");
+    same("SELECT NOT a.x IS NOT DISTINCT FROM b + 1 OR c", "SELECT NOT (a.x IS NOT DISTINCT FROM b + 1) OR c");
     same(
         "SELECT a IS DISTINCT FROM CASE WHEN x AND y THEN 1 END AND c IS DISTINCT FROM d OR e, f",
-        "SELECT a IS DISTINCT FROM (CASE WHEN x AND y THEN 1 END) AND c IS DISTINCT FROM (d) OR e, f",
+        "SELECT (a IS DISTINCT FROM CASE WHEN x AND y THEN 1 END) AND (c IS DISTINCT FROM d) OR e, f",
     );
-    same("SELECT a IS DISTINCT FROM b BETWEEN 1 AND 2 AND c", "SELECT a IS DISTINCT FROM (b BETWEEN 1 AND 2) AND c");
+    same(
+        "SELECT 1 FROM t JOIN u ON f(a, b) + 1 IS DISTINCT FROM b[1] AND c",
+        "SELECT 1 FROM t JOIN u ON (f(a, b) + 1 IS DISTINCT FROM b[1]) AND c",
+    );
+    same("SELECT p AND q = 'x' IS DISTINCT FROM b OR c", "SELECT p AND (q = 'x' IS DISTINCT FROM b) OR c");
+    same(
+        "SELECT p AND a BETWEEN 1 AND 2 IS DISTINCT FROM b OR c",
+        "SELECT p AND (a BETWEEN 1 AND 2 IS DISTINCT FROM b) OR c",
+    );
+    same("SELECT a IS DISTINCT FROM b BETWEEN 1 AND 2 AND c", "SELECT (a IS DISTINCT FROM b BETWEEN 1 AND 2) AND c");
+    same("SELECT f(a IS DISTINCT FROM b AND c)", "SELECT f((a IS DISTINCT FROM b) AND c)");
+    same(
+        "SELECT CASE WHEN a AND b THEN 1 END IS DISTINCT FROM d AND e",
+        "SELECT (CASE WHEN a AND b THEN 1 END IS DISTINCT FROM d) AND e",
+    );
     same("SELECT (a IS DISTINCT FROM b) AND c", "SELECT (a IS DISTINCT FROM b) AND c");
     same("SELECT DISTINCT a FROM b WHERE c AND d", "SELECT DISTINCT a FROM b WHERE c AND d");
     same("SELECT a IS DISTINCT FROM b x FROM t WHERE c AND d", "SELECT a IS DISTINCT FROM b x FROM t WHERE c AND d");
