@@ -288,13 +288,25 @@ impl Merge {
         for (age, input) in inputs.iter().enumerate() {
             order.extend(input.times.iter().enumerate().map(|(row, time)| (*time, age as u32, row as u32)));
         }
-        order.sort_unstable();
+        // Sorted inputs one behind the other: a sort that knows runs only merges them.
+        order.sort();
         let mut rows = RowBuffer::new(&self.spec.fields);
-        let same = |first: &(i64, u32, u32), second: &(i64, u32, u32)| {
-            self.spec.mode == TableMode::Upsert && first.0 == second.0
-        };
-        for group in order.chunk_by(same) {
-            rows.times.extend(group.first().map(|row| row.0));
+        let upsert = self.spec.mode == TableMode::Upsert;
+        let mut rest = order.as_slice();
+        while let Some((time, age, row)) = rest.first().copied() {
+            let single = alone(rest, upsert);
+            let count = single.unwrap_or_else(|| rest.iter().take_while(|row| row.0 == time).count());
+            let (group, behind) = rest.split_at(count);
+            rest = behind;
+            if single.is_some() {
+                rows.times.extend(group.iter().map(|row| row.0));
+                let Some(input) = inputs.get(age as usize) else { continue };
+                for (column, from) in rows.columns.iter_mut().zip(&input.columns) {
+                    column.extend_dense(&from.values, from.presence.bits(), row as usize, row as usize + count);
+                }
+                continue;
+            }
+            rows.times.push(time);
             for (at, column) in rows.columns.iter_mut().enumerate() {
                 let newest = group.iter().rev().find_map(|(_, age, row)| {
                     let input = inputs.get(*age as usize)?.columns.get(at)?;
@@ -318,6 +330,22 @@ impl Merge {
         out.note(self.key.as_ref().filter(|_| self.spec.keys), count);
         Ok(rest)
     }
+}
+
+/// How many of the first rows, one behind the other in one input, have no other version; `None` if the first has one.
+/// Rows are (time, age of the input, row), sorted.
+fn alone(rows: &[(i64, u32, u32)], upsert: bool) -> Option<usize> {
+    let (_, age, row) = rows.first().copied()?;
+    let is_older =
+        |at: usize| upsert && matches!((rows.get(at), rows.get(at + 1)), (Some(row), Some(next)) if row.0 == next.0);
+    if is_older(0) {
+        return None;
+    }
+    let follows = |at: &usize| {
+        let next = rows.get(*at);
+        next.is_some_and(|next| next.1 == age && next.2 as usize == row as usize + at) && !is_older(*at)
+    };
+    Some(1 + (1..rows.len()).take_while(follows).count())
 }
 
 /// Appends rows of a piece until `out` holds `rows_max`, or as many as whole pages allow; returns what is left of the piece.
