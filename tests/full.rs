@@ -131,3 +131,65 @@ fn an_open_on_a_full_disk_says_so_and_loses_nothing() {
     }
     assert!(opened);
 }
+/// A log without a free slot waits for the cut that frees one, or for one more slot; nobody is refused.
+#[test]
+fn writes_wait_for_a_slot_of_the_log() {
+    for slots in [2, 4] {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let wal_slot_bytes = 8 << 10;
+        let wal_bytes_max = slots * wal_slot_bytes;
+        let options = Options { threads: Threads::Background, wal_slot_bytes, wal_bytes_max, ..small_options() };
+        let engine = open(&disk, &clock, &options).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let engine = &engine;
+                scope.spawn(move || {
+                    let mut history = History::new(writer);
+                    for number in 0..60 {
+                        let written = write(&mut history).run(engine);
+                        assert!(written.is_ok(), "write {number} of writer {writer}: {written:?}");
+                    }
+                });
+            }
+        });
+        assert_eq!(engine.stats().writes_overloaded, 0);
+        assert!(engine.stats().cuts > 5, "the ring was full now and then");
+    }
+}
+
+/// What nothing frees is told as overloaded, after the wait, and resumes by itself.
+#[test]
+fn a_log_that_nothing_frees_is_overloaded_until_a_cut_fits() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let options = Options {
+        threads: Threads::Background,
+        wal_slot_bytes: 8 << 10,
+        wal_bytes_max: 16 << 10,
+        write_wait: Duration::from_millis(50),
+        ..small_options()
+    };
+    let engine = open(&disk, &clock, &options).unwrap();
+    let mut history = History::new(1);
+    let mut model = Model::default();
+    disk.set_capacity(Some(used(&disk)));
+    let refused = loop {
+        let op = write(&mut history);
+        match op.run(&engine) {
+            Ok(()) => op.fold(&mut model),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Overloaded { .. }), "{refused}");
+    assert!(engine.stats().writes_overloaded > 0 && !engine.is_poisoned());
+    assert_eq!(read(&engine.snapshot()).unwrap(), model);
+
+    disk.set_capacity(None);
+    let op = write(&mut history);
+    let until = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = op.run(&engine) {
+        assert!(matches!(error, Error::Overloaded { .. }), "{error}");
+        assert!(Instant::now() < until, "the log was never freed");
+    }
+    op.fold(&mut model);
+    assert_eq!(read(&engine.snapshot()).unwrap(), model);
+}

@@ -31,6 +31,8 @@ use crate::world::World;
 
 /// How often a write is resolved again before it is refused; each time needs a cut or a drop in between.
 const BOUNCES_MAX: usize = 100;
+/// A write that finds the log full tries again after so many parts of the time that it may wait.
+const LOG_WAITS_MAX: u32 = 20;
 
 /// An open store. Clones share it; dropping the last one stops the threads, without a cut.
 #[derive(Clone)]
@@ -145,7 +147,8 @@ impl Engine {
         let shared = &self.shared;
         shared.wait_for_room()?;
         let mut scratch = EncodeScratch::default();
-        for _ in 0..BOUNCES_MAX {
+        let (mut bounces, mut waits) = (0, 0);
+        while bounces < BOUNCES_MAX {
             let resolved = shared.registry.resolve(database, draft, shared.options.create_databases)?;
             if resolved.batch.tables.is_empty() && resolved.batch.facts.is_empty() && draft.position.is_none() {
                 return Ok(Written { sequence: 0, rows: 0, duplicate: false });
@@ -159,9 +162,10 @@ impl Engine {
                 }
                 Reply::Duplicate => return Ok(Written { sequence: 0, rows: 0, duplicate: true }),
                 Reply::Bounced => {
+                    bounces += 1;
                     shared.counters.batches_bounced.fetch_add(1, Ordering::Relaxed);
                 }
-                Reply::Failed(error) => return Err(error),
+                Reply::Failed(error) => shared.wait_for_log(error, &mut waits)?,
             }
         }
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
@@ -274,6 +278,24 @@ impl Shared {
         Ok(())
     }
 
+    /// A log without a free slot gets one by a cut or a new slot: waits for some of the time that a write may wait. Any
+    /// other error, and this one when that time is up, is given back.
+    fn wait_for_log(&self, refused: Error, waits: &mut u32) -> Result<()> {
+        if !matches!(refused, Error::Overloaded { .. }) {
+            return Err(refused);
+        }
+        // Without threads nobody frees anything meanwhile.
+        if self.inline.is_some() || *waits == LOG_WAITS_MAX {
+            self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(refused);
+        }
+        *waits += 1;
+        let guard = lock(&self.room.0);
+        // Woken or not, the write is handed in again: the log may have moved before the wait began.
+        drop(self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX));
+        self.check_open()
+    }
+
     /// Encodes a batch, hands it to the committer and waits for its fate.
     fn submit(
         &self,
@@ -325,14 +347,16 @@ impl Shared {
     fn change(&self, mut resolved: Resolved, is_drop: bool) -> Result<()> {
         let mut scratch = EncodeScratch::default();
         let facts = resolved.batch.facts.clone();
-        for _ in 0..BOUNCES_MAX {
+        let (mut bounces, mut waits) = (0, 0);
+        while bounces < BOUNCES_MAX {
             match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch)? {
                 Reply::Done(_) | Reply::Duplicate => return Ok(()),
-                Reply::Bounced => match self.registry.again(facts.clone()) {
-                    Some(again) => resolved = again,
-                    None => return Ok(()),
-                },
-                Reply::Failed(error) => return Err(error),
+                Reply::Bounced => bounces += 1,
+                Reply::Failed(error) => self.wait_for_log(error, &mut waits)?,
+            }
+            match self.registry.again(facts.clone()) {
+                Some(again) => resolved = again,
+                None => return Ok(()),
             }
         }
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
@@ -349,7 +373,7 @@ impl Shared {
         self.wake_waiters();
     }
 
-    /// Memory became free, or never will. Who found none holds the lock until it waits, so none misses this.
+    /// Memory or a slot of the log became free, or never will. Who found none holds the lock until it waits, so none misses this.
     pub(crate) fn wake_waiters(&self) {
         drop(lock(&self.room.0));
         self.room.1.notify_all();

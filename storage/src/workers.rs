@@ -129,6 +129,7 @@ fn run_commands(
 ) -> Result<bool> {
     let mut group: Vec<Submission> = Vec::with_capacity(commands.len());
     let mut go_on = true;
+    let mut may_order = true;
     for command in commands {
         match command {
             Command::Write(submission) => group.push(submission),
@@ -140,19 +141,26 @@ fn run_commands(
             Command::Placed { sequence, edit } => {
                 write_group(committer, &mut group, to_applier)?;
                 committer.placed(sequence, edit)?;
+                shared.wake_waiters();
             }
             Command::Slot(prepared) => match prepared {
-                Ok(prepared) => committer.wal_mut().add_slot(prepared),
+                Ok(prepared) => {
+                    committer.wal_mut().add_slot(prepared);
+                    shared.wake_waiters();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the log could not grow");
                     committer.wal_mut().cancel_order();
+                    // Ordered again when somebody writes, not at once and for ever.
+                    may_order = false;
                 }
             },
             Command::Stop => go_on = false,
         }
     }
     write_group(committer, &mut group, to_applier)?;
-    if committer.wal().needs_slot()
+    if may_order
+        && committer.wal().needs_slot()
         && let Some(order) = committer.wal_mut().order_slot()
     {
         prepare_slot(shared, order);
