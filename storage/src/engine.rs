@@ -31,7 +31,7 @@ use crate::world::World;
 
 /// How often a write is resolved again before it is refused; each time needs a cut or a drop in between.
 const BOUNCES_MAX: usize = 100;
-/// A write that finds the log full tries again after so many parts of the time that it may wait.
+/// A write that finds the log full tries again when it moves, and after each of so many parts of the time that it may wait.
 const LOG_WAITS_MAX: u32 = 20;
 
 /// An open store. Clones share it; dropping the last one stops the threads, without a cut.
@@ -147,6 +147,7 @@ impl Engine {
         let shared = &self.shared;
         shared.wait_for_room()?;
         let mut scratch = EncodeScratch::default();
+        let since_ns = shared.world.clock.monotonic_ns();
         let (mut bounces, mut waits) = (0, 0);
         while bounces < BOUNCES_MAX {
             let resolved = shared.registry.resolve(database, draft, shared.options.create_databases)?;
@@ -165,7 +166,7 @@ impl Engine {
                     bounces += 1;
                     shared.counters.batches_bounced.fetch_add(1, Ordering::Relaxed);
                 }
-                Reply::Failed(error) => shared.wait_for_log(error, &mut waits)?,
+                Reply::Failed(error) => shared.wait_for_log(error, since_ns, &mut waits)?,
             }
         }
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
@@ -278,21 +279,22 @@ impl Shared {
         Ok(())
     }
 
-    /// A log without a free slot gets one by a cut or a new slot: waits for some of the time that a write may wait. Any
-    /// other error, and this one when that time is up, is given back.
-    fn wait_for_log(&self, refused: Error, waits: &mut u32) -> Result<()> {
+    /// A log without a free slot gets one by a cut or a new slot: waits for either, and for some of the time that a write
+    /// may wait. Any other error, and this one when that time is up, is given back.
+    fn wait_for_log(&self, refused: Error, since_ns: u64, waits: &mut u32) -> Result<()> {
         if !matches!(refused, Error::Overloaded { .. }) {
             return Err(refused);
         }
+        let waited_ns = u128::from(self.world.clock.monotonic_ns().saturating_sub(since_ns));
         // Without threads nobody frees anything meanwhile.
-        if self.inline.is_some() || *waits == LOG_WAITS_MAX {
+        if self.inline.is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {
             self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(refused);
         }
-        *waits += 1;
         let guard = lock(&self.room.0);
         // Woken or not, the write is handed in again: the log may have moved before the wait began.
-        drop(self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX));
+        let woken = self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX);
+        *waits += u32::from(woken.map_or(true, |(_, timeout)| timeout.timed_out()));
         self.check_open()
     }
 
@@ -347,12 +349,13 @@ impl Shared {
     fn change(&self, mut resolved: Resolved, is_drop: bool) -> Result<()> {
         let mut scratch = EncodeScratch::default();
         let facts = resolved.batch.facts.clone();
+        let since_ns = self.world.clock.monotonic_ns();
         let (mut bounces, mut waits) = (0, 0);
         while bounces < BOUNCES_MAX {
             match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch)? {
                 Reply::Done(_) | Reply::Duplicate => return Ok(()),
                 Reply::Bounced => bounces += 1,
-                Reply::Failed(error) => self.wait_for_log(error, &mut waits)?,
+                Reply::Failed(error) => self.wait_for_log(error, since_ns, &mut waits)?,
             }
             match self.registry.again(facts.clone()) {
                 Some(again) => resolved = again,
