@@ -15,7 +15,7 @@ use crate::applier::Sealed;
 use crate::committer::encode_positions;
 use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
-use crate::manifest::{self, Change, Cut, DATA_DIR, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
+use crate::manifest::{self, Change, Cut, DATA_DIR, FileId, Manifest, Marks, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
@@ -134,7 +134,7 @@ impl Keeper {
             positions: encode_positions(&sealed.positions),
             ..Cut::default()
         };
-        self.commit(Change { added, removed, cut: Some(cut), log_begun: false })?;
+        self.commit(Change { added, removed, cut: Some(cut), ..Change::default() })?;
         self.counters.cuts.fetch_add(1, Ordering::Relaxed);
         self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);
         self.counters.cut_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -434,6 +434,7 @@ fn write_segment<'a, 'b>(
         shard,
         key: 0,
         sidecars: Vec::new(),
+        marks: Marks::default(),
     })
 }
 

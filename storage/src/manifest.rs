@@ -23,6 +23,7 @@ mod edit;
 mod envelope;
 #[cfg(test)]
 mod format_tests;
+mod marks;
 mod state;
 mod store;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use self::store::{CheckpointName, Unpublished};
 use crate::{Error, Result, World};
 
 pub use self::edit::{Change, Cut, Edit, FileId, SegmentEntry, SegmentId, Sidecar};
+pub use self::marks::{Encoding, Marks};
 pub use self::state::State;
 pub use self::store::{DATA_DIR, Swept, TRASH_DIR, move_to_trash, sweep_trash};
 

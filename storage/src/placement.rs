@@ -152,9 +152,11 @@ impl Placement {
             let file = file.unwrap_or_else(|| Arc::new(DataFile::new(world, state.database_id, entry.file)));
             placement.files.insert(entry.file, Arc::clone(&file));
             let segment = match known.get(&(entry.file, entry.offset)) {
-                Some(segment) => Arc::clone(segment),
-                None => {
-                    Arc::new(Segment { entry: entry.clone(), path: entry.file.path(), file, reader: Mutex::new(None) })
+                Some(segment) if segment.entry == *entry => Arc::clone(segment),
+                known => {
+                    // Marks may change while a segment lives; its bytes, and so its directory, do not.
+                    let reader = Mutex::new(known.and_then(|segment| lock(&segment.reader).clone()));
+                    Arc::new(Segment { entry: entry.clone(), path: entry.file.path(), file, reader })
                 }
             };
             let partitions = placement.tables.entry(entry.table).or_default();

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::edit::{
-    SECTION_CUT, SECTION_IDENTITY, SECTION_LOG, SECTION_SEGMENTS, at_end, decode_cut, decode_segments, encode_cut,
-    encode_segments,
+    SECTION_CUT, SECTION_IDENTITY, SECTION_LOG, SECTION_MARKS, SECTION_SEGMENTS, at_end, decode_cut, decode_segments,
+    encode_cut, encode_segments,
 };
 use super::envelope::{self, Head, Kind, take_u128};
+use super::marks;
 use super::state::State;
 use super::store::CheckpointName;
 use crate::bytes::Reader;
@@ -26,13 +27,18 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
     if state.log_epoch > 0 {
         sections.push((SECTION_LOG, &log));
     }
+    let marked = marks::of(state.segments());
+    let marks = marks::encode(&marked);
+    if !marked.is_empty() {
+        sections.push((SECTION_MARKS, &marks));
+    }
     envelope::encode(Kind::Checkpoint, head, &sections)
 }
 
 /// Never panics: these bytes come from disk.
 pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<State> {
     let needed = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT];
-    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT, SECTION_LOG];
+    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT, SECTION_LOG, SECTION_MARKS];
     let (head, sections) = envelope::decode(path, Kind::Checkpoint, &known, bytes)?;
     let corrupt = |reason: String| Error::corrupt(path, 0, reason);
     if (head.number, head.epoch) != (name.last_edit, name.epoch) {
@@ -54,6 +60,13 @@ pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<
             }),
             SECTION_SEGMENTS => decode_segments(&mut reader).map(|found| segments = found),
             SECTION_CUT => decode_cut(&mut reader).map(|cut| state.cut = Arc::new(cut)),
+            SECTION_MARKS => marks::decode(&mut reader).and_then(|marked| {
+                // Behind the segments, as ids ascend.
+                let others = marks::give(&mut segments, marked);
+                others.first().map_or(Ok(()), |((file, offset), _)| {
+                    Err(format!("segment {offset} of file {file} has marks and is not live"))
+                })
+            }),
             _ => reader.u32().map(|epoch| state.log_epoch = epoch),
         };
         done.and_then(|()| at_end(&reader)).map_err(|reason| corrupt(format!("section {section}: {reason}")))?;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::envelope::{self, Head, Kind, take_u128};
+use super::marks::{self, Marks};
 use crate::bytes::{Reader, put_bytes};
 use crate::schema::TableId;
 use crate::{Error, Result};
@@ -15,6 +16,7 @@ pub(super) const SECTION_SEGMENTS: u16 = 2;
 const SECTION_REMOVED: u16 = 3;
 pub(super) const SECTION_CUT: u16 = 4;
 pub(super) const SECTION_LOG: u16 = 8;
+pub(super) const SECTION_MARKS: u16 = 9;
 
 /// A data file. Never reused: each open starts a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,12 +96,19 @@ pub struct SegmentEntry {
     pub key: u32,
     /// Partials of continuous aggregates.
     pub sidecars: Vec<Sidecar>,
+    /// What its bytes do not say.
+    pub marks: Marks,
 }
 
 impl SegmentEntry {
     /// What names it in an edit.
     pub fn id(&self) -> SegmentId {
         (self.file, self.offset)
+    }
+
+    /// Every delete up to this sequence has been applied to its rows; later ones have to be when it is read.
+    pub fn erased_through(&self) -> u64 {
+        self.sequence_max.max(self.marks.erased_through)
     }
 
     /// The files that must be there for it.
@@ -149,6 +158,8 @@ pub struct Change {
     pub cut: Option<Cut>,
     /// The log of the edit's epoch was begun: if no log of it is there, one was lost.
     pub log_begun: bool,
+    /// New marks of segments that were live before and stay so.
+    pub marked: Vec<(SegmentId, Marks)>,
 }
 
 /// A change with its place in the order.
@@ -185,12 +196,17 @@ impl Edit {
         if self.change.log_begun {
             sections.push((SECTION_LOG, &[]));
         }
+        let marked = [marks::of(self.change.added.iter()), self.change.marked.clone()].concat();
+        let marks = marks::encode(&marked);
+        if !marked.is_empty() {
+            sections.push((SECTION_MARKS, &marks));
+        }
         envelope::encode(Kind::Edit, Head { database_id, number: self.number, epoch: self.epoch }, &sections)
     }
 
     /// Never panics: these bytes come from disk.
     pub(super) fn decode(path: &Path, database_id: u128, number: u64, bytes: &[u8]) -> Result<Self> {
-        let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_REMOVED, SECTION_CUT, SECTION_LOG];
+        let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_REMOVED, SECTION_CUT, SECTION_LOG, SECTION_MARKS];
         let (head, sections) = envelope::decode(path, Kind::Edit, &known, bytes)?;
         let corrupt = |reason: String| Error::corrupt(path, 0, reason);
         if head.database_id != database_id {
@@ -215,6 +231,8 @@ impl Edit {
                 SECTION_SEGMENTS => decode_segments(&mut reader).map(|added| edit.change.added = added),
                 SECTION_REMOVED => decode_removed(&mut reader).map(|removed| edit.change.removed = removed),
                 SECTION_CUT => decode_cut(&mut reader).map(|cut| edit.change.cut = Some(cut)),
+                SECTION_MARKS => marks::decode(&mut reader)
+                    .map(|marked| edit.change.marked = marks::give(&mut edit.change.added, marked)),
                 _ => {
                     edit.change.log_begun = true;
                     Ok(())
@@ -230,17 +248,17 @@ pub(super) fn at_end(reader: &Reader<'_>) -> Result<(), String> {
     if reader.is_empty() { Ok(()) } else { Err(format!("{} bytes too many", reader.rest().len())) }
 }
 
-fn put_count(out: &mut Vec<u8>, count: usize) {
+pub(super) fn put_count(out: &mut Vec<u8>, count: usize) {
     assert!(u32::try_from(count).is_ok(), "a count fits u32");
     out.extend_from_slice(&(count as u32).to_le_bytes());
 }
 
-fn put_file(out: &mut Vec<u8>, file: FileId) {
+pub(super) fn put_file(out: &mut Vec<u8>, file: FileId) {
     out.extend_from_slice(&file.epoch.to_le_bytes());
     out.extend_from_slice(&file.counter.to_le_bytes());
 }
 
-fn take_file(reader: &mut Reader<'_>) -> Result<FileId, String> {
+pub(super) fn take_file(reader: &mut Reader<'_>) -> Result<FileId, String> {
     Ok(FileId { epoch: reader.u32()?, counter: reader.u32()? })
 }
 
@@ -293,6 +311,7 @@ pub(super) fn decode_segments(reader: &mut Reader<'_>) -> Result<Vec<SegmentEntr
             shard: u16::try_from(reader.u32()?).map_err(|_| "a shard is out of range".to_owned())?,
             key: reader.u32()?,
             sidecars: decode_sidecars(reader)?,
+            marks: Marks::default(),
         };
         if let Some(rule) = segment.broken_rule() {
             return Err(format!("{rule}: segment {} of file {}", segments.len(), segment.file));

@@ -1,5 +1,7 @@
 //! The bytes of the manifest: pinned, and decoded to what was encoded.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::tests::{cut, segment};
@@ -15,8 +17,8 @@ fn hex(bytes: &[u8]) -> String {
 fn format_1_bytes_are_pinned() {
     let mut added = segment(FileId { epoch: 1, counter: 2 }, 3, 4, (5, 6));
     added.sidecars.push(Sidecar { aggregate: 9, file: added.file, offset: 1, bytes: 2, hash: 3 });
-    let change =
-        Change { added: vec![added.clone()], removed: vec![(added.file, 8)], cut: Some(cut(7)), log_begun: false };
+    let (removed, cut_7) = (vec![(added.file, 8)], Some(cut(7)));
+    let change = Change { added: vec![added.clone()], removed, cut: cut_7, ..Change::default() };
     let edit = Edit { number: 1, id: 0x0102, previous: 0, epoch: 1, change };
     assert_eq!(hex(&edit.encode(0xdb)), EDIT_1);
     let mut state = State::new(0xdb, 0x5eed);
@@ -60,11 +62,39 @@ fn format_1_bytes_of_a_begun_log_are_pinned() {
     assert!(body.contains("08000100040000000000000004000000"), "section 8, required, four bytes: {body}");
 }
 
+/// The section of marks. As above.
+#[test]
+fn format_1_bytes_of_marks_are_pinned() {
+    let file = FileId { epoch: 1, counter: 2 };
+    let marks = Marks { erased_through: 9, suspects: None, encoding: Encoding::Cold };
+    let change = Change { marked: vec![((file, 8), marks)], ..Change::default() };
+    let edit = Edit { number: 2, id: 3, previous: 0x0102, epoch: 4, change };
+    let body = hex(&edit.encode(0xdb)[84..]);
+    let want = concat!(
+        "090001002500000000000000",
+        "01000000",
+        "01000000020000000800000000000000",
+        "0900000000000000",
+        "ffffffffffffffff",
+        "01"
+    );
+    assert!(body.contains(want), "section 9, required: {body}");
+}
+
+fn any_marks() -> impl Strategy<Value = Marks> {
+    let encoding = prop_oneof![Just(Encoding::Hot), Just(Encoding::Cold)];
+    (any::<u64>(), proptest::option::of(0..u64::MAX), encoding).prop_map(|(erased_through, suspects, encoding)| Marks {
+        erased_through,
+        suspects,
+        encoding,
+    })
+}
+
 fn any_segment() -> impl Strategy<Value = SegmentEntry> {
     let numbers = (any::<u32>(), any::<i64>(), any::<u32>(), any::<u32>(), 0..1_u64 << 62, 1..1_u64 << 62);
     let more = (any::<u128>(), 1..u64::MAX, any::<(u64, u64)>(), any::<(i64, i64)>(), any::<u16>(), any::<u32>());
     let sidecar = (any::<u32>(), any::<u32>(), any::<(u64, u64)>(), any::<u128>());
-    (numbers, more, proptest::collection::vec(sidecar, 0..3)).prop_map(|(a, b, sidecars)| {
+    (numbers, more, proptest::collection::vec(sidecar, 0..3), any_marks()).prop_map(|(a, b, sidecars, marks)| {
         let file = FileId { epoch: a.2, counter: a.3 };
         let sidecar = |(aggregate, counter, (offset, bytes), hash)| {
             let file = FileId { epoch: 0, counter };
@@ -85,6 +115,7 @@ fn any_segment() -> impl Strategy<Value = SegmentEntry> {
             shard: b.4,
             key: b.5,
             sidecars: sidecars.into_iter().map(sidecar).collect(),
+            marks,
         }
     })
 }
@@ -105,10 +136,17 @@ proptest! {
         removed in proptest::collection::vec(any::<(u32, u32, u64)>(), 0..4),
         cut in proptest::option::of(any_cut()),
         log_begun: bool,
+        marked in proptest::collection::vec((any::<u32>(), any::<u64>(), any_marks()), 0..4),
     ) {
         let removed = removed.into_iter().map(|(epoch, counter, offset)| (FileId { epoch, counter }, offset)).collect();
         let (id, previous, database_id, epoch) = ids;
-        let edit = Edit { number, id, previous, epoch, change: Change { added, removed, cut, log_begun } };
+        let added = Vec::from_iter(
+            added.into_iter().map(|segment: SegmentEntry| (segment.id(), segment)).collect::<BTreeMap<_, _>>().into_values(),
+        );
+        let marked: BTreeMap<SegmentId, Marks> =
+            marked.into_iter().map(|(epoch, offset, marks)| ((FileId { epoch, counter: 1 }, offset), marks)).collect();
+        let marked = marked.into_iter().filter(|(id, _)| added.iter().all(|segment| segment.id() != *id)).collect();
+        let edit = Edit { number, id, previous, epoch, change: Change { added, removed, cut, log_begun, marked } };
         let bytes = edit.encode(database_id);
         prop_assert_eq!(Edit::decode("e".as_ref(), database_id, number, &bytes).unwrap(), edit);
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::edit::{Cut, Edit, FileId, SegmentEntry, SegmentId};
+use super::marks::Marks;
 use crate::schema::TableId;
 
 /// What the manifest says after one edit. Immutable; cloning shares the segments.
@@ -96,6 +97,7 @@ impl State {
             next.insert(segment.clone())?;
         }
         next.check_extents(|file| files.contains(&file))?;
+        next.mark(&edit.change.marked)?;
         Ok(next)
     }
 
@@ -160,6 +162,33 @@ impl State {
         match left.first() {
             None => Ok(()),
             Some((file, offset)) => Err(format!("segment {offset} of file {file} is not live")),
+        }
+    }
+
+    /// Replaces the marks of live segments. What was applied to a segment's rows stays applied.
+    fn mark(&mut self, marked: &[(SegmentId, Marks)]) -> Result<(), String> {
+        let mut left: BTreeMap<SegmentId, Marks> = marked.iter().copied().collect();
+        if left.len() != marked.len() {
+            return Err("a segment is marked twice".into());
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        for segments in self.partitions.values_mut() {
+            if !segments.iter().any(|segment| left.contains_key(&segment.id())) {
+                continue;
+            }
+            for segment in Arc::make_mut(segments) {
+                let Some(marks) = left.remove(&segment.id()) else { continue };
+                if marks.erased_through < segment.marks.erased_through {
+                    return Err(format!("segment {:?} forgets deletes that were applied to it", segment.id()));
+                }
+                segment.marks = marks;
+            }
+        }
+        match left.first_key_value() {
+            None => Ok(()),
+            Some(((file, offset), _)) => Err(format!("segment {offset} of file {file} is marked and not live")),
         }
     }
 

@@ -25,6 +25,7 @@ pub(super) fn segment(file: FileId, slot: u64, table: u32, sequences: (u64, u64)
         shard: 0,
         key: 0,
         sidecars: Vec::new(),
+        marks: Marks::default(),
     }
 }
 
@@ -466,4 +467,30 @@ fn the_manifest_works_on_a_real_directory() {
     assert_eq!(manifest.set_aside_unnamed().unwrap(), 1);
     assert_eq!(sweep_trash(&world, std::time::Duration::ZERO, 9).unwrap(), Swept { files: 1, bytes: 100, more: false });
     assert_eq!(world.disk.open_read(&file.path()).map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn marks_of_live_segments_are_kept_and_never_forget_a_delete() {
+    let store = Store::new();
+    let mut manifest = store.open();
+    let file = manifest.file_ids().next().unwrap();
+    data_file(&store.disk, file, 100);
+    manifest.commit(flush(file, (1, 2))).unwrap();
+    let id = (file, 0);
+    let marks = |erased_through| Marks { erased_through, suspects: Some(3), encoding: Encoding::Cold };
+    let mark = |marked| Change { marked, ..Change::default() };
+    manifest.commit(mark(vec![(id, marks(9))])).unwrap();
+    let refused = |manifest: &mut Manifest, change, want: &str| {
+        let error = manifest.commit(change).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    };
+    refused(&mut manifest, mark(vec![(id, marks(8))]), "forgets deletes");
+    refused(&mut manifest, mark(vec![((file, 1), marks(9))]), "not live");
+    refused(&mut manifest, mark(vec![(id, marks(9)), (id, marks(10))]), "marked twice");
+    let (state, _) = Manifest::read(&store.world()).unwrap();
+    assert_eq!(state.segments().next().unwrap().marks, marks(9), "read back from the edits");
+    assert_eq!(state.segments().next().unwrap().erased_through(), 9);
+    manifest.checkpoint().unwrap();
+    let (state, _) = Manifest::read(&store.world()).unwrap();
+    assert_eq!(state.segments().next().unwrap().marks, marks(9), "read back from the checkpoint");
 }
