@@ -10,6 +10,7 @@ use crate::generation::Generation;
 use crate::memtable::MemSet;
 use crate::schema::{DatabaseId, Table, TableId};
 use crate::values::FieldColumn;
+use crate::values::Values;
 
 const TABLE: TableId = TableId(1);
 const HOST: ColumnId = ColumnId(16);

@@ -1,0 +1,389 @@
+//! What a [`super::Merge`] reads of one source: the next series, its rows, and these page by page.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{COPY_ROWS_MIN, MergeSpec, Piece, RunBuffer, ScanStats, TagFilter};
+use crate::codec::{PAGE_ROWS_MAX, PageBuf};
+use crate::error::{Error, Result};
+use crate::memscan::MemSource;
+use crate::placement::Segment;
+use crate::schema::{ColumnId, TableMode};
+use crate::segment::{BlockKeys, SegmentReader};
+use crate::time::TimeRange;
+use crate::values::Values;
+
+pub(super) enum Cursor {
+    Segment(Box<SegmentCursor>),
+    Memory(MemCursor),
+}
+
+impl Cursor {
+    /// The key of the next series.
+    pub(super) fn key(&mut self) -> Result<Option<Arc<[u8]>>> {
+        match self {
+            Self::Segment(cursor) => cursor.key(),
+            Self::Memory(cursor) => Ok(cursor.key()),
+        }
+    }
+
+    /// Takes the next series: its first time, last time and rows, if any is in range.
+    pub(super) fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
+        match self {
+            Self::Segment(cursor) => {
+                let (time_min, time_max, rows) = cursor.take()?;
+                range.meets(time_min, time_max).then_some((time_min, time_max, Piece::Segment { source, rows }))
+            }
+            Self::Memory(cursor) => cursor.take(source, range),
+        }
+    }
+}
+
+pub(super) struct MemCursor {
+    pub(super) source: Arc<MemSource>,
+    at: usize,
+    end: usize,
+    tags: Vec<TagFilter>,
+    mode: TableMode,
+    /// Per field of the spec and chunk: which of the chunk's fields it is.
+    pub(super) bound: Vec<Vec<Option<usize>>>,
+}
+
+impl MemCursor {
+    pub(super) fn new(source: &Arc<MemSource>, spec: &MergeSpec) -> Self {
+        let bound = |key: &Option<Arc<[u8]>>, none: usize| {
+            key.as_ref().map_or(none, |key| source.keys.partition_point(|(own, _)| own < key))
+        };
+        let (at, end) = (bound(&spec.key_from, 0), bound(&spec.key_to, source.keys.len()));
+        let bound = source.bind_all(&spec.fields);
+        Self { source: Arc::clone(source), at, end, tags: spec.tags.clone(), mode: spec.mode, bound }
+    }
+
+    fn key(&mut self) -> Option<Arc<[u8]>> {
+        while self.at < self.end {
+            let (key, _) = self.source.keys.get(self.at)?;
+            if self.tags.iter().all(|filter| filter.accepts(key)) {
+                return Some(Arc::clone(key));
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
+        let ordinal = self.source.keys.get(self.at).map(|(_, ordinal)| *ordinal)?;
+        self.at += 1;
+        let mut spans = Vec::new();
+        if let Some((mut first, mut last)) = self.source.spans(ordinal, self.mode, &mut spans) {
+            if !range.contains(first) || !range.contains(last) {
+                (first, last) = self.source.trim(range, &mut spans)?;
+            }
+            return Some((first, last, Piece::Spans { source, spans: spans.into() }));
+        }
+        let mut rows = Vec::new();
+        self.source.run(ordinal, &mut rows);
+        rows.retain(|row| range.contains(row.time));
+        let (first, last) = (rows.first()?.time, rows.last()?.time);
+        Some((first, last, Piece::Memory { source, rows, at: 0 }))
+    }
+}
+
+pub(super) struct SegmentCursor {
+    segment: Arc<Segment>,
+    reader: Arc<SegmentReader>,
+    /// The series to read, ascending; `None`: all of `at..end`.
+    picked: Option<Vec<u32>>,
+    /// Into `picked`, or series numbers.
+    at: usize,
+    end: usize,
+    key: Option<(u32, Arc<[u8]>)>,
+    /// The key block that was read last.
+    keys: Option<(u32, BlockKeys)>,
+    times: Option<usize>,
+    time_page: PageBuf,
+    /// Per field of the spec: the page that is decoded, and its values.
+    pages: Vec<(Option<usize>, PageBuf)>,
+    /// Positions in the page index that hold rows of the keys in range and were not looked into yet.
+    pages_left: usize,
+    /// The last one that was.
+    page: Option<usize>,
+    scratch: Vec<u8>,
+}
+
+impl SegmentCursor {
+    pub(super) fn new(segment: &Arc<Segment>, spec: &MergeSpec, stats: &ScanStats) -> Result<Self> {
+        let reader = segment.reader()?;
+        ScanStats::add(&stats.segments_read, 1);
+        let mut from = 0;
+        let mut to = reader.series_count();
+        if let Some(key) = &spec.key_from {
+            from = lower_bound(&reader, key).map_err(|error| segment.damaged(error))?;
+        }
+        if let Some(key) = &spec.key_to {
+            to = lower_bound(&reader, key).map_err(|error| segment.damaged(error))?;
+        }
+        let mut picked: Option<Vec<u32>> = None;
+        for filter in &spec.tags {
+            let values: Vec<Option<&str>> = filter.values.iter().map(Option::as_deref).collect();
+            let matching = reader.series_matching(filter.column, &values);
+            let matching = matching.map_err(|error| segment.damaged(error))?;
+            picked = Some(match picked {
+                None => matching,
+                Some(before) => before.into_iter().filter(|series| matching.binary_search(series).is_ok()).collect(),
+            });
+        }
+        if let Some(picked) = &mut picked {
+            picked.retain(|series| (from..to).contains(series));
+        }
+        let (at, end) = match &picked {
+            Some(picked) => (0, picked.len()),
+            None => (from as usize, to as usize),
+        };
+        Ok(Self {
+            segment: Arc::clone(segment),
+            pages_left: pages_of(&reader, from, to),
+            page: None,
+            reader,
+            picked,
+            at,
+            end,
+            key: None,
+            keys: None,
+            times: None,
+            time_page: PageBuf::new(),
+            pages: spec.fields.iter().map(|_| (None, PageBuf::new())).collect(),
+            scratch: Vec::new(),
+        })
+    }
+
+    fn series(&self) -> Option<u32> {
+        if self.at >= self.end {
+            return None;
+        }
+        match &self.picked {
+            Some(picked) => picked.get(self.at).copied(),
+            None => Some(self.at as u32),
+        }
+    }
+
+    fn key(&mut self) -> Result<Option<Arc<[u8]>>> {
+        let Some(series) = self.series() else { return Ok(None) };
+        if let Some((known, key)) = &self.key
+            && *known == series
+        {
+            return Ok(Some(Arc::clone(key)));
+        }
+        let held = self
+            .keys
+            .take()
+            .filter(|(first, keys)| series.checked_sub(*first).is_some_and(|index| (index as usize) < keys.len()));
+        let (first, keys) = match held {
+            Some(held) => held,
+            None => self.reader.key_block_of(series).map_err(|error| self.segment.damaged(error))?,
+        };
+        let key: Arc<[u8]> = keys.get((series - first) as usize).into();
+        self.keys = Some((first, keys));
+        self.key = Some((series, Arc::clone(&key)));
+        Ok(Some(key))
+    }
+
+    /// The next series: times and rows. They are contiguous over stripes.
+    fn take(&mut self) -> Option<(i64, i64, Range<u64>)> {
+        let series = self.series()?;
+        self.at += 1;
+        let runs = self.reader.runs_of(series);
+        let (first, last) = (runs.first()?, runs.last()?);
+        Some((first.time_min, last.time_max, first.first_row..last.first_row + u64::from(last.rows)))
+    }
+
+    /// The rows of the next series, and of those right behind it.
+    pub(super) fn next_rows(&mut self) -> Option<Range<u64>> {
+        let (_, _, mut rows) = self.take()?;
+        if self.picked.is_none() {
+            // All that is left: series numbers and rows ascend together.
+            if let Some(last) = self.end.checked_sub(1).map(|series| self.reader.runs_of(series as u32))
+                && let Some(last) = last.last()
+            {
+                rows.end = rows.end.max(last.first_row + u64::from(last.rows));
+            }
+            self.at = self.end;
+        }
+        Some(rows)
+    }
+
+    /// Appends rows, page by page, until `out` is full; returns the rows that are left.
+    pub(super) fn emit(
+        &mut self,
+        mut rows: Range<u64>,
+        spec: &MergeSpec,
+        stats: &ScanStats,
+        out: &mut RunBuffer,
+        rows_max: usize,
+        times: bool,
+    ) -> Result<Option<Range<u64>>> {
+        let reader = Arc::clone(&self.reader);
+        while rows.start < rows.end && out.rows < rows_max {
+            let at = reader.page_of_row(rows.start);
+            let Some(page) = reader.pages().get(at).copied() else { return Ok(None) };
+            let page_end = page.first_row + u64::from(page.rows);
+            let piece_end = rows.end.min(page_end);
+            if !spec.range.meets(page.time_min, page.time_max) {
+                rows.start = piece_end;
+                continue;
+            }
+            let start = (rows.start - page.first_row) as usize;
+            let mut end = (piece_end - page.first_row) as usize;
+            let room = rows_max - out.rows;
+            let inside = spec.range.contains(page.time_min) && spec.range.contains(page.time_max);
+            if inside && spec.whole_pages && 0 < out.rows && room < end && start == 0 && piece_end == page_end {
+                break;
+            }
+            if self.page != Some(at) {
+                self.page = Some(at);
+                self.pages_left = self.pages_left.saturating_sub(1);
+            }
+            end = end.min(start.saturating_add(room));
+            rows.start = page.first_row + end as u64;
+            if times || !inside {
+                self.load_times(at, stats)?;
+            }
+            if inside {
+                self.copy(at, start..end, spec, stats, out, times)?;
+                continue;
+            }
+            for stretch in self.stretches(start..end, spec.range) {
+                self.copy(at, stretch, spec, stats, out, times)?;
+            }
+        }
+        Ok((rows.start < rows.end).then_some(rows))
+    }
+
+    /// The rows of the loaded page that lie in `range`. Within a series times ascend; there may be several.
+    fn stretches(&self, rows: Range<usize>, range: TimeRange) -> Vec<Range<usize>> {
+        let Values::I64(times) = &self.time_page.values else { return Vec::new() };
+        let times = times.get(..rows.end).unwrap_or_default();
+        let mut stretches = Vec::new();
+        let mut at = rows.start;
+        while let Some(rest) = times.get(at..) {
+            let Some(first) = rest.iter().position(|time| range.contains(*time)) else { break };
+            let rest = rest.get(first..).unwrap_or_default();
+            let count = rest.iter().position(|time| !range.contains(*time)).unwrap_or(rest.len());
+            stretches.push(at + first..at + first + count);
+            at += first + count;
+        }
+        stretches
+    }
+
+    /// Column pages that nobody looked into, counted once.
+    pub(super) fn take_skipped(&mut self, spec: &MergeSpec) -> u64 {
+        let fields = spec.fields.iter().filter(|(column, kind)| self.reader.field(*column) == Some(*kind)).count();
+        (std::mem::take(&mut self.pages_left) * (fields + usize::from(spec.times))) as u64
+    }
+
+    fn load_times(&mut self, page: usize, stats: &ScanStats) -> Result<()> {
+        if self.times != Some(page) {
+            self.times = None;
+            read(&self.segment, &self.reader, ColumnId::TIME, page, &mut self.scratch, &mut self.time_page, stats)?;
+            self.times = Some(page);
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        page: usize,
+        rows: Range<usize>,
+        spec: &MergeSpec,
+        stats: &ScanStats,
+        out: &mut RunBuffer,
+        times: bool,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if times && let Values::I64(values) = &self.time_page.values {
+            out.buffer.times.extend_from_slice(values.get(rows.clone()).unwrap_or_default());
+        }
+        for (((column, kind), (loaded, buffer)), target) in
+            spec.fields.iter().zip(&mut self.pages).zip(&mut out.buffer.columns)
+        {
+            if self.reader.field(*column) != Some(*kind) {
+                target.push_absent(rows.len());
+                continue;
+            }
+            if *loaded != Some(page) {
+                *loaded = None;
+                read(&self.segment, &self.reader, *column, page, &mut self.scratch, buffer, stats)?;
+                *loaded = Some(page);
+            }
+            if rows.start == 0 && rows.end == buffer.rows && target.presence.len() == 0 && buffer.presence.is_none() {
+                // A whole page into an empty column: its values change hands.
+                std::mem::swap(&mut target.values, &mut buffer.values);
+                target.presence.push_present(rows.len());
+                *loaded = None;
+                continue;
+            }
+            if target.presence.len() == 0 && COPY_ROWS_MIN <= rows.len() {
+                target.values.reserve(PAGE_ROWS_MAX);
+            }
+            target.extend_dense(&buffer.values, buffer.presence.as_deref(), rows.start, rows.end);
+        }
+        out.rows += rows.len();
+        Ok(())
+    }
+}
+
+fn read(
+    segment: &Segment,
+    reader: &SegmentReader,
+    column: ColumnId,
+    page: usize,
+    scratch: &mut Vec<u8>,
+    target: &mut PageBuf,
+    stats: &ScanStats,
+) -> Result<()> {
+    let bytes = reader.column_page(column, page).map_or(0, |page| page.bytes);
+    reader.read_page(column, page, scratch, target).map_err(|error| match (error, reader.pages().get(page)) {
+        (error, Some(range)) if error.is_damage() => {
+            tracing::error!(%error, segment = %segment.path.display(), "a page is damaged");
+            Error::Damaged {
+                table: format!("id {}", segment.entry.table.0),
+                from: range.time_min,
+                to: range.time_max,
+                reason: error.to_string(),
+            }
+        }
+        (error, _) => error,
+    })?;
+    if bytes > 0 {
+        ScanStats::add(&stats.pages_read, 1);
+        ScanStats::add(&stats.bytes_read, u64::from(bytes));
+    }
+    Ok(())
+}
+
+/// How many pages hold rows of the series from `from` on, before `to`.
+fn pages_of(reader: &SegmentReader, from: u32, to: u32) -> usize {
+    let last = to.checked_sub(1).and_then(|series| reader.runs_of(series).last());
+    match (reader.runs_of(from).first(), last) {
+        (Some(first), Some(last)) if from < to => {
+            let end = last.first_row + u64::from(last.rows);
+            1 + reader.page_of_row(end.saturating_sub(1)) - reader.page_of_row(first.first_row)
+        }
+        _ => 0,
+    }
+}
+
+/// The first series whose key is not below `key`.
+fn lower_bound(reader: &SegmentReader, key: &[u8]) -> Result<u32> {
+    let (mut low, mut high) = (0, reader.series_count());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if reader.key(middle)?.as_slice() < key {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
