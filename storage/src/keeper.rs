@@ -7,22 +7,21 @@
 //! after `Options::trash_keep`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::applier::Sealed;
 use crate::committer::encode_positions;
-use crate::disk::{File, write_all_at};
+use crate::datafile::{NewFile, NewSegment, discard, write_file, write_segment};
 use crate::error::{Error, Result};
-use crate::manifest::{self, Change, Cut, DATA_DIR, FileId, Manifest, Marks, SegmentEntry, SegmentId, move_to_trash};
+use crate::manifest::{self, Change, Cut, Encoding, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
 use crate::options::Options;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableId};
-use crate::segment::{FileHead, FileSink, Run, SegmentSpec, SegmentWriter, StripeField, StripeInput};
+use crate::segment::{FileSink, Run, SegmentWriter, StripeField, StripeInput};
 use crate::stats::Counters;
 use crate::time::TimeRange;
 use crate::world::World;
@@ -168,7 +167,7 @@ impl Keeper {
             Err(Error::Poisoned) => return Err(Error::Poisoned),
             Err(error) => {
                 for file in added {
-                    self.discard(&file.path());
+                    discard(&self.world, &file.path());
                 }
                 return Err(error);
             }
@@ -215,12 +214,6 @@ impl Keeper {
         }
     }
 
-    fn discard(&self, path: &Path) {
-        if let Err(error) = self.world.disk.remove(path) {
-            tracing::warn!(%error, path = %path.display(), "an unfinished file could not be removed");
-        }
-    }
-
     /// One file with a segment for each table and partition. Empty memtables write none.
     fn write_memtable(&mut self, sealed: &Sealed) -> Result<Vec<SegmentEntry>> {
         let mut jobs = Vec::new();
@@ -230,13 +223,16 @@ impl Keeper {
                 jobs.push((Arc::clone(table), *start, Arc::clone(&memtable.series), Arc::clone(partition)));
             }
         }
-        let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
+        let file = self.new_file()?;
+        write_file(&self.world, file, |sink, entries| {
             let mut times = Vec::new();
             for (table, start, series, partition) in jobs {
                 let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode);
                 let Some(cut) = cut else { continue };
                 let rows_max = self.options.stripe_rows_max;
-                entries.push(write_segment(sink, file, self.shard, &table, start, partition.sequences(), |writer| {
+                let sequences = partition.sequences();
+                let new = NewSegment { table: &table, partition_start: start, sequences, encoding: Encoding::Hot };
+                entries.extend(write_segment(sink, file, new, |writer| {
                     let mut progress = Progress::default();
                     while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
                         let mut columns = StripeColumns::new(&cut, &stripe);
@@ -247,77 +243,23 @@ impl Keeper {
                 })?);
             }
             Ok(())
-        };
-        self.write_file(write)
+        })
     }
 
-    /// Runs `write` over a new file and syncs it and its name. After a failure the file is gone.
-    fn write_file(
-        &self,
-        write: impl FnOnce(&mut FileSink<'_>, &mut Vec<SegmentEntry>, FileId) -> Result<()>,
-    ) -> Result<Vec<SegmentEntry>> {
-        let id = self.manifest.file_ids().next()?;
-        let path = id.path();
-        let file = self.world.disk.create_new(&path).map_err(|source| self.failed("create", &path, source))?;
-        let mut entries = Vec::new();
-        let written = self.fill_file(&*file, &path, id, &mut entries, write);
-        drop(file);
-        match written {
-            Ok(()) if !entries.is_empty() => Ok(entries),
-            Ok(()) => {
-                self.discard(&path);
-                Ok(entries)
-            }
-            Err(error) => {
-                self.discard(&path);
-                Err(match error {
-                    Error::Io { op, path, source } => self.failed(op, &path, source),
-                    other => other,
-                })
-            }
-        }
-    }
-
-    fn fill_file(
-        &self,
-        file: &dyn File,
-        path: &Path,
-        id: FileId,
-        entries: &mut Vec<SegmentEntry>,
-        write: impl FnOnce(&mut FileSink<'_>, &mut Vec<SegmentEntry>, FileId) -> Result<()>,
-    ) -> Result<()> {
-        let head = FileHead { store: self.manifest.state().database_id, file: id, shard: self.shard };
-        write_all_at(file, 0, &head.encode()).map_err(|source| self.failed("write", path, source))?;
-        let mut sink = FileSink::new(file, path, FileHead::BYTES as u64);
-        write(&mut sink, entries, id)?;
-        sink.flush()?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        file.sync_data().map_err(|source| self.failed("sync", path, source))?;
-        let dir = Path::new(DATA_DIR);
-        self.world.disk.sync_dir(dir).map_err(|source| self.failed("sync directory", dir, source))
-    }
-
-    fn failed(&self, op: &'static str, path: &Path, source: std::io::Error) -> Error {
-        match source.kind() {
-            std::io::ErrorKind::StorageFull => {
-                Error::DiskFull { free_bytes: self.world.disk.free_bytes().unwrap_or(0), reserve_bytes: 0 }
-            }
-            _ => Error::io(op, path, source),
-        }
+    fn new_file(&self) -> Result<NewFile> {
+        let store = self.manifest.state().database_id;
+        Ok(NewFile { id: self.manifest.file_ids().next()?, store, shard: self.shard, sync_bytes: u64::MAX })
     }
 
     /// A segment of everything that `sources` hold.
     fn merge_segments(
         &self,
         sink: &mut FileSink<'_>,
-        file: FileId,
-        table: &Arc<Table>,
-        partition_start: i64,
+        file: NewFile,
+        new: NewSegment<'_>,
         sources: &[Source],
-        sequences: (u64, u64),
-    ) -> Result<SegmentEntry> {
+    ) -> Result<Option<SegmentEntry>> {
+        let table = new.table;
         let fields: Vec<_> = table.fields().into_iter().map(|(column, kind)| (column.id, kind)).collect();
         let spec = MergeSpec {
             mode: table.mode,
@@ -331,7 +273,7 @@ impl Keeper {
             whole_pages: false,
         };
         let mut merge = Merge::new(spec, sources, Arc::new(ScanStats::default()))?;
-        write_segment(sink, file, self.shard, table, partition_start, sequences, |writer| {
+        write_segment(sink, file, new, |writer| {
             let mut stripe = RunBuffer::new(&fields);
             while merge.fill(&mut stripe, self.options.stripe_rows_max)? {
                 write_stripe(writer, &stripe)?;
@@ -367,11 +309,12 @@ impl Keeper {
             (least.min(segment.entry.sequence_min), greatest.max(segment.entry.sequence_max))
         });
         let sources: Vec<Source> = segments.into_iter().map(Source::Segment).collect();
-        let write = |sink: &mut FileSink<'_>, entries: &mut Vec<SegmentEntry>, file: FileId| -> Result<()> {
-            entries.push(self.merge_segments(sink, file, &table, start, &sources, sequences)?);
+        let file = self.new_file()?;
+        let new = NewSegment { table: &table, partition_start: start, sequences, encoding: Encoding::Hot };
+        let added = write_file(&self.world, file, |sink, entries| {
+            entries.extend(self.merge_segments(sink, file, new, &sources)?);
             Ok(())
-        };
-        let added = self.write_file(write)?;
+        })?;
         self.commit(Change { added, removed, ..Change::default() })?;
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
         self.checkpoint_if_due()
@@ -398,44 +341,6 @@ pub(crate) fn pick(
         }
     }
     None
-}
-
-/// One segment; `fill` hands its stripes to the writer.
-fn write_segment<'a, 'b>(
-    sink: &'b mut FileSink<'a>,
-    file: FileId,
-    shard: u16,
-    table: &Table,
-    partition_start: i64,
-    (sequence_min, sequence_max): (u64, u64),
-    fill: impl FnOnce(&mut SegmentWriter<'b, FileSink<'a>>) -> Result<()>,
-) -> Result<SegmentEntry> {
-    let offset = sink.offset();
-    let columns = table.columns.clone();
-    let spec = SegmentSpec { table: table.id, partition_start, columns, sequence_min, sequence_max };
-    let mut writer = SegmentWriter::new(sink, spec);
-    fill(&mut writer)?;
-    let summary = writer.finish()?;
-    if summary.rows == 0 {
-        return Err(Error::invalid("segment", "a source with rows gave none"));
-    }
-    Ok(SegmentEntry {
-        table: table.id,
-        partition_start,
-        file,
-        offset,
-        bytes: summary.bytes,
-        hash: summary.hash,
-        rows: summary.rows,
-        sequence_min,
-        sequence_max,
-        time_min: summary.time_min,
-        time_max: summary.time_max,
-        shard,
-        key: 0,
-        sidecars: Vec::new(),
-        marks: Marks::default(),
-    })
 }
 
 fn write_stripe(writer: &mut SegmentWriter<'_, FileSink<'_>>, stripe: &RunBuffer) -> Result<()> {

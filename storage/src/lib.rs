@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod clock;
 pub mod codec;
 mod committer;
+mod datafile;
 pub mod disk;
 pub mod draft;
 mod engine;

@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::{PAGE_ROWS_MAX, ValuesRef};
+use crate::error::Result;
 use crate::generation::{KeyOrder, SeriesTable};
 use crate::memtable::{Chunk, MemPartition};
 use crate::schema::{ColumnId, FieldType, TableMode};
@@ -400,7 +401,7 @@ impl<'a> StripeColumns<'a> {
 }
 
 impl StripeSource for StripeColumns<'_> {
-    fn begin(&mut self, column: ColumnId, kind: FieldType) -> bool {
+    fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool> {
         self.reader = ColumnReader::default();
         if self.values.kind() != kind {
             (self.gathered, self.values) = (Values::new(kind), Values::new(kind));
@@ -413,10 +414,10 @@ impl StripeSource for StripeColumns<'_> {
         // A chunk that this stripe takes no row from says nothing about it.
         let mut used = self.bound.iter().zip(&self.stripe.used).filter(|(_, used)| **used).map(|(field, _)| field);
         self.dense = used.clone().all(|field| field.is_some_and(|field| field.rows.is_none()));
-        used.any(Option::is_some)
+        Ok(used.any(Option::is_some))
     }
 
-    fn page(&mut self, rows: usize) -> PageRows<'_> {
+    fn page(&mut self, rows: usize) -> Result<PageRows<'_>> {
         let Self { cut, stripe, bound, dense, reader, gathered, values, bits } = self;
         values.clear();
         macro_rules! read {
@@ -436,7 +437,7 @@ impl StripeSource for StripeColumns<'_> {
             (Values::Bool(gathered), Values::Bool(out)) if *dense => read!(Bool, gathered, out),
             _ => one_by_one(cut, stripe, &mut reader.cursor, rows, bound, values, bits),
         }
-        PageRows { presence: (values.len() < rows).then_some(bits.as_slice()), values: ValuesRef::from(&*values) }
+        Ok(PageRows { presence: (values.len() < rows).then_some(bits.as_slice()), values: ValuesRef::from(&*values) })
     }
 }
 

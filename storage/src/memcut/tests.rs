@@ -99,10 +99,10 @@ fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pa
             rows.extend(keys.into_iter().zip(times).map(|(key, time)| (key, time, Vec::new())));
             let mut columns = StripeColumns::new(&cut, &stripe);
             for (column, kind) in FIELDS {
-                let present = columns.begin(column, kind);
+                let present = columns.begin(column, kind).unwrap();
                 let mut row = 0;
                 while row < stripe.rows {
-                    let page = columns.page((stripe.rows - row).min(page_rows));
+                    let page = columns.page((stripe.rows - row).min(page_rows)).unwrap();
                     let mut values = (0..page.values.len()).map(|at| text(page.values, at));
                     for at in 0..(stripe.rows - row).min(page_rows) {
                         let has = page.presence.is_none_or(|bits| bits[at / 64] >> (at % 64) & 1 == 1);

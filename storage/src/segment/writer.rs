@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, encode_page};
 use crate::error::{Error, Result};
+use crate::manifest::Encoding;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, TableId};
 use crate::series::key_tags;
 use crate::values::Values;
@@ -38,6 +39,8 @@ pub struct SegmentSpec {
     pub sequence_min: u64,
     /// The greatest, included.
     pub sequence_max: u64,
+    /// How hard pages are encoded.
+    pub encoding: Encoding,
 }
 
 /// The rows of one series in a stripe.
@@ -73,11 +76,17 @@ pub struct StripeInput<'a> {
 
 /// Makes the fields of a stripe page by page, so that none of them lies in memory whole.
 pub trait StripeSource {
-    /// Begins a field; asked once for each. `false`: no row of the stripe has it.
-    fn begin(&mut self, column: ColumnId, kind: FieldType) -> bool;
+    /// Begins a field, whose values are to have this type; asked once for each. `false`: no row of the stripe has it.
+    ///
+    /// # Errors
+    /// Those of what the rows come from; they end the segment.
+    fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool>;
 
     /// The next `rows` rows of the field that was begun last.
-    fn page(&mut self, rows: usize) -> PageRows<'_>;
+    ///
+    /// # Errors
+    /// As [`StripeSource::begin`].
+    fn page(&mut self, rows: usize) -> Result<PageRows<'_>>;
 }
 
 /// One field of the rows of a page.
@@ -100,18 +109,18 @@ struct WholeFields<'a> {
 }
 
 impl StripeSource for WholeFields<'_> {
-    fn begin(&mut self, column: ColumnId, kind: FieldType) -> bool {
-        let Some(field) = self.fields.iter().find(|field| field.column == column) else { return false };
+    fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool> {
+        let Some(field) = self.fields.iter().find(|field| field.column == column) else { return Ok(false) };
         assert!(kind == field.values.kind(), "a field of a stripe is in the schema with its type");
         (self.presence, self.row, self.rest) = (field.presence.as_deref(), 0, ValuesRef::from(&field.values));
-        true
+        Ok(true)
     }
 
-    fn page(&mut self, rows: usize) -> PageRows<'_> {
+    fn page(&mut self, rows: usize) -> Result<PageRows<'_>> {
         let present = self.presence.map_or(rows, |words| take_bits(words, self.row, rows, &mut self.bits));
         let (values, rest) = self.rest.split_at(present);
         (self.row, self.rest) = (self.row + rows, rest);
-        PageRows { presence: self.presence.filter(|_| present != rows).map(|_| self.bits.as_slice()), values }
+        Ok(PageRows { presence: self.presence.filter(|_| present != rows).map(|_| self.bits.as_slice()), values })
     }
 }
 
@@ -211,7 +220,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     /// As [`SegmentWriter::stripe`], with fields that are made when they are written.
     ///
     /// # Errors
-    /// As [`SegmentWriter::stripe`].
+    /// As [`SegmentWriter::stripe`], and those of `fields`.
     pub fn stripe_from(&mut self, runs: &[Run<'_>], times: &[i64], fields: &mut dyn StripeSource) -> Result<()> {
         assert!(!times.is_empty(), "a stripe has rows");
         assert!(times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
@@ -235,13 +244,13 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         }
         self.out.write(buffer)?;
         for (column, target) in &mut self.fields {
-            if !fields.begin(*column, target.kind) {
+            if !fields.begin(*column, target.kind)? {
                 pages.iter().for_each(|rows| target.push_absent(*rows as u32));
                 continue;
             }
             buffer.clear();
             for &rows in &pages {
-                write_page(rows, fields.page(rows), target, scratch, buffer);
+                write_page(rows, fields.page(rows)?, target, scratch, buffer);
             }
             self.out.write(buffer)?;
         }
@@ -286,6 +295,11 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
                 writer.push(series, &value);
             }
         }
+    }
+
+    /// How many rows it has so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Writes what leads to the pages. Without any stripe the result is a valid segment of no rows.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::codec::PageBuf;
 use crate::disk::File;
 use crate::error::Result;
+use crate::manifest::Encoding;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, TableId};
 use crate::segment::{Run, SegmentReader, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput};
 use crate::series::encode_key;
@@ -119,6 +120,7 @@ pub(super) fn spec() -> SegmentSpec {
         columns: columns.map(|(id, kind)| Column { id: ColumnId(id), name: format!("c{id}"), kind }).collect(),
         sequence_min: 11,
         sequence_max: 12,
+        encoding: Encoding::Hot,
     }
 }
 

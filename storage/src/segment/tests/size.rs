@@ -1,6 +1,7 @@
 //! What a row costs on disk, tags and directories included. Sizes are deterministic, so a worse one is a failure.
 
 use super::model::{Rng, open};
+use crate::manifest::Encoding;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, TableId};
 use crate::segment::{Run, SegmentSpec, SegmentWriter, StripeField, StripeInput};
 use crate::series::encode_key;
@@ -91,6 +92,7 @@ fn cpu_bytes(hosts: usize, ticks: usize, start: i64) -> Vec<u8> {
         columns: columns.into_iter().map(|(id, name, kind)| Column { id: ColumnId(id), name, kind }).collect(),
         sequence_min: 1,
         sequence_max: 1,
+        encoding: Encoding::Hot,
     };
     let mut bytes = Vec::new();
     let mut writer = SegmentWriter::new(&mut bytes, spec);
