@@ -98,6 +98,27 @@ impl Model {
         self.tables.remove(&(database.to_owned(), table.to_owned()));
     }
 
+    /// One line for each table and for each row, in a fixed order: doubles by their bits.
+    pub fn text(&self) -> String {
+        let mut lines = Vec::new();
+        for ((database, table), rows) in &self.tables {
+            match rows {
+                Rows::Upsert(rows) => {
+                    lines.push(format!("{database}.{table} upsert, {} rows", rows.len()));
+                    lines.extend(rows.iter().map(|((tags, time), fields)| format!("  {tags:?} {time} {fields:?}")));
+                }
+                Rows::Append(rows) => {
+                    lines.push(format!("{database}.{table} append, {} different rows", rows.len()));
+                    for ((tags, time, fields), count) in rows {
+                        lines.push(format!("  {tags:?} {time} {fields:?} times {count}"));
+                    }
+                }
+            }
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
     /// Folds a `DROP DATABASE` in.
     pub fn drop_database(&mut self, database: &str) {
         self.tables.retain(|(known, _), _| known != database);
