@@ -3,7 +3,7 @@
 //!
 //! A history lives several lives; each ends in a close, a power cut or a kill of the process at some call to the disk.
 //! Where the cuts fell is counted, and none of the places that matter may be missed.
-//! `MARIGRAM_CRASH_SEEDS=n` runs n seeds; `MARIGRAM_CRASH_SEED=s` repeats one.
+//! `MARIGRAM_CRASH_SEEDS=n` runs n seeds, from `MARIGRAM_CRASH_FROM=s` on; `MARIGRAM_CRASH_SEED=s` repeats one.
 
 use std::collections::BTreeMap;
 
@@ -267,7 +267,10 @@ fn seeds(default: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("MARIGRAM_CRASH_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("MARIGRAM_CRASH_SEEDS").unwrap_or(default)).collect(),
+        None => {
+            let from = number("MARIGRAM_CRASH_FROM").unwrap_or(0);
+            (from..from + number("MARIGRAM_CRASH_SEEDS").unwrap_or(default)).collect()
+        }
     }
 }
 
@@ -283,6 +286,7 @@ fn what_is_shown_after_a_crash_is_a_prefix_with_everything_acknowledged() {
         }
     }
     println!("{} histories, crashes by place: {places:#?}", seeds.len());
+    println!("points: {}", seeds.len());
     if seeds.len() >= 5_000 {
         for place in PLACES {
             assert!(places.contains_key(place), "no crash fell on {place:?}");

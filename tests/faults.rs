@@ -307,7 +307,8 @@ fn recover(run: &Run, disk: &SimDisk, go_on: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn crash_each_call(scenario: &Scenario, calls: u64) -> Result<(), String> {
+/// Returns how many ends of the history it judged.
+fn crash_each_call(scenario: &Scenario, calls: u64) -> Result<u64, String> {
     for at in 1..=calls {
         let mut run = Run::new(scenario, Blow::Crash(at));
         let label = |reason: String| format!("crash at call {at} of {calls}: {reason}");
@@ -325,7 +326,7 @@ fn crash_each_call(scenario: &Scenario, calls: u64) -> Result<(), String> {
         let disk = killed.crash(Survival::ALL[(at % 6) as usize], at);
         recover(&run, &disk, false).map_err(|reason| label(format!("killed, then a power cut: {reason}")))?;
     }
-    Ok(())
+    Ok(calls * (Survival::ALL.len() as u64 + 1))
 }
 
 /// Whether the fault can make a difference at this call.
@@ -351,7 +352,9 @@ fn makes_slot(log: &[Call], struck: &Call) -> bool {
     syncs.is_some_and(|syncs| syncs < 2)
 }
 
-fn fail_each_call(scenario: &Scenario, calls: &[Call]) -> Result<(), String> {
+/// Returns how many failures it judged.
+fn fail_each_call(scenario: &Scenario, calls: &[Call]) -> Result<u64, String> {
+    let mut points = 0;
     for (at, call) in (1..).zip(calls) {
         for fault in Fault::ALL.into_iter().filter(|fault| applies(*fault, call)) {
             let label = |reason: String| format!("{fault:?} at call {at}, {:?} {}: {reason}", call.op, call.path);
@@ -360,9 +363,10 @@ fn fail_each_call(scenario: &Scenario, calls: &[Call]) -> Result<(), String> {
                 return Err(label("the disk died of an error".to_owned()));
             }
             judge(&mut run, fault).map_err(label)?;
+            points += 1;
         }
     }
-    Ok(())
+    Ok(points)
 }
 
 fn judge(run: &mut Run, fault: Fault) -> Result<(), String> {
@@ -399,12 +403,11 @@ fn over(name: &str) {
     let mut clean = Run::new(&scenario, Blow::None);
     assert!(clean.play(&scenario.steps).unwrap().is_ok());
     let calls = [clean.log.clone(), clean.disk.log()].concat();
-    let verdict = catch_unwind(AssertUnwindSafe(|| {
-        crash_each_call(&scenario, calls.len() as u64)?;
-        fail_each_call(&scenario, &calls)
+    let verdict = catch_unwind(AssertUnwindSafe(|| -> Result<u64, String> {
+        Ok(crash_each_call(&scenario, calls.len() as u64)? + fail_each_call(&scenario, &calls)?)
     }));
     match verdict {
-        Ok(Ok(())) => {}
+        Ok(Ok(points)) => eprintln!("points: {points}"),
         Ok(Err(reason)) => panic!("{name}: {reason}"),
         Err(_) => panic!("{name}: panicked"),
     }

@@ -2,7 +2,8 @@
 //!
 //! An open or a query gives the right answer or an error that names the file, and the table where there is one; never wrong
 //! rows, never a panic. What lies elsewhere answers, and nothing is deleted.
-//! `MARIGRAM_ROT_SEED=s` draws other bits.
+//! Each run draws other bits and prints its seed: `MARIGRAM_ROT_SEED=s` repeats it, `MARIGRAM_ROT_SEEDS=n` draws n times,
+//! `MARIGRAM_ROT_STEP=1` flips every bit.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
@@ -156,25 +157,38 @@ enum Verdict {
 fn flip_bits(closed: bool) {
     let base = base(closed);
     assert_eq!(base.judge(&base.disk.crash(Survival::All, 1), &BTreeSet::new(), false), Ok(Verdict::Whole));
-    let seed = std::env::var("MARIGRAM_ROT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    // Other bits each time, and the seed is told.
+    let first = number("MARIGRAM_ROT_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let step = number("MARIGRAM_ROT_STEP").unwrap_or(BITS_STEP);
+    let mut points = 0;
+    for seed in first..first + number("MARIGRAM_ROT_SEEDS").unwrap_or(1) {
+        eprintln!("MARIGRAM_ROT_SEED={seed}");
+        points += flip_bits_of(&base, closed, seed, step);
+    }
+    eprintln!("points: {points}");
+}
+
+/// About one bit in `step` is flipped; returns how many.
+fn flip_bits_of(base: &Base, closed: bool, seed: u64, step: u64) -> u64 {
     let mut rng = SimRng::new(seed);
     let mut counts = std::collections::BTreeMap::new();
     for path in base.disk.files() {
         let bytes = base.disk.file_bytes(&path).unwrap();
         // Zeros behind the last group were never anything else.
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        let mut bit = rng.below(BITS_STEP);
+        let mut bit = rng.below(step);
         while bit < used * 8 {
             let disk = base.disk.crash(Survival::All, 1);
             disk.flip_bit(&path, bit / 8, (bit % 8) as u8).unwrap();
             let is_data = path.starts_with("data/");
             let verdict = base.judge(&disk, &base.tables_at(&path, bit / 8), !is_data);
             let verdict = verdict.unwrap_or_else(|reason| {
-                panic!("closed: {closed}, bit {bit} of {path}: {reason}\nrepeat: MARIGRAM_ROT_SEED={seed}")
+                panic!("closed: {closed}, bit {bit} of {path}: {reason}\nrepeat: MARIGRAM_ROT_SEED={seed} MARIGRAM_ROT_STEP={step}")
             });
             let kind = path.split('/').next().unwrap_or_default().to_owned();
             *counts.entry((kind, verdict)).or_insert(0) += 1;
-            bit += 1 + rng.below(2 * BITS_STEP - 1);
+            bit += 1 + rng.below(2 * step - 1);
         }
     }
     let count = |kind: &str, verdict| counts.get(&(kind.to_owned(), verdict)).copied().unwrap_or(0);
@@ -182,6 +196,7 @@ fn flip_bits(closed: bool) {
     // The killed store ends with a checkpoint: an older one and the edits since say the same.
     assert!(!closed || count("manifest", Verdict::Refused) > 5, "{counts:?}");
     assert!(closed || count("wal", Verdict::Refused) > 5, "{counts:?}");
+    counts.values().sum()
 }
 
 #[test]
