@@ -129,6 +129,6 @@ pub(crate) fn write_segment<'a, 'b>(
         shard: file.shard,
         key: 0,
         sidecars: Vec::new(),
-        marks: Marks { encoding: new.encoding, ..Marks::default() },
+        marks: Marks { suspects: summary.suspects, encoding: new.encoding, ..Marks::default() },
     }))
 }

@@ -21,7 +21,7 @@ use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
 use crate::options::Options;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableId};
-use crate::segment::{FileSink, Run, SegmentWriter, StripeField, StripeInput};
+use crate::segment::{FileSink, RowSet, Run, SegmentWriter, StripeField, StripeInput};
 use crate::stats::Counters;
 use crate::time::TimeRange;
 use crate::world::World;
@@ -258,6 +258,7 @@ impl Keeper {
         file: NewFile,
         new: NewSegment<'_>,
         sources: &[Source],
+        from_oldest: bool,
     ) -> Result<Option<SegmentEntry>> {
         let table = new.table;
         let fields: Vec<_> = table.fields().into_iter().map(|(column, kind)| (column.id, kind)).collect();
@@ -273,12 +274,20 @@ impl Keeper {
             whole_pages: false,
         };
         let mut merge = Merge::new(spec, sources, Arc::new(ScanStats::default()))?;
+        if !from_oldest {
+            merge.note_suspects()?;
+        }
         write_segment(sink, file, new, |writer| {
+            let mut suspects = RowSet::new();
             let mut stripe = RunBuffer::new(&fields);
             while merge.fill(&mut stripe, self.options.stripe_rows_max)? {
+                // Of a segment with more rows nothing is said.
+                let before = u32::try_from(writer.rows()).unwrap_or_default();
+                suspects.extend(stripe.suspects.iter().map(|row| before.saturating_add(*row)));
                 write_stripe(writer, &stripe)?;
                 stripe.clear();
             }
+            writer.suspects(suspects);
             Ok(())
         })
     }
@@ -308,11 +317,14 @@ impl Keeper {
         let sequences = segments.iter().fold((u64::MAX, 0), |(least, greatest), segment| {
             (least.min(segment.entry.sequence_min), greatest.max(segment.entry.sequence_max))
         });
+        // What has nothing older beside it repeats nothing.
+        let live = self.placement.partitions(id).and_then(|partitions| partitions.get(&start)?.first().cloned());
+        let from_oldest = live.is_some_and(|oldest| removed.contains(&oldest.entry.id()));
         let sources: Vec<Source> = segments.into_iter().map(Source::Segment).collect();
         let file = self.new_file()?;
         let new = NewSegment { table: &table, partition_start: start, sequences, encoding: Encoding::Hot };
         let added = write_file(&self.world, file, |sink, entries| {
-            entries.extend(self.merge_segments(sink, file, new, &sources)?);
+            entries.extend(self.merge_segments(sink, file, new, &sources, from_oldest)?);
             Ok(())
         })?;
         self.commit(Change { added, removed, ..Change::default() })?;

@@ -133,17 +133,20 @@ pub(crate) struct RunBuffer {
     pub(crate) buffer: RowBuffer,
     /// (key, rows); filled only where the spec asks for keys.
     pub(crate) runs: Vec<(Arc<[u8]>, u32)>,
+    /// The rows that may repeat a key of what is older than all sources, ascending; see [`Merge::note_suspects`].
+    pub(crate) suspects: Vec<u32>,
 }
 
 impl RunBuffer {
     pub(crate) fn new(fields: &[(ColumnId, FieldType)]) -> Self {
-        Self { rows: 0, buffer: RowBuffer::new(fields), runs: Vec::new() }
+        Self { rows: 0, buffer: RowBuffer::new(fields), runs: Vec::new(), suspects: Vec::new() }
     }
 
     pub(crate) fn clear(&mut self) {
         self.rows = 0;
         self.buffer.clear();
         self.runs.clear();
+        self.suspects.clear();
     }
 
     fn note(&mut self, key: Option<&Arc<[u8]>>, rows: usize) {
@@ -161,7 +164,7 @@ enum Piece {
     Segment { source: usize, rows: Range<u64> },
     Memory { source: usize, rows: Vec<RowRef>, at: usize },
     Spans { source: usize, spans: VecDeque<Span> },
-    Merged { rows: RowBuffer, at: usize },
+    Merged { rows: RowBuffer, at: usize, suspects: Vec<u32> },
 }
 
 /// Reads several sources as one.
@@ -185,6 +188,17 @@ impl Merge {
             });
         }
         Ok(Self { spec, cursors, key: None, pieces: VecDeque::new(), stats })
+    }
+
+    /// From now on rows are filled with [`RunBuffer::suspects`]: a row is one if it is in the oldest source that holds its
+    /// key. A source that knows of none for want of looking has all its rows as suspects.
+    pub(crate) fn note_suspects(&mut self) -> Result<()> {
+        for cursor in &mut self.cursors {
+            if let Cursor::Segment(cursor) = cursor {
+                cursor.note_suspects()?;
+            }
+        }
+        Ok(())
     }
 
     /// Fills `out` up to `rows_max` rows. `Ok(false)`: nothing is left.
@@ -276,16 +290,16 @@ impl Merge {
             while let Some(piece) = next {
                 next = emit_piece(&mut self.cursors, &self.spec, &self.stats, piece, &mut input, usize::MAX, true)?;
             }
-            inputs.push(input.buffer);
+            inputs.push(input);
         }
         // (time, age of the input, row): later entries of equal time are newer.
         let mut order: Vec<(i64, u32, u32)> = Vec::new();
         for (age, input) in inputs.iter().enumerate() {
-            order.extend(input.times.iter().enumerate().map(|(row, time)| (*time, age as u32, row as u32)));
+            order.extend(input.buffer.times.iter().enumerate().map(|(row, time)| (*time, age as u32, row as u32)));
         }
         // Sorted inputs one behind the other: a sort that knows runs only merges them.
         order.sort();
-        let mut rows = RowBuffer::new(&self.spec.fields);
+        let (mut rows, mut suspects) = (RowBuffer::new(&self.spec.fields), Vec::new());
         let upsert = self.spec.mode == TableMode::Upsert;
         let mut rest = order.as_slice();
         while let Some((time, age, row)) = rest.first().copied() {
@@ -293,10 +307,14 @@ impl Merge {
             let count = single.unwrap_or_else(|| rest.iter().take_while(|row| row.0 == time).count());
             let (group, behind) = rest.split_at(count);
             rest = behind;
+            // Of one key the oldest version decides, and it comes first; rows that are alone decide for themselves.
+            let held = inputs.get(age as usize).map_or(&[][..], |input| &input.suspects);
+            let own = if single.is_some() { row..row + count as u32 } else { row..row + 1 };
+            suspects.extend(within(held, &own).iter().map(|held| rows.times.len() as u32 + held - own.start));
             if single.is_some() {
                 rows.times.extend(group.iter().map(|row| row.0));
                 let Some(input) = inputs.get(age as usize) else { continue };
-                for (column, from) in rows.columns.iter_mut().zip(&input.columns) {
+                for (column, from) in rows.columns.iter_mut().zip(&input.buffer.columns) {
                     column.extend_dense(&from.values, from.presence.bits(), row as usize, row as usize + count);
                 }
                 continue;
@@ -304,7 +322,7 @@ impl Merge {
             rows.times.push(time);
             for (at, column) in rows.columns.iter_mut().enumerate() {
                 let newest = group.iter().rev().find_map(|(_, age, row)| {
-                    let input = inputs.get(*age as usize)?.columns.get(at)?;
+                    let input = inputs.get(*age as usize)?.buffer.columns.get(at)?;
                     input.presence.get(*row as usize).then_some((input, *row as usize))
                 });
                 match newest {
@@ -313,7 +331,7 @@ impl Merge {
                 }
             }
         }
-        self.pieces.push_back(Piece::Merged { rows, at: 0 });
+        self.pieces.push_back(Piece::Merged { rows, at: 0, suspects });
         Ok(true)
     }
 
@@ -343,6 +361,13 @@ fn alone(rows: &[(i64, u32, u32)], upsert: bool) -> Option<usize> {
     Some(1 + (1..rows.len()).take_while(follows).count())
 }
 
+/// Those of some ascending rows that lie in a range.
+fn within<'a>(rows: &'a [u32], range: &Range<u32>) -> &'a [u32] {
+    let from = rows.partition_point(|row| *row < range.start);
+    let to = rows.partition_point(|row| *row < range.end);
+    rows.get(from..to).unwrap_or_default()
+}
+
 /// Appends rows of a piece until `out` holds `rows_max`, or as many as whole pages allow; returns what is left of the piece.
 fn emit_piece(
     cursors: &mut [Cursor],
@@ -355,14 +380,16 @@ fn emit_piece(
 ) -> Result<Option<Piece>> {
     let room = rows_max.saturating_sub(out.rows);
     match piece {
-        Piece::Merged { rows, at } => {
+        Piece::Merged { rows, at, suspects } => {
             let end = rows.rows().min(at.saturating_add(room));
             out.buffer.times.extend_from_slice(rows.times.get(at..end).unwrap_or_default());
             for (column, merged) in out.buffer.columns.iter_mut().zip(&rows.columns) {
                 column.extend_dense(&merged.values, merged.presence.bits(), at, end);
             }
+            let taken = within(&suspects, &(at as u32..end as u32));
+            out.suspects.extend(taken.iter().map(|row| out.rows as u32 + row - at as u32));
             out.rows += end - at;
-            Ok((end < rows.rows()).then_some(Piece::Merged { rows, at: end }))
+            Ok((end < rows.rows()).then_some(Piece::Merged { rows, at: end, suspects }))
         }
         Piece::Memory { source, rows, at } => {
             let Some(Cursor::Memory(cursor)) = cursors.get_mut(source) else { return Ok(None) };

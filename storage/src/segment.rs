@@ -22,6 +22,7 @@ mod open;
 mod reader;
 mod run;
 mod sink;
+mod suspects;
 mod tags;
 mod verify;
 mod writer;
@@ -37,6 +38,7 @@ pub use keys::KeyCursor;
 pub use reader::{ReadCounters, SegmentReader};
 pub use run::RunRange;
 pub use sink::{FileSink, Sink};
+pub(crate) use suspects::RowSet;
 pub use tags::TagColumn;
 pub use writer::{PageRows, Run, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput, StripeSource};
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::memscan::MemSource;
 use crate::placement::Segment;
 use crate::schema::{ColumnId, TableMode};
-use crate::segment::{BlockKeys, SegmentReader};
+use crate::segment::{BlockKeys, RowSet, SegmentReader};
 use crate::time::TimeRange;
 use crate::values::Values;
 
@@ -88,6 +88,14 @@ impl MemCursor {
     }
 }
 
+/// Which rows of a segment go out as suspects.
+enum Suspects {
+    /// Nobody asked.
+    Unasked,
+    Some(Arc<RowSet>),
+    All,
+}
+
 pub(super) struct SegmentCursor {
     segment: Arc<Segment>,
     reader: Arc<SegmentReader>,
@@ -107,6 +115,7 @@ pub(super) struct SegmentCursor {
     pages_left: usize,
     /// The last one that was.
     page: Option<usize>,
+    suspects: Suspects,
     scratch: Vec<u8>,
 }
 
@@ -143,6 +152,7 @@ impl SegmentCursor {
             segment: Arc::clone(segment),
             pages_left: pages_of(&reader, from, to),
             page: None,
+            suspects: Suspects::Unasked,
             reader,
             picked,
             at,
@@ -154,6 +164,12 @@ impl SegmentCursor {
             pages: spec.fields.iter().map(|_| (None, PageBuf::new())).collect(),
             scratch: Vec::new(),
         })
+    }
+
+    pub(super) fn note_suspects(&mut self) -> Result<()> {
+        let suspects = self.reader.suspects().map_err(|error| self.segment.damaged(error))?;
+        self.suspects = suspects.map_or(Suspects::All, Suspects::Some);
+        Ok(())
     }
 
     fn series(&self) -> Option<u32> {
@@ -327,6 +343,18 @@ impl SegmentCursor {
                 target.values.reserve(PAGE_ROWS_MAX);
             }
             target.extend_dense(&buffer.values, buffer.presence.as_deref(), rows.start, rows.end);
+        }
+        let first = self.reader.pages().get(page).map_or(0, |page| page.first_row) + rows.start as u64;
+        let before = out.rows as u32;
+        match &self.suspects {
+            Suspects::Unasked => {}
+            Suspects::All => out.suspects.extend(before..before + rows.len() as u32),
+            // Row numbers of a segment that has a set fit its numbers.
+            Suspects::Some(set) => {
+                let first = first as u32;
+                let last = first + (rows.len() - 1) as u32;
+                out.suspects.extend(set.range(first..=last).map(|row| before + row - first));
+            }
         }
         out.rows += rows.len();
         Ok(())

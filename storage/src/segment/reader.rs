@@ -291,7 +291,7 @@ impl SegmentReader {
         size_of::<Self>() + self.index.memory_bytes() + self.key_index.memory_bytes() + runs + tags
     }
 
-    fn read_into(&self, offset: u64, target: &mut [u8]) -> Result<()> {
+    pub(super) fn read_into(&self, offset: u64, target: &mut [u8]) -> Result<()> {
         read_exact(self.file.as_ref(), &self.path, self.offset + offset, target)?;
         self.counters.bytes.fetch_add(target.len() as u64, Ordering::Relaxed);
         Ok(())

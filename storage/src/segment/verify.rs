@@ -34,6 +34,7 @@ impl SegmentReader {
                 return Err(self.corrupt(section.offset, format!("the checksum of section {name} does not match")));
             }
         }
+        self.suspects()?;
         self.verify_keys()?;
         self.verify_pages()?;
         if expected_hash.is_some_and(|expected| expected != hash.digest128()) {

@@ -20,6 +20,7 @@ use super::index::{ColumnPages, encode_pages};
 use super::keys::KeysWriter;
 use super::run::RunsWriter;
 use super::sink::Sink;
+use super::suspects::{RowSet, encode as encode_suspects};
 use super::tags::TagWriter;
 use super::{PAGE_CELLS_MAX, PAGE_ROWS_MIN, STRIPE_ROWS_MAX, padding};
 
@@ -139,6 +140,8 @@ pub struct SegmentSummary {
     pub time_max: i64,
     /// How many different series.
     pub series: u32,
+    /// How many rows may repeat a key of an older segment; `None`: nobody has looked.
+    pub suspects: Option<u64>,
 }
 
 /// Appends one segment to a [`Sink`].
@@ -157,6 +160,7 @@ pub struct SegmentWriter<'a, S: Sink + ?Sized> {
     time_max: i64,
     /// Of the last row, to check the next stripe against.
     last_time: i64,
+    suspects: Option<RowSet>,
     scratch: EncodeScratch,
     buffer: Vec<u8>,
 }
@@ -195,6 +199,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             time_min: i64::MAX,
             time_max: i64::MIN,
             last_time: i64::MIN,
+            suspects: None,
             scratch: EncodeScratch::default(),
             buffer: Vec::new(),
         }
@@ -302,6 +307,12 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         self.rows
     }
 
+    /// Says which rows, of all that are written until [`SegmentWriter::finish`], may repeat a key of an older segment.
+    /// Without it the segment says that any row may.
+    pub(crate) fn suspects(&mut self, rows: RowSet) {
+        self.suspects = Some(rows);
+    }
+
     /// Writes what leads to the pages. Without any stripe the result is a valid segment of no rows.
     pub fn finish(mut self) -> Result<SegmentSummary> {
         let series = self.keys.series();
@@ -323,7 +334,11 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         self.section(SectionKind::PAGES, true, none, &pages)?;
         let schema = self.schema();
         self.section(SectionKind::SCHEMA, true, none, &schema)?;
-        self.section(SectionKind::SUSPECTS, false, none, &[])?;
+        let mut suspects = self.suspects.take().filter(|_| self.rows <= 1 << 32);
+        let last = suspects.as_ref().and_then(RowSet::max);
+        assert!(last.is_none_or(|last| u64::from(last) < self.rows), "suspects are rows of the segment");
+        let bytes = encode_suspects(suspects.as_mut());
+        self.section(SectionKind::SUSPECTS, false, none, &bytes)?;
 
         let footer = Footer {
             table: self.spec.table,
@@ -351,6 +366,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             time_min: self.time_min,
             time_max: self.time_max,
             series,
+            suspects: suspects.map(|rows| rows.len()),
         })
     }
 
