@@ -1,7 +1,8 @@
 //! Codecs: columns of values to bytes and back, bit by bit the same.
 //!
 //! Segments keep pages ([`encode_page`], [`decode_page`]), the WAL keeps columns ([`encode_column`], [`decode_column`]).
-//! Both choose the smallest form by its exact cost, from the values alone: the same rows always give the same bytes.
+//! Both choose the smallest form by its exact cost, from the values alone: the same rows always give the same bytes. A cold
+//! segment may take forms that cost more to write and to read ([`EncodeScratch::of`]); who decodes need not know.
 //!
 //! Always true:
 //! - Decoding gives the bits that were encoded: −0.0, subnormal and extreme values, wrapping differences.
@@ -14,6 +15,7 @@ mod bitpack;
 mod body;
 mod boolean;
 mod choose;
+mod cold;
 mod column;
 mod decimal;
 mod divisor;

@@ -1,17 +1,20 @@
 //! The values of a page, or of a piece of a WAL column: which codec, and its bytes.
 
+use super::cold::{self, DecodeCold, EncodeCold, decode_cold, encode_cold, order_key};
 use super::decimal::{self, Decimals};
 use super::float::{decode_split, encode_split};
 use super::integer::{EncodeInts, Order, encode_ints};
-use super::restore::{DecodeInts, decode_ints};
+use super::restore::{DecodeInts, Slot, decode_ints};
 use super::string::{Dictionary, Form, StringsRef, decode_strings, encode_strings};
 use super::varint::take;
 use super::zip::Zip;
-use super::{ValuesRef, boolean};
+use super::{VECTOR_ROWS, ValuesRef, boolean};
+use crate::manifest::Encoding;
+use crate::schema::FieldType;
 use crate::values::Values;
 
-/// Ids of the codecs. They are in our files and never change their meaning. 17 (F32), 18 (ALP-RD), 32 and 33 (pco) are
-/// reserved for codecs that this build does not know.
+/// Ids of the codecs. They are in our files and never change their meaning. 17 (F32) and 18 (ALP-RD) are reserved for codecs
+/// that this build does not know.
 pub(super) mod id {
     /// Integers, in vectors.
     pub(in super::super) const INTEGER: u8 = 1;
@@ -23,6 +26,10 @@ pub(super) mod id {
     pub(in super::super) const SPLIT_ZSTD: u8 = 19;
     /// Few decimals, one by one. Only in the WAL.
     pub(in super::super) const DECIMAL_VARINT: u8 = 20;
+    /// Integers, or doubles as integers of `10^-parameter`, entropy-coded.
+    pub(in super::super) const PCO: u8 = 32;
+    /// Doubles by their places in the total order, entropy-coded.
+    pub(in super::super) const PCO_DOUBLE: u8 = 33;
     /// Strings by code.
     pub(in super::super) const DICTIONARY: u8 = 48;
     /// Strings, zstd.
@@ -33,8 +40,9 @@ pub(super) mod id {
     pub(in super::super) const RAW: u8 = 51;
 }
 
-/// Room to encode columns in; reuse it. Its history never changes what is written.
+/// Room to encode columns in, hot or cold; reuse it. Its history never changes what is written.
 pub struct EncodeScratch {
+    encoding: Encoding,
     pub(super) ints: EncodeInts,
     pub(super) numbers: Vec<i64>,
     pub(super) body: Vec<u8>,
@@ -42,19 +50,29 @@ pub struct EncodeScratch {
     dictionary: Dictionary,
     planes: Vec<u8>,
     zip: Zip,
+    cold: EncodeCold,
+    tried: Vec<u8>,
 }
 
 impl EncodeScratch {
-    /// Room for one vector of each kind of work (about 56 KiB), more as it is needed.
+    /// Room for one vector of each kind of work (about 56 KiB), more as it is needed. What is encoded in it is hot.
     pub fn new() -> Self {
+        Self::of(Encoding::Hot)
+    }
+
+    /// Room to encode this way.
+    pub fn of(encoding: Encoding) -> Self {
         Self {
+            encoding,
             ints: EncodeInts::new(),
             numbers: Vec::new(),
             body: Vec::new(),
             decimals: Decimals::default(),
             dictionary: Dictionary::default(),
             planes: Vec::new(),
-            zip: Zip::default(),
+            zip: Zip::of(encoding),
+            cold: EncodeCold::default(),
+            tried: Vec::new(),
         }
     }
 }
@@ -70,11 +88,13 @@ pub(super) struct DecodeScratch {
     pub(super) ints: DecodeInts,
     planes: Vec<u8>,
     zip: Zip,
+    cold: DecodeCold,
 }
 
 impl DecodeScratch {
     pub(super) fn new() -> Self {
-        Self { ints: DecodeInts::new(), planes: Vec::new(), zip: Zip::default() }
+        let zip = Zip::of(Encoding::Hot); // A reader does not care.
+        Self { ints: DecodeInts::new(), planes: Vec::new(), zip, cold: DecodeCold::default() }
     }
 }
 
@@ -89,6 +109,51 @@ pub(super) struct Encoded {
 
 /// Appends `1..=8192` values.
 pub(super) fn encode_body(values: ValuesRef<'_>, scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> Encoded {
+    let start = out.len();
+    let encoded = encode_hot(values, scratch, out);
+    match scratch.encoding {
+        Encoding::Hot => encoded,
+        Encoding::Cold => improve(values, encoded, start, scratch, out),
+    }
+}
+
+/// Replaces a hot body, from `start` on, by a cold one if that saves a tenth of it.
+fn improve(
+    values: ValuesRef<'_>,
+    hot: Encoded,
+    start: usize,
+    scratch: &mut EncodeScratch,
+    out: &mut Vec<u8>,
+) -> Encoded {
+    let EncodeScratch { numbers, decimals, cold, tried, .. } = scratch;
+    tried.clear();
+    let bytes_max = cold::bytes_max(out.len() - start);
+    let codec = match values {
+        ValuesRef::I64(values) => encode_cold(values, Order::Signed, bytes_max, cold, tried).then_some((id::PCO, 0)),
+        ValuesRef::U64(values) => {
+            numbers.clear();
+            numbers.extend(values.iter().map(|value| *value as i64));
+            encode_cold(numbers, Order::Unsigned, bytes_max, cold, tried).then_some((id::PCO, 0))
+        }
+        ValuesRef::F64(values) if hot.codec == id::DECIMAL => {
+            decimal::put_exceptions(values, decimals, tried);
+            let bytes_max = bytes_max.saturating_sub(tried.len());
+            encode_cold(&decimals.integers, Order::Signed, bytes_max, cold, tried).then_some((id::PCO, decimals.digits))
+        }
+        ValuesRef::F64(values) => {
+            numbers.clear();
+            numbers.extend(values.iter().map(|value| order_key(value.to_bits() as i64)));
+            encode_cold(numbers, Order::Signed, bytes_max, cold, tried).then_some((id::PCO_DOUBLE, 0))
+        }
+        ValuesRef::Bool(_) | ValuesRef::String { .. } => None,
+    };
+    let Some((codec, parameter)) = codec else { return hot };
+    out.truncate(start);
+    out.extend_from_slice(tried);
+    Encoded { codec, parameter, ..hot }
+}
+
+fn encode_hot(values: ValuesRef<'_>, scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> Encoded {
     match values {
         ValuesRef::I64(values) => {
             let (min, max) = encode_ints(values, Order::Signed, &mut scratch.ints, out);
@@ -162,15 +227,13 @@ pub(super) fn put_raw(values: &[f64], out: &mut Vec<u8>) {
 
 /// Bits of the smallest and the greatest; −0.0 is less than 0.0.
 fn range_of_doubles(values: &[f64]) -> (u64, u64) {
-    // Total order on integers: the bits below the sign count backwards in negative numbers.
-    let key = |bits: i64| bits ^ ((bits >> 63) as u64 >> 1) as i64;
     let (mut min, mut max) = (i64::MAX, i64::MIN);
     for value in values {
-        let key = key(value.to_bits() as i64);
+        let key = order_key(value.to_bits() as i64);
         min = min.min(key);
         max = max.max(key);
     }
-    (key(min) as u64, key(max) as u64)
+    (order_key(min) as u64, order_key(max) as u64)
 }
 
 /// What a codec and its parameter stand for.
@@ -191,14 +254,31 @@ pub(super) fn decode_body(
     scratch: &mut DecodeScratch,
     values: &mut Values,
 ) -> Result<(), &'static str> {
-    let DecodeScratch { ints, planes, zip } = scratch;
+    let DecodeScratch { ints, planes, zip, cold } = scratch;
     let body = &mut body;
-    if codec.parameter != 0 && !matches!(codec.id, id::DECIMAL | id::BITMAP) {
+    if codec.parameter != 0
+        && !matches!(codec.id, id::DECIMAL | id::BITMAP)
+        && (codec.id != id::PCO || values.kind() != FieldType::F64)
+    {
         return Err("a codec without parameter has one");
     }
     match (values, codec.id) {
         (Values::I64(values), id::INTEGER) => decode_ints(body, ints, tail(values, keep, count))?,
         (Values::U64(values), id::INTEGER) => decode_ints(body, ints, tail(values, keep, count))?,
+        (Values::I64(values), id::PCO) => decode_slots(body, ints, cold, tail(values, keep, count))?,
+        (Values::U64(values), id::PCO) => decode_slots(body, ints, cold, tail(values, keep, count))?,
+        (Values::F64(values), id::PCO) => {
+            decimal::decode_cold_decimals(body, codec.parameter, ints, cold, tail(values, keep, count))?;
+        }
+        (Values::F64(values), id::PCO_DOUBLE) => {
+            let values = tail(values, keep, count);
+            decode_cold(body, count, ints, cold, |vector, keys| {
+                for (value, key) in vector_of(values, vector).iter_mut().zip(keys) {
+                    *value = f64::from_bits(order_key(*key) as u64);
+                }
+                Ok(())
+            })?;
+        }
         (Values::F64(values), id::DECIMAL) => {
             decimal::decode_decimals(body, codec.parameter, ints, tail(values, keep, count))?;
         }
@@ -234,6 +314,27 @@ pub(super) fn decode_body(
         _ => return Err("the codec is unknown, or not one of this type"),
     }
     if body.is_empty() { Ok(()) } else { Err("bytes are left behind the last value") }
+}
+
+fn decode_slots<T: Slot>(
+    body: &mut &[u8],
+    ints: &mut DecodeInts,
+    cold: &mut DecodeCold,
+    out: &mut [T],
+) -> Result<(), &'static str> {
+    decode_cold(body, out.len(), ints, cold, |vector, values| {
+        for (out, value) in vector_of(out, vector).iter_mut().zip(values) {
+            *out = T::of(*value as u64);
+        }
+        Ok(())
+    })
+}
+
+/// The slots of one vector.
+pub(super) fn vector_of<T>(values: &mut [T], vector: usize) -> &mut [T] {
+    let start = (vector * VECTOR_ROWS).min(values.len());
+    let end = (start + VECTOR_ROWS).min(values.len());
+    values.get_mut(start..end).unwrap_or_default()
 }
 
 /// The last `count` slots, behind `keep` others.

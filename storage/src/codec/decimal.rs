@@ -6,6 +6,8 @@
 //! `hi + lo` close to `10^-k`: the same bits as the division, proven for |i| < 2⁵³ and k ≤ 15, at a third of its cost.
 //! Where the processor has no FMA it divides.
 
+use super::body::vector_of;
+use super::cold::{DecodeCold, decode_cold};
 use super::integer::EncodeInts;
 use super::restore::{DecodeInts, decode_vector};
 use super::varint::{put_varint, take, take_varint};
@@ -178,6 +180,14 @@ pub(super) fn encode_decimals(
     ints: &mut EncodeInts,
     out: &mut Vec<u8>,
 ) -> Option<(f64, f64)> {
+    put_exceptions(values, decimals, out);
+    let (min, max) = integer::encode_ints(&decimals.integers, integer::Order::Signed, ints, out);
+    let range = (double_of(min, decimals.digits)?, double_of(max, decimals.digits)?);
+    decimals.exceptions.is_empty().then_some(range)
+}
+
+/// Appends the values that are no decimals.
+pub(super) fn put_exceptions(values: &[f64], decimals: &Decimals, out: &mut Vec<u8>) {
     put_varint(decimals.exceptions.len() as u64, out);
     for at in &decimals.exceptions {
         out.extend_from_slice(&at.to_le_bytes());
@@ -185,9 +195,54 @@ pub(super) fn encode_decimals(
     for at in &decimals.exceptions {
         out.extend_from_slice(&values[usize::from(*at)].to_bits().to_le_bytes());
     }
-    let (min, max) = integer::encode_ints(&decimals.integers, integer::Order::Signed, ints, out);
-    let range = (double_of(min, decimals.digits)?, double_of(max, decimals.digits)?);
-    decimals.exceptions.is_empty().then_some(range)
+}
+
+/// Values that are no decimals, and where they belong.
+#[derive(Clone, Copy)]
+struct Exceptions<'a> {
+    positions: &'a [[u8; 2]],
+    values: &'a [[u8; 8]],
+}
+
+impl<'a> Exceptions<'a> {
+    /// Takes those of a page of `count` decimals.
+    fn take(input: &mut &'a [u8], digits: u8, count: usize) -> Result<Self, &'static str> {
+        if digits > DIGITS_MAX {
+            return Err("decimals have more than 15 digits");
+        }
+        let exceptions = take_varint(input)?;
+        if exceptions > count as u64 {
+            return Err("a page has more exceptions than values");
+        }
+        let positions = take(input, exceptions as usize * 2)?.as_chunks::<2>().0;
+        let values = take(input, exceptions as usize * 8)?.as_chunks::<8>().0;
+        Ok(Self { positions, values })
+    }
+
+    fn put_back(self, out: &mut [f64]) -> Result<(), &'static str> {
+        for (position, value) in self.positions.iter().zip(self.values) {
+            let at = usize::from(u16::from_le_bytes(*position));
+            *out.get_mut(at).ok_or("an exception lies outside its page")? = f64::from_bits(u64::from_le_bytes(*value));
+        }
+        Ok(())
+    }
+}
+
+const OUT_OF_RANGE: &str = "the integer of a decimal is out of range";
+
+/// Decodes a page of `out.len()` decimals whose integers are entropy-coded.
+pub(super) fn decode_cold_decimals(
+    input: &mut &[u8],
+    digits: u8,
+    ints: &mut DecodeInts,
+    cold: &mut DecodeCold,
+    out: &mut [f64],
+) -> Result<(), &'static str> {
+    let exceptions = Exceptions::take(input, digits, out.len())?;
+    decode_cold(input, out.len(), ints, cold, |vector, integers| {
+        if restore_vector(integers, digits, vector_of(out, vector)) { Ok(()) } else { Err(OUT_OF_RANGE) }
+    })?;
+    exceptions.put_back(out)
 }
 
 /// Decodes a page of `out.len()` decimals.
@@ -197,28 +252,16 @@ pub(super) fn decode_decimals(
     ints: &mut DecodeInts,
     out: &mut [f64],
 ) -> Result<(), &'static str> {
-    if digits > DIGITS_MAX {
-        return Err("decimals have more than 15 digits");
-    }
-    let count = take_varint(input)?;
-    if count > out.len() as u64 {
-        return Err("a page has more exceptions than values");
-    }
-    let positions = take(input, count as usize * 2)?.as_chunks::<2>().0;
-    let exceptions = take(input, count as usize * 8)?.as_chunks::<8>().0;
+    let exceptions = Exceptions::take(input, digits, out.len())?;
     let DecodeInts { values, words } = ints;
     for out in out.chunks_mut(VECTOR_ROWS) {
         let integers = &mut values[..out.len()];
         decode_vector(input, words, integers)?;
         if !restore_vector(integers, digits, out) {
-            return Err("the integer of a decimal is out of range");
+            return Err(OUT_OF_RANGE);
         }
     }
-    for (position, exception) in positions.iter().zip(exceptions) {
-        let at = usize::from(u16::from_le_bytes(*position));
-        *out.get_mut(at).ok_or("an exception lies outside its page")? = f64::from_bits(u64::from_le_bytes(*exception));
-    }
-    Ok(())
+    exceptions.put_back(out)
 }
 
 /// `false` if an integer is out of range.

@@ -6,6 +6,7 @@ mod golden;
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::Encoding;
 use crate::values::Strings;
 
 /// A small generator of our own, so that a page of 8192 rows is one number to shrink.
@@ -162,6 +163,10 @@ fn kinds() -> impl Strategy<Value = FieldType> {
     prop::sample::select(vec![FieldType::I64, FieldType::U64, FieldType::F64, FieldType::Bool, FieldType::String])
 }
 
+pub(super) fn encodings() -> impl Strategy<Value = Encoding> {
+    prop::sample::select(vec![Encoding::Hot, Encoding::Cold])
+}
+
 /// Counts around the edges of vectors and pages.
 fn counts() -> impl Strategy<Value = usize> {
     prop_oneof![
@@ -237,14 +242,14 @@ proptest! {
 
     #[test]
     fn a_page_comes_back_bit_by_bit(
-        kind in kinds(), shape in 0u64..100, rows in counts(), form in 0u64..9, seed: u64,
+        kind in kinds(), shape in 0u64..100, rows in counts(), form in 0u64..9, encoding in encodings(), seed: u64,
     ) {
         let mut random = Random::new(seed);
         let present = presence(form, rows, &mut random);
         let count = present.as_ref().map_or(rows, |present| present.iter().filter(|present| **present).count());
         let values = column(kind, shape, count, &mut random);
         let words = present.as_deref().map(words);
-        let (mut scratch, mut out) = (EncodeScratch::new(), vec![7]);
+        let (mut scratch, mut out) = (EncodeScratch::of(encoding), vec![7]);
         let stats = encode_page(rows, words.as_deref(), ValuesRef::from(&values), &mut scratch, &mut out);
         let bytes = &out[1..];
         prop_assert_eq!(page_bytes(&bytes[..16]), Ok(bytes.len()));
@@ -272,11 +277,12 @@ proptest! {
 
     #[test]
     fn a_column_of_the_wal_comes_back_bit_by_bit(
-        kind in kinds(), shape in 0u64..100, count in prop_oneof![0usize..300, 0usize..30_000], seed: u64,
+        kind in kinds(), shape in 0u64..100, count in prop_oneof![0usize..300, 0usize..30_000],
+        encoding in encodings(), seed: u64,
     ) {
         let mut random = Random::new(seed);
         let values = column(kind, shape, count, &mut random);
-        let (mut scratch, mut out) = (EncodeScratch::new(), Vec::new());
+        let (mut scratch, mut out) = (EncodeScratch::of(encoding), Vec::new());
         encode_column(ValuesRef::from(&values), &mut scratch, &mut out);
         let length = out.len();
         out.extend_from_slice(b"next");
@@ -339,4 +345,45 @@ fn columns_of_devices_take_few_bytes() {
     check("pages of 4 KiB", Values::I64((0..8192).map(|_| (1 << 30) + steps(31) * 4096).collect()), 780);
     check("constant", Values::F64(vec![0.1; 8192]), 6);
     check("flag", Values::Bool(vec![true; 8192]), 2);
+}
+
+/// A cold page never takes more than a hot one, and the columns that there are many of take much less.
+#[test]
+fn cold_columns_of_devices_take_fewer_bytes() {
+    /// Bytes per 1000 values.
+    #[track_caller]
+    fn check(name: &str, values: Values, bytes_max: usize) {
+        let bytes_of = |encoding| {
+            let mut out = Vec::new();
+            encode_page(values.len(), None, ValuesRef::from(&values), &mut EncodeScratch::of(encoding), &mut out);
+            out.len()
+        };
+        let (hot, cold) = (bytes_of(Encoding::Hot), bytes_of(Encoding::Cold));
+        assert!(cold <= hot, "{name}: {cold} bytes, {hot} hot");
+        assert!(cold * 1000 <= bytes_max * values.len(), "{name}: {cold} bytes for {} values", values.len());
+    }
+    let mut random = Random::new(1);
+    let mut normal = |deviation: f64| {
+        let sum: f64 = (0..12).map(|_| (random.next() >> 11) as f64 / (1u64 << 53) as f64).sum();
+        (sum - 6.0) * deviation
+    };
+    let mut at = 50.0f64;
+    let walk: Vec<i64> = (0..8192)
+        .map(|_| {
+            at = (at + normal(1.0)).clamp(0.0, 100.0);
+            at as i64
+        })
+        .collect();
+    check("walk", Values::I64(walk.clone()), 280);
+    check("two decimals", Values::F64(walk.iter().map(|value| *value as f64 / 100.0).collect()), 280);
+    let counter: Vec<u64> =
+        (0..8192u64).map(|index| (1000 + index * 40).wrapping_add_signed(normal(7.0) as i64)).collect();
+    check("counter", Values::U64(counter), 690);
+    let latitude: Vec<f64> = (0..8192).map(|index| (f64::from(index * 100) + normal(80.0).trunc()) / 1e5).collect();
+    check("latitude", Values::F64(latitude), 1250);
+    let narrow: Vec<f64> = (0..8192).map(|_| f64::from((20.0 + normal(1.0)) as f32)).collect();
+    check("floats", Values::F64(narrow), 2850);
+    let every_10_s: Vec<i64> = (0..8192).map(|index| 1_700_000_000_000_000_000 + index * 10_000_000_000).collect();
+    check("regular time", Values::I64(every_10_s), 22);
+    check("random", Values::I64((0..8192).map(|_| random.next() as i64).collect()), 8020);
 }

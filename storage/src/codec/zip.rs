@@ -1,25 +1,34 @@
-//! zstd, level 1, with its length checked on both sides.
+//! zstd with its length checked on both sides.
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
-const LEVEL: i32 = 1;
+use crate::manifest::Encoding;
+
 /// The most that a block of a frame decodes to; it takes at least 4 bytes.
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
 
 /// Contexts of zstd, made when first needed.
-#[derive(Default)]
 pub(super) struct Zip {
+    level: i32,
     compressor: Option<Compressor<'static>>,
     decompressor: Option<Decompressor<'static>>,
     frame: Vec<u8>,
 }
 
 impl Zip {
+    pub(super) fn of(encoding: Encoding) -> Self {
+        let level = match encoding {
+            Encoding::Hot => 1,
+            Encoding::Cold => 19,
+        };
+        Self { level, compressor: None, decompressor: None, frame: Vec::new() }
+    }
+
     /// Appends a frame of fewer than `bytes_max` bytes. `false`, and nothing, if it would not be.
     pub(super) fn compress(&mut self, raw: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
         if self.compressor.is_none() {
-            self.compressor = Compressor::new(LEVEL).ok();
+            self.compressor = Compressor::new(self.level).ok();
         }
         let Some(compressor) = &mut self.compressor else { return false };
         self.frame.clear();

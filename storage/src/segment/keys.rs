@@ -4,6 +4,7 @@
 //! block the shortest prefix that tells it from the block before: a few bytes for 256 keys.
 
 use crate::bytes::Reader;
+use crate::manifest::Encoding;
 
 /// A block ends at so many keys …
 const BLOCK_KEYS: u32 = 256;
@@ -12,7 +13,6 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// The most that a block may unpack to: a key is as long as a request body at most (32 MiB, doubled by escapes).
 const BLOCK_BYTES_MAX: u32 = 1 << 26;
 const INDEX_ENTRY_BYTES: usize = 20;
-const ZSTD_LEVEL: i32 = 3;
 
 /// One block, as the index knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub(crate) struct BlockKeys {
 
 /// Gathers the keys of a segment in ascending order.
 pub(crate) struct KeysWriter {
+    zstd_level: i32,
     index: KeyIndex,
     /// The finished blocks: the keys section.
     packed: Vec<u8>,
@@ -57,8 +58,13 @@ pub(crate) struct KeysWriter {
 }
 
 impl KeysWriter {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        let zstd_level = match encoding {
+            Encoding::Hot => 3,
+            Encoding::Cold => 19,
+        };
         Self {
+            zstd_level,
             index: KeyIndex::default(),
             packed: Vec::new(),
             block: Vec::new(),
@@ -109,7 +115,7 @@ impl KeysWriter {
         }
         assert!(self.block.len() <= BLOCK_BYTES_MAX as usize, "a key block is bounded");
         // Cannot fail: the bound of the output is known and its buffer grows.
-        let stored = zstd::bulk::compress(&self.block, ZSTD_LEVEL).unwrap_or_default();
+        let stored = zstd::bulk::compress(&self.block, self.zstd_level).unwrap_or_default();
         assert!(!stored.is_empty(), "a zstd frame has bytes");
         self.index.separators.append(&mut self.separator);
         self.index.blocks.push(KeyBlock {
@@ -334,7 +340,11 @@ mod tests {
     use super::*;
 
     fn written(keys: &[Vec<u8>]) -> (Vec<u8>, KeyIndex) {
-        let mut writer = KeysWriter::new();
+        written_as(Encoding::Hot, keys)
+    }
+
+    fn written_as(encoding: Encoding, keys: &[Vec<u8>]) -> (Vec<u8>, KeyIndex) {
+        let mut writer = KeysWriter::new(encoding);
         keys.iter().for_each(|key| writer.push(key));
         writer.finish()
     }
@@ -356,8 +366,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn every_key_is_found_where_it_is_and_no_other(keys in keys(), strangers in keys()) {
-            let (packed, index) = written(&keys);
+        fn every_key_is_found_where_it_is_and_no_other(keys in keys(), strangers in keys(), cold: bool) {
+            let (packed, index) = written_as(if cold { Encoding::Cold } else { Encoding::Hot }, &keys);
             let decoded = KeyIndex::decode(&index.encode(), keys.len() as u32, packed.len() as u64).unwrap();
             prop_assert_eq!(&decoded, &index);
             let blocks: Vec<_> = (0..index.blocks.len()).map(|at| index.unpack(at, block(&index, &packed, at)).unwrap()).collect();

@@ -176,6 +176,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     /// Begins a segment. What the sink holds already is none of it, but its length must be a multiple of 8.
     pub fn new(sink: &'a mut S, spec: SegmentSpec) -> Self {
         assert!(spec.sequence_min <= spec.sequence_max, "a sequence range is not empty");
+        let scratch = EncodeScratch::of(spec.encoding);
         let mut tags = BTreeMap::new();
         let mut fields = BTreeMap::new();
         for column in &spec.columns {
@@ -187,8 +188,8 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         }
         Self {
             out: Out { sink, hash: Xxh3::new(), bytes: 0, sections: Vec::new() },
+            keys: KeysWriter::new(spec.encoding),
             spec,
-            keys: KeysWriter::new(),
             tags,
             runs: RunsWriter::default(),
             time: ColumnPages::new(FieldType::I64),
@@ -200,7 +201,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             time_max: i64::MIN,
             last_time: i64::MIN,
             suspects: None,
-            scratch: EncodeScratch::default(),
+            scratch,
             buffer: Vec::new(),
         }
     }
@@ -316,7 +317,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     /// Writes what leads to the pages. Without any stripe the result is a valid segment of no rows.
     pub fn finish(mut self) -> Result<SegmentSummary> {
         let series = self.keys.series();
-        let (keys, key_index) = std::mem::replace(&mut self.keys, KeysWriter::new()).finish();
+        let (keys, key_index) = std::mem::replace(&mut self.keys, KeysWriter::new(self.spec.encoding)).finish();
         let none = ColumnId(0);
         self.section(SectionKind::KEYS, true, none, &keys)?;
         self.section(SectionKind::KEY_INDEX, true, none, &key_index.encode())?;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{Random, bits, column, kinds};
+use super::{Random, bits, column, encodings, kinds};
 
 /// Puts the right checksum into a changed page.
 fn seal(page: &mut [u8]) {
@@ -32,11 +32,11 @@ proptest! {
 
     #[test]
     fn a_changed_page_gives_values_or_an_error(
-        kind in kinds(), shape in 0u64..100, rows in 1usize..3000, seed: u64, changes in 1usize..6,
+        kind in kinds(), shape in 0u64..100, rows in 1usize..3000, encoding in encodings(), seed: u64, changes in 1usize..6,
     ) {
         let mut random = Random::new(seed);
         let values = column(kind, shape, rows, &mut random);
-        let (mut scratch, mut page) = (EncodeScratch::new(), PageBuf::new());
+        let (mut scratch, mut page) = (EncodeScratch::of(encoding), PageBuf::new());
         let mut bytes = Vec::new();
         encode_page(rows, None, ValuesRef::from(&values), &mut scratch, &mut bytes);
         for _ in 0..20 {
@@ -71,14 +71,30 @@ proptest! {
         let _ = decode_column(&mut body.as_slice(), kind, usize::from(rows));
     }
 
+    /// Past the checks of our own, into pco: any tables, any symbols.
+    #[test]
+    fn entropy_coded_garbage_gives_values_or_an_error(
+        float: bool, word in 0u8..9, form in prop::sample::select(vec![0u8, 0x10, 0x20, 0x30, 1, 5]), rows in 1u16..8193,
+        body in prop::collection::vec(any::<u8>(), 0..600), sparse: bool,
+    ) {
+        let (kind, codec) = if float { (FieldType::F64, 33) } else { (FieldType::U64, 32) };
+        let mut bytes = vec![word, 2, 1, 4, 1, form];
+        // Mostly zeros lead further: few bins, whose weights add up.
+        bytes.extend(body.iter().map(|byte| if sparse && byte % 4 != 0 { 0 } else { *byte }));
+        let mut page = PageBuf::new();
+        if decode_page(&sealed([kind.code(), codec, 0, 0], rows, rows, &bytes), kind, &mut page).is_ok() {
+            check(&page, kind);
+        }
+    }
+
     #[test]
     fn a_changed_column_gives_values_or_an_error(
-        kind in kinds(), shape in 0u64..100, count in 1usize..3000, seed: u64,
+        kind in kinds(), shape in 0u64..100, count in 1usize..3000, encoding in encodings(), seed: u64,
     ) {
         let mut random = Random::new(seed);
         let values = column(kind, shape, count, &mut random);
         let mut bytes = Vec::new();
-        encode_column(ValuesRef::from(&values), &mut EncodeScratch::new(), &mut bytes);
+        encode_column(ValuesRef::from(&values), &mut EncodeScratch::of(encoding), &mut bytes);
         for _ in 0..20 {
             let mut bytes = bytes.clone();
             let at = random.below(bytes.len() as u64) as usize;
@@ -166,6 +182,15 @@ fn each_broken_rule_is_named() {
     let far = [0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x08];
     check([3, 16, 2, 0], 1, 1, &far, "the integer of a decimal is out of range");
     check([3, 16, 0, 0], 1, 1, &[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], "an exception lies outside its page");
+    check([1, 32, 0, 0], 1, 1, &[], "the body is cut short");
+    check([1, 32, 1, 0], 1, 1, &[1, 0, 1, 4, 1, 0], "a codec without parameter has one");
+    check([3, 32, 16, 0], 1, 1, &[0, 1, 0, 1, 4, 1, 0], "decimals have more than 15 digits");
+    check([1, 33, 0, 0], 1, 1, &[1, 0, 1, 4, 1, 0], "the codec is unknown, or not one of this type");
+    check([1, 32, 0, 0], 1, 1, &[3, 0, 1, 4, 1, 0], "entropy-coded integers have an unknown word");
+    check([1, 32, 0, 0], 1, 1, &[1, 0, 1, 5, 0, 0], "entropy-coded integers have an unknown form");
+    check([1, 32, 0, 0], 1, 1, &[1, 0, 1, 4, 1, 0x20], "entropy-coded integers have an unknown form");
+    check([1, 32, 0, 0], 1, 1, &[1, 0, 1, 4, 1, 1], "entropy-coded integers have an unknown form");
+    check([1, 32, 0, 0], 1, 1, &[1, 0, 1, 4, 1, 0], "entropy-coded integers are damaged");
     check([4, 50, 0, 0], 3, 3, &[8], "a bitmap has bits behind its end");
     check([4, 50, 3, 0], 3, 3, &[], "a bitmap has an unknown form");
     check([5, 51, 0, 0], 2, 2, &[0, 2, 0xc3, 0xa4], "a string is not UTF-8");

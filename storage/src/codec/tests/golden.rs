@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::{Random, bits};
+use crate::manifest::Encoding;
 use crate::values::Strings;
 
 fn hex(bytes: &[u8]) -> String {
@@ -124,6 +125,60 @@ fn pages_of_format_1_are_pinned() {
         "053100000200020046000000cf6cf54711014e050228b52ffd2053c50100040361206c696e65206f662061206c6f6720746861742073617973206d756368207468652073616d65646966666572656e740100a748f5040000",
     );
     check("raw strings", strings(&["", "ä", "b"]), "0533000003000300070000000688197501020018c3a46200");
+}
+
+/// Another version of pco may choose other bins; each must read these.
+#[test]
+fn cold_pages_are_pinned() {
+    #[track_caller]
+    fn check(name: &str, values: Values, want: &str) {
+        let mut out = Vec::new();
+        encode_page(values.len(), None, ValuesRef::from(&values), &mut EncodeScratch::of(Encoding::Cold), &mut out);
+        assert_eq!(hex(&out), want, "{name}");
+        let mut page = PageBuf::new();
+        decode_page(&unhex(want), values.kind(), &mut page).unwrap();
+        assert_eq!(bits(&page.values), bits(&values), "{name}");
+    }
+    let noise = |index: i64| Random::new(index as u64).next() as i64;
+    // Mostly small, at times great: what packing in one width wastes.
+    let skewed = |index: i64| (noise(index) & 15) * (noise(index) >> 8 & 15) * (noise(index) >> 16 & 15) / 225;
+    check(
+        "integers",
+        Values::I64((0..300).map(|index| 5 + skewed(index) * 3).collect()),
+        "012000002c012c016c000000ada73ba6010a030401003800680400ab00d1281841c41b46891ca1e6ce9426947ea4aefddc64d0c1ccee5b0acb67796273bb7430d71f19e9510fa6cf2f98577824141ca08d9004a78b40b8892487c4088e904f00212e0a11ccd2028acad2a998c5fc5133debbbdf702920e032d43d00500000000",
+    );
+    check(
+        "middle",
+        Values::U64((0..300).map(|index| u64::MAX - 40 * skewed(index) as u64 * (1 + index as u64 % 7)).collect()),
+        "022000002c012c0192000000bdc8c81f01a12928040100480070003010150ad299462100551563734ae040d1eb73da945996c52fc5361bc044d8b8dd32b2e9344864b7cd638132a18aef066fe7f96b166d9d5b87af7376607cda5b13b1c28be316fcda1439dacd0906351e6bd825959ae4d255599ea59064eaa24acdfc1c109e03c665f267b9d1233106093ca1aa3b7d32acdceb40a7ec0ccc14355d69c3dd869110000000000000",
+    );
+    check(
+        "steps",
+        Values::I64(
+            (0..300)
+                .scan(0, |at, index| {
+                    *at += 1000 + skewed(index);
+                    Some(*at)
+                })
+                .collect(),
+        ),
+        "012000002c012c017b000000259b8feb04e60f0104011081038046f4010040c02a7d000050d0681f00001c0000000000c41b46219123d4dc99d284d28fd4b59f9b0c3a98d97d4b61f92c4f6c6e970ee6fa23233deac1f4f905f30a8f8482006d8424385d04c24d2439244670847c02087151886096165054964ec52ccc1f35e3bddb7b2f483a0cb40c41170000000000",
+    );
+    check(
+        "decimals",
+        Values::F64((0..300).map(|index| skewed(index) as f64 / 100.0).collect()),
+        "032002002c012c016d000000161ec50e000100010401003800680400ab00d1281841c41b46891ca1e6ce9426947ea4aefddc64d0c1ccee5b0acb67796273bb7430d71f19e9510fa6cf2f98577824141ca08d9004a78b40b8892487c4088e904f00212e0a11ccd2028acad2a998c5fc5133debbbdf702920e032d43d005000000",
+    );
+    check(
+        "exceptions",
+        Values::F64((0..300).map(|index| if index == 7 { -0.0 } else { skewed(index) as f64 / 10.0 }).collect()),
+        "032001002c012c0177000000825e03d701070000000000000000800100010401003800680400ab00d1281841c41b46891ca1e6ce9426947ea4aefddc64d0c1ccee5b0acb67796273bb7430d71f19e9510fa6cf2f98577824141ca08d9004a78b40b8892487c4088e904f00212e0a11ccd2028acad2a998c5fc5133debbbdf702920e032d43d00500",
+    );
+    check(
+        "doubles",
+        Values::F64((0..300).map(|index| skewed(index) as f64 / 7.0).collect()),
+        "032100002c012c01ef0000004f0428f9080001040100a800680400000000000000009448922449922409ff002e244992244992a47f000fdbb66ddbb66ddb3f0004499224499224f11fc0c06ddbb66ddbb6f90f2061dbb66ddbb66dfd072000000000000000ff031890244992244992ff0114942449922449d2ffcc009c72c31122fb3e9e6b385576ff7dd737188911887230f6586f84b60f74eb7df375a2cb3fc5b07d343d91431637cffb027f3c4f9c262b85632860b22ef0da3f77479fc22ac75e720149922449922469dbb66ddbb66ddbb66ddbb66d9324499224495292244992244924499224499204000000000080c2b23cfdbc5b304577c7db4dcd0000",
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@ const TAG_NAMES: [&str; 10] = [
 ];
 const FIRST_FIELD: u32 = 26;
 const STEP_NS: i64 = 10_000_000_000;
+const START: i64 = 1_451_606_400_000_000_000;
 
 fn pick<'a>(rng: &mut Rng, choices: &[&'a str]) -> &'a str {
     choices[rng.below(choices.len() as u64) as usize]
@@ -65,7 +66,7 @@ fn normal(rng: &mut Rng) -> f64 {
 }
 
 /// Bytes of a segment of cpu-only rows: ten walks between 0 and 100 per host, cut to integers.
-fn cpu_bytes(hosts: usize, ticks: usize, start: i64) -> Vec<u8> {
+fn cpu_bytes(hosts: usize, ticks: usize, start: i64, encoding: Encoding) -> Vec<u8> {
     let mut rng = Rng(42);
     let mut keys: Vec<_> = (0..hosts).map(|host| host_key(host, &mut rng)).collect();
     keys.sort();
@@ -92,7 +93,7 @@ fn cpu_bytes(hosts: usize, ticks: usize, start: i64) -> Vec<u8> {
         columns: columns.into_iter().map(|(id, name, kind)| Column { id: ColumnId(id), name, kind }).collect(),
         sequence_min: 1,
         sequence_max: 1,
-        encoding: Encoding::Hot,
+        encoding,
     };
     let mut bytes = Vec::new();
     let mut writer = SegmentWriter::new(&mut bytes, spec);
@@ -127,21 +128,47 @@ fn bytes_per_row(name: &str, bytes: &[u8]) -> (f64, f64) {
 
 #[test]
 fn a_row_of_a_day_of_few_hosts_costs_four_bytes() {
-    let (total, rest) = bytes_per_row("20 hosts, a day", &cpu_bytes(20, 8640, 1_451_606_400_000_000_000));
+    let (total, rest) = bytes_per_row("20 hosts, a day", &cpu_bytes(20, 8640, START, Encoding::Hot));
     assert!(total <= 4.1, "{total} B/row");
     assert!(rest <= 0.1, "{rest} B/row of directories");
 }
 
 #[test]
 fn a_row_of_hours_of_many_hosts_costs_little_more() {
-    let (total, rest) = bytes_per_row("400 hosts, 3 h", &cpu_bytes(400, 1080, 1_451_606_400_000_000_000));
+    let (total, rest) = bytes_per_row("400 hosts, 3 h", &cpu_bytes(400, 1080, START, Encoding::Hot));
     assert!(total <= 4.3, "{total} B/row");
     assert!(rest <= 0.1, "{rest} B/row of directories");
 }
 
 #[test]
 fn a_cut_of_one_row_for_each_series_costs_mostly_its_values() {
-    let bytes = cpu_bytes(4000, 1, 1_451_606_400_000_000_000);
+    let bytes = cpu_bytes(4000, 1, START, Encoding::Hot);
     let (total, rest) = bytes_per_row("4000 hosts, one row", &bytes);
     assert!(rest <= 30.0, "{rest} B/row of directories in {total}");
+}
+
+/// What the archive is made of: days of 100 hosts.
+#[test]
+fn a_cold_row_costs_three_bytes() {
+    let bytes = cpu_bytes(100, 8640, START, Encoding::Cold);
+    let (total, rest) = bytes_per_row("100 hosts, a day, cold", &bytes);
+    assert!(total <= 3.1, "{total} B/row");
+    assert!(rest <= 0.06, "{rest} B/row of directories");
+    open(&bytes).unwrap().verify_all(None).unwrap();
+}
+
+#[test]
+fn a_cold_row_of_many_hosts_costs_little_more() {
+    let (total, _) = bytes_per_row("400 hosts, 3 h, cold", &cpu_bytes(400, 1080, START, Encoding::Cold));
+    assert!(total <= 3.3, "{total} B/row");
+}
+
+/// With ten tags each, of which no two series have the same.
+#[test]
+fn a_series_costs_few_bytes_beside_its_rows() {
+    for encoding in [Encoding::Hot, Encoding::Cold] {
+        let bytes = cpu_bytes(100_000, 1, START, encoding);
+        let (total, rest) = bytes_per_row("100,000 hosts, one row", &bytes);
+        assert!(rest <= 40.0, "{rest} B/series of directories in {total}, {encoding:?}");
+    }
 }
