@@ -50,6 +50,7 @@ enum Doing {
     Open,
     Write,
     Drop,
+    Delete,
     Cut,
     Close,
 }
@@ -107,6 +108,7 @@ impl Run {
             doing = match op {
                 Op::Write(..) => Doing::Write,
                 Op::DropTable(..) | Op::DropDatabase(_) => Doing::Drop,
+                Op::Delete(..) => Doing::Delete,
                 Op::Cut => Doing::Cut,
             };
             match op.run(&engine) {
@@ -189,7 +191,7 @@ fn run(seed: u64, places: &mut Places) -> Result<(), String> {
 }
 
 /// Every place that a campaign must hit.
-const PLACES: [&str; 20] = [
+const PLACES: [&str; 21] = [
     "open",
     "open: directories and first checkpoint",
     "open: checkpoint",
@@ -202,6 +204,7 @@ const PLACES: [&str; 20] = [
     "slot: change",
     "slot: ring wrap",
     "drop: group",
+    "delete: group",
     "cut: data file",
     "cut: edit",
     "cut: named in the log",
@@ -252,7 +255,11 @@ fn note(places: &mut Places, disk: &SimDisk, doing: Doing, before: u64) {
         } else if data_files > 0 {
             hit("cut: named in the log");
         } else {
-            hit(if matches!(doing, Doing::Drop) { "drop: group" } else { "write: group" });
+            hit(match doing {
+                Doing::Drop => "drop: group",
+                Doing::Delete => "delete: group",
+                _ => "write: group",
+            });
         }
     } else if last.op == Call::Rename {
         hit("trash");

@@ -16,6 +16,7 @@ use crate::generation::Generation;
 use crate::placement::Placement;
 use crate::schema::{ColumnId, TableId};
 use crate::series;
+use crate::tombstone::{self, Tombstone, Tombstones};
 
 /// What readers see: one prefix of the facts.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Published {
     /// Oldest first; the last one is being filled.
     pub(crate) memtables: Vec<Arc<MemSet>>,
     pub(crate) placement: Arc<Placement>,
+    /// What rows may still need.
+    pub(crate) tombstones: Arc<Tombstones>,
 }
 
 /// A memtable that takes no more rows, and what a cut needs beside it.
@@ -35,6 +38,7 @@ pub(crate) struct Sealed {
     pub(crate) memtable: Arc<MemSet>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) positions: BTreeMap<u128, u64>,
+    pub(crate) tombstones: Arc<Tombstones>,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub(crate) struct Applier {
     catalog: Arc<Catalog>,
     memtables: Vec<Arc<MemSet>>,
     placement: Arc<Placement>,
+    tombstones: Arc<Tombstones>,
     published: Arc<Pointer<Published>>,
 }
 
@@ -54,6 +59,7 @@ impl Applier {
         catalog: Arc<Catalog>,
         generation: Arc<Generation>,
         placement: Arc<Placement>,
+        tombstones: Arc<Tombstones>,
     ) -> Self {
         let memtables = vec![Arc::new(MemSet::new(generation))];
         let published = Published {
@@ -61,9 +67,10 @@ impl Applier {
             catalog: Arc::clone(&catalog),
             memtables: memtables.clone(),
             placement: Arc::clone(&placement),
+            tombstones: Arc::clone(&tombstones),
         };
         let published = Arc::new(Pointer::new(Arc::new(published)));
-        Self { series_seed, sequence, catalog, memtables, placement, published }
+        Self { series_seed, sequence, catalog, memtables, placement, tombstones, published }
     }
 
     pub(crate) fn published(&self) -> Arc<Pointer<Published>> {
@@ -141,6 +148,12 @@ impl Applier {
                 active.append(sequence, table, rows);
             }
         }
+        if let Some(delete) = batch.delete {
+            // A table that an earlier batch dropped has no rows to take away.
+            if self.catalog.table_by_id(delete.table).is_some() {
+                Arc::make_mut(&mut self.tombstones).push(Tombstone::new(sequence, *delete));
+            }
+        }
         mark_defined(&active.generation, &batch.facts);
         self.sequence = sequence;
         Ok(())
@@ -175,6 +188,7 @@ impl Applier {
             memtable: Arc::clone(self.active()),
             catalog: Arc::clone(&self.catalog),
             positions,
+            tombstones: Arc::clone(&self.tombstones),
         };
         self.memtables.push(Arc::new(MemSet::new(generation)));
         self.publish();
@@ -187,7 +201,18 @@ impl Applier {
             self.memtables.retain(|memtable| !Arc::ptr_eq(memtable, cut));
         }
         self.placement = placement;
+        let needs = |tombstone: &Tombstone| self.is_needed(tombstone);
+        if !self.tombstones.all().all(|tombstone| needs(tombstone)) {
+            let mut left = Tombstones::clone(&self.tombstones);
+            left.retain(needs);
+            self.tombstones = Arc::new(left);
+        }
         self.publish();
+    }
+
+    /// Whether some row of a table that is there may still need it.
+    fn is_needed(&self, tombstone: &Tombstone) -> bool {
+        self.catalog.table_by_id(tombstone.delete.table).is_some() && tombstone::is_needed(tombstone, &self.placement)
     }
 
     /// Makes everything applied visible.
@@ -197,6 +222,7 @@ impl Applier {
             catalog: Arc::clone(&self.catalog),
             memtables: self.memtables.clone(),
             placement: Arc::clone(&self.placement),
+            tombstones: Arc::clone(&self.tombstones),
         }));
     }
 }

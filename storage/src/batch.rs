@@ -12,6 +12,7 @@ use crate::bytes::Reader;
 use crate::catalog::Fact;
 use crate::codec::{self, EncodeScratch, ValuesRef};
 use crate::schema::{ColumnId, FieldType, TableId};
+use crate::tombstone::Delete;
 use crate::values::{FieldColumn, Values};
 use crate::wal::BatchKind;
 
@@ -28,6 +29,8 @@ pub(crate) struct Batch {
     /// Keys of ordinals that are not yet durable in this generation.
     pub(crate) series: Vec<SeriesDefinitions>,
     pub(crate) tables: Vec<TableRows>,
+    /// A delete, in a batch of its own kind.
+    pub(crate) delete: Option<Box<Delete>>,
 }
 
 /// The keys of some ordinals of one table.
@@ -68,7 +71,8 @@ impl TableRows {
     }
 }
 
-fn pick_field(field: &FieldColumn<ColumnId>, rows: &[u32]) -> Option<FieldColumn<ColumnId>> {
+/// A field of some of the rows, given ascending; `None` if none of them has it.
+pub(crate) fn pick_field(field: &FieldColumn<ColumnId>, rows: &[u32]) -> Option<FieldColumn<ColumnId>> {
     let mut values = Values::new(field.values.kind());
     let present = match &field.rows {
         None => {
@@ -89,6 +93,7 @@ mod section {
     pub(super) const FACTS: u8 = 1;
     pub(super) const SERIES: u8 = 2;
     pub(super) const ROWS: u8 = 3;
+    pub(super) const DELETE: u8 = 4;
 }
 
 /// Sections of this size or more are worth compressing.
@@ -116,6 +121,9 @@ impl Batch {
         for rows in &self.tables {
             section(&mut out, section::ROWS, |out| rows.encode(scratch, out));
         }
+        if let Some(delete) = &self.delete {
+            section(&mut out, section::DELETE, |out| delete.encode(out));
+        }
         out
     }
 
@@ -123,7 +131,15 @@ impl Batch {
     /// what is durable.
     pub(crate) fn read(kind: BatchKind, payload: &[u8]) -> Result<Self, String> {
         match kind {
-            BatchKind::Rows | BatchKind::Catalog => Self::decode(payload),
+            BatchKind::Rows | BatchKind::Catalog => {
+                let batch = Self::decode(payload)?;
+                if batch.delete.is_some() { Err("a delete in a batch of another kind".to_owned()) } else { Ok(batch) }
+            }
+            BatchKind::Delete => {
+                let batch = Self::decode(payload)?;
+                let alone = batch.tables.is_empty() && batch.delete.is_some();
+                if alone { Ok(batch) } else { Err("a batch of kind delete is no delete, or holds rows".to_owned()) }
+            }
             other => Err(format!("batches of kind {other:?} are of a later format")),
         }
     }
@@ -139,6 +155,8 @@ impl Batch {
                 section::FACTS => batch.facts.extend(Fact::decode_all(body)?),
                 section::SERIES => batch.series.push(SeriesDefinitions::decode(body)?),
                 section::ROWS => batch.tables.push(TableRows::decode(body)?),
+                section::DELETE if batch.delete.is_some() => return Err("a batch holds two deletes".to_owned()),
+                section::DELETE => batch.delete = Some(Box::new(Delete::decode(body)?)),
                 kind => return Err(format!("batch section {kind} is unknown")),
             }
         }

@@ -31,6 +31,8 @@ pub(crate) struct NewSegment<'a> {
     /// First and last.
     pub(crate) sequences: (u64, u64),
     pub(crate) encoding: Encoding,
+    /// The last delete that its rows have seen; 0: none was pending.
+    pub(crate) erased_through: u64,
 }
 
 /// Runs `write` over a new file and syncs it and its name. Without a segment, or after a failure, the file is gone.
@@ -129,6 +131,6 @@ pub(crate) fn write_segment<'a, 'b>(
         shard: file.shard,
         key: 0,
         sidecars: Vec::new(),
-        marks: Marks { suspects: summary.suspects, encoding: new.encoding, ..Marks::default() },
+        marks: Marks { erased_through: new.erased_through, suspects: summary.suspects, encoding: new.encoding },
     }))
 }

@@ -22,9 +22,11 @@ use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
+use crate::schema::TableId;
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats};
 use crate::sync::{Pointer, lock};
+use crate::tombstone::Erase;
 use crate::wal::queue::{Queue, Refused};
 use crate::wal::{BatchKind, EncodedBatch, PreparedSlot};
 use crate::world::World;
@@ -78,6 +80,8 @@ pub(crate) struct Shared {
     inline: Option<Mutex<Inline>>,
     pub(crate) poisoned: AtomicBool,
     closed: AtomicBool,
+    /// Deletes come one by one: each sees how many wait.
+    deletes: Mutex<()>,
     /// A cut was asked for and is not placed yet.
     pub(crate) cutting: AtomicBool,
     /// Rows that are being logged, in encoded bytes.
@@ -129,6 +133,7 @@ impl Engine {
             inline,
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            deletes: Mutex::default(),
             cutting: AtomicBool::new(false),
             room: Default::default(),
             lock: Mutex::new(Some(opened.lock)),
@@ -194,6 +199,39 @@ impl Engine {
     pub fn drop_table(&self, database: &str, table: &str) -> Result<()> {
         self.shared.check_open()?;
         self.shared.drop_named(|registry| registry.drop_table(database, table))
+    }
+
+    /// Takes rows away that were written before; in an `upsert` table by key. Durable, and seen by every read, on return.
+    ///
+    /// A condition on fields is refused for an `upsert` table: name the keys ([`Erase::Keys`]) that a snapshot shows.
+    /// [`Error::Overloaded`] while too many deletes wait for segments to be rewritten.
+    pub fn delete(&self, table: TableId, erase: Erase, statement: &str) -> Result<Written> {
+        let shared = &self.shared;
+        let _one = lock(&shared.deletes);
+        shared.published.load().tombstones.check_room(table)?;
+        if let Erase::Where(predicate) = &erase {
+            predicate.check()?;
+        }
+        let mut scratch = EncodeScratch::default();
+        let at_ns = shared.world.clock.wall_ns();
+        let since_ns = shared.world.clock.monotonic_ns();
+        let (mut bounces, mut waits) = (0, 0);
+        while bounces < BOUNCES_MAX {
+            let resolved = shared.registry.delete(table, &erase, at_ns, statement)?;
+            match shared.submit(resolved, BatchKind::Delete, None, false, &mut scratch)? {
+                Reply::Done(sequence) => {
+                    shared.counters.deletes.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Written { sequence, rows: 0, duplicate: false });
+                }
+                Reply::Duplicate => return Err(Error::invalid("delete", "it has no source position")),
+                Reply::Bounced => {
+                    bounces += 1;
+                    shared.counters.batches_bounced.fetch_add(1, Ordering::Relaxed);
+                }
+                Reply::Failed(error) => shared.wait_for_log(error, since_ns, &mut waits)?,
+            }
+        }
+        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
     }
 
     /// What is visible now. Never blocks.
@@ -319,7 +357,8 @@ impl Shared {
             drops: resolved.drops,
             is_drop,
             position,
-            needs_space: !is_drop,
+            // On a full disk room is made by taking away.
+            needs_space: !is_drop && kind != BatchKind::Delete,
             reply,
         };
         if let Some(inline) = &self.inline {

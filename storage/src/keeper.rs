@@ -24,6 +24,7 @@ use crate::schema::{Table, TableId};
 use crate::segment::{FileSink, RowSet, Run, SegmentWriter, StripeField, StripeInput};
 use crate::stats::Counters;
 use crate::time::TimeRange;
+use crate::tombstone::{self, Pending, Tombstones};
 use crate::world::World;
 
 /// One sweep of the trash deletes no more files.
@@ -51,6 +52,8 @@ pub(crate) struct Keeper {
     sweep_at_ns: u64,
     /// The newest catalog that was cut.
     tables: Vec<Arc<Table>>,
+    /// The deletes up to the last cut that some segment has not seen.
+    tombstones: Tombstones,
     /// Merges that failed since the last cut: one damaged partition holds no other up.
     merges_failed: BTreeSet<(TableId, i64)>,
     shard: u16,
@@ -64,6 +67,7 @@ impl Keeper {
         placement: Arc<Placement>,
         counters: Arc<Counters>,
         tables: Vec<Arc<Table>>,
+        tombstones: Tombstones,
     ) -> Self {
         Self {
             world,
@@ -75,6 +79,7 @@ impl Keeper {
             retired: Vec::new(),
             sweep_at_ns: 0,
             tables,
+            tombstones,
             merges_failed: BTreeSet::new(),
             shard: 0,
         }
@@ -121,6 +126,13 @@ impl Keeper {
             return Ok(());
         }
         self.tables = sealed.catalog.all_tables().cloned().collect();
+        // What this cut writes has seen all of them.
+        let mut tombstones = Tombstones::clone(&sealed.tombstones);
+        tombstones.retain(|tombstone| {
+            let stands = sealed.catalog.table_by_id(tombstone.delete.table).is_some();
+            stands && tombstone::is_in_segments(tombstone, &self.placement)
+        });
+        self.tombstones = tombstones;
         let added = self.write_memtable(sealed)?;
         let rows: u64 = added.iter().map(|entry| entry.rows).sum();
         let bytes: u64 = added.iter().map(|entry| entry.bytes).sum();
@@ -131,6 +143,7 @@ impl Keeper {
             sequence: sealed.sequence,
             catalog: sealed.catalog.encode(),
             positions: encode_positions(&sealed.positions),
+            tombstones: self.tombstones.encode(),
             ..Cut::default()
         };
         self.commit(Change { added, removed, cut: Some(cut), ..Change::default() })?;
@@ -141,6 +154,12 @@ impl Keeper {
         self.counters.rows_overwritten.fetch_add(overwritten, Ordering::Relaxed);
         tracing::info!(sequence = sealed.sequence, rows, bytes, "cut memtables");
         self.checkpoint_if_due()
+    }
+
+    /// The next cut says that nothing needs them any more.
+    fn forget_tombstones(&mut self) {
+        let placement = &self.placement;
+        self.tombstones.retain(|tombstone| tombstone::is_in_segments(tombstone, placement));
     }
 
     /// An open reads all edits since the last checkpoint: there are never many.
@@ -227,11 +246,13 @@ impl Keeper {
         write_file(&self.world, file, |sink, entries| {
             let mut times = Vec::new();
             for (table, start, series, partition) in jobs {
-                let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode);
+                let tombstones = sealed.tombstones.of(table.id);
+                let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode, &tombstones);
                 let Some(cut) = cut else { continue };
                 let rows_max = self.options.stripe_rows_max;
                 let sequences = partition.sequences();
-                let new = NewSegment { table: &table, partition_start: start, sequences, encoding: Encoding::Hot };
+                let (encoding, erased_through) = (Encoding::Hot, erased_through(&tombstones));
+                let new = NewSegment { table: &table, partition_start: start, sequences, encoding, erased_through };
                 entries.extend(write_segment(sink, file, new, |writer| {
                     let mut progress = Progress::default();
                     while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
@@ -320,15 +341,18 @@ impl Keeper {
         // What has nothing older beside it repeats nothing.
         let live = self.placement.partitions(id).and_then(|partitions| partitions.get(&start)?.first().cloned());
         let from_oldest = live.is_some_and(|oldest| removed.contains(&oldest.entry.id()));
-        let sources: Vec<Source> = segments.into_iter().map(Source::Segment).collect();
+        let tombstones = self.tombstones.of(id);
+        let sources: Vec<Source> = segments.into_iter().map(|segment| Source::segment(segment, &tombstones)).collect();
         let file = self.new_file()?;
-        let new = NewSegment { table: &table, partition_start: start, sequences, encoding: Encoding::Hot };
+        let (encoding, erased_through) = (Encoding::Hot, erased_through(&tombstones));
+        let new = NewSegment { table: &table, partition_start: start, sequences, encoding, erased_through };
         let added = write_file(&self.world, file, |sink, entries| {
             entries.extend(self.merge_segments(sink, file, new, &sources, from_oldest)?);
             Ok(())
         })?;
         self.commit(Change { added, removed, ..Change::default() })?;
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
+        self.forget_tombstones();
         self.checkpoint_if_due()
     }
 }
@@ -353,6 +377,11 @@ pub(crate) fn pick(
         }
     }
     None
+}
+
+/// The last delete that rows which saw all of these have seen.
+fn erased_through(tombstones: &Pending) -> u64 {
+    tombstones.last().map_or(0, |last| last.sequence)
 }
 
 fn write_stripe(writer: &mut SegmentWriter<'_, FileSink<'_>>, stripe: &RunBuffer) -> Result<()> {

@@ -37,6 +37,7 @@ mod sorted;
 mod stats;
 mod sync;
 pub mod time;
+pub mod tombstone;
 pub mod values;
 mod verify;
 pub mod wal;

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use crate::codec::{PAGE_ROWS_MAX, ValuesRef};
 use crate::error::Result;
 use crate::generation::{KeyOrder, SeriesTable};
-use crate::memtable::{Chunk, MemPartition};
+use crate::memtable::{Chunk, MemPartition, living};
 use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::segment::{PageRows, Run, StripeSource};
 use crate::sorted::Sorted;
+use crate::tombstone::Tombstone;
 use crate::values::{FieldColumn, Values};
 
 /// Rows that are gathered at once: 256 KiB of numbers, which the second cache holds beside what they are gathered from.
@@ -116,8 +117,14 @@ pub(crate) struct Progress {
 }
 
 impl MemCut {
-    /// The rows at or before `sequence`; `None` if there are none.
-    pub(crate) fn new(series: &SeriesTable, partition: &MemPartition, sequence: u64, mode: TableMode) -> Option<Self> {
+    /// The rows at or before `sequence` that `tombstones` left; `None` if there are none.
+    pub(crate) fn new(
+        series: &SeriesTable,
+        partition: &MemPartition,
+        sequence: u64,
+        mode: TableMode,
+        tombstones: &[Arc<Tombstone>],
+    ) -> Option<Self> {
         let keys = series.key_order();
         let mut ranks = vec![u32::MAX; keys.ordinals];
         for (rank, (_, ordinal)) in keys.sorted.iter().enumerate() {
@@ -128,7 +135,7 @@ impl MemCut {
         let mut cut = Self { chunks: Vec::new(), keys, series: Vec::new(), items: Vec::new(), repeated: Vec::new() };
         let rank_of = |ordinal: u32| ranks.get(ordinal as usize).copied().unwrap_or(u32::MAX);
         let mut stretches: Vec<Stretch> = Vec::new();
-        for (chunk, visible) in partition.visible(sequence) {
+        for (chunk, visible) in living(partition.visible(sequence), series, tombstones) {
             let number = cut.chunks.len() as u32;
             let series = chunk.series.get(..visible as usize).unwrap_or_default();
             let sorted = Sorted::new(series, &chunk.times, cut.keys.sorted.len(), rank_of);

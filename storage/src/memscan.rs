@@ -14,10 +14,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::generation::SeriesTable;
-use crate::memtable::{Chunk, MemPartition};
+use crate::memtable::{Chunk, MemPartition, living};
 use crate::rows::{DenseColumn, RowBuffer};
 use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::time::TimeRange;
+use crate::tombstone::Tombstone;
 use crate::values::{FieldColumn, Values};
 
 /// One row of a memtable partition. Orders by (time, arrival).
@@ -47,9 +48,14 @@ pub(crate) struct MemSource {
 }
 
 impl MemSource {
-    /// `None` if the snapshot sees no row.
-    pub(crate) fn new(series: &SeriesTable, partition: &MemPartition, sequence: u64) -> Option<Self> {
-        let chunks = partition.visible(sequence);
+    /// `None` if the snapshot sees no row that `tombstones` left.
+    pub(crate) fn new(
+        series: &SeriesTable,
+        partition: &MemPartition,
+        sequence: u64,
+        tombstones: &[Arc<Tombstone>],
+    ) -> Option<Self> {
+        let chunks = living(partition.visible(sequence), series, tombstones);
         if chunks.is_empty() {
             return None;
         }

@@ -9,10 +9,12 @@
 //! `set` is what appender and readers share, `chunk` what never changes once it is there.
 
 pub(crate) mod chunk;
+mod living;
 mod set;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::chunk::Chunk;
+pub(crate) use self::living::living;
 pub(crate) use self::set::{MemPartition, MemSet};
 use crate::sync;

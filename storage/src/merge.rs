@@ -6,6 +6,7 @@
 //! winning. Pages are read one at a time and never twice in a row.
 
 mod cursor;
+mod survivors;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::rows::RowBuffer;
 use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::series;
 use crate::time::TimeRange;
+use crate::tombstone::{Pending, Tombstones};
 
 /// Behind so many rows more will come: a column makes room for a page of them at once.
 const COPY_ROWS_MIN: usize = 1024;
@@ -90,28 +92,36 @@ pub(crate) struct MergeSpec {
 /// Something with rows.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    Segment(Arc<Segment>),
+    /// A segment, and the deletes that its rows have not seen.
+    Segment(Arc<Segment>, Pending),
     Memory(Arc<MemSource>),
 }
 
 impl Source {
+    /// A segment's rows, but for those that `tombstones` of its table take away.
+    pub(crate) fn segment(segment: Arc<Segment>, tombstones: &Pending) -> Self {
+        let entry = &segment.entry;
+        let needed = Tombstones::for_segment(tombstones, entry.erased_through(), entry.time_min, entry.time_max);
+        Self::Segment(segment, needed)
+    }
+
     pub(crate) fn time_min(&self) -> i64 {
         match self {
-            Self::Segment(segment) => segment.entry.time_min,
+            Self::Segment(segment, _) => segment.entry.time_min,
             Self::Memory(source) => source.time_min,
         }
     }
 
     pub(crate) fn time_max(&self) -> i64 {
         match self {
-            Self::Segment(segment) => segment.entry.time_max,
+            Self::Segment(segment, _) => segment.entry.time_max,
             Self::Memory(source) => source.time_max,
         }
     }
 
     pub(crate) fn rows(&self) -> u64 {
         match self {
-            Self::Segment(segment) => segment.entry.rows,
+            Self::Segment(segment, _) => segment.entry.rows,
             Self::Memory(source) => source.rows(),
         }
     }
@@ -119,7 +129,7 @@ impl Source {
     /// At least so many pages of each column.
     pub(crate) fn pages_min(&self) -> u64 {
         match self {
-            Self::Segment(segment) => segment.entry.rows.div_ceil(PAGE_ROWS_MAX as u64),
+            Self::Segment(segment, _) => segment.entry.rows.div_ceil(PAGE_ROWS_MAX as u64),
             Self::Memory(_) => 0,
         }
     }
@@ -183,7 +193,9 @@ impl Merge {
         let mut cursors = Vec::with_capacity(sources.len());
         for source in sources {
             cursors.push(match source {
-                Source::Segment(segment) => Cursor::Segment(Box::new(SegmentCursor::new(segment, &spec, &stats)?)),
+                Source::Segment(segment, deleted) => {
+                    Cursor::Segment(Box::new(SegmentCursor::new(segment, deleted, &spec, &stats)?))
+                }
                 Source::Memory(source) => Cursor::Memory(MemCursor::new(source, &spec)),
             });
         }
@@ -230,6 +242,7 @@ impl Merge {
     fn next_series(&mut self) -> Result<bool> {
         if let [Cursor::Segment(cursor)] = self.cursors.as_mut_slice()
             && !self.spec.keys
+            && !cursor.has_deletes()
         {
             // Nothing to compare and no tags to show: rows go out by page, whatever series they belong to.
             let Some(rows) = cursor.next_rows() else { return Ok(false) };
@@ -248,7 +261,7 @@ impl Merge {
         let mut pieces: Vec<(i64, i64, Piece)> = Vec::new();
         for (at, cursor) in self.cursors.iter_mut().enumerate() {
             if cursor.key()?.is_some_and(|own| own == key) {
-                pieces.extend(cursor.take(at, self.spec.range));
+                cursor.take(at, &self.spec, &self.stats, &mut pieces)?;
             }
         }
         self.key = Some(key);

@@ -23,6 +23,7 @@ use crate::registry::Registry;
 use crate::schema::DatabaseId;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
+use crate::tombstone::Tombstones;
 use crate::wal::{self, ReplayFrom, WalIdentity, WalOptions, WalWriter};
 use crate::world::World;
 
@@ -50,11 +51,20 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
         .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
     let tables = catalog.all_tables().cloned().collect();
-    let mut keeper =
-        Keeper::new(world.clone(), options.clone(), manifest, Arc::clone(&placement), Arc::clone(&counters), tables);
+    let tombstones = decode_tombstones(&state)?;
+    let mut keeper = Keeper::new(
+        world.clone(),
+        options.clone(),
+        manifest,
+        Arc::clone(&placement),
+        Arc::clone(&counters),
+        tables,
+        tombstones.clone(),
+    );
     let epoch = keeper.manifest_mut().epoch();
     let first = Arc::new(Generation::new(u64::from(epoch) << 32));
-    let applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
+    let (sequence, tombstones) = (state.cut.sequence, Arc::new(tombstones));
+    let applier = Applier::new(state.series_seed, sequence, Arc::new(catalog), first, placement, tombstones);
     let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(&counters) };
     replay.run(world, &state)?;
     let Replay { mut keeper, mut applier, mut positions, .. } = replay;
@@ -175,7 +185,9 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
     let catalog = decode_catalog(&state)?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
     let first = Arc::new(Generation::new(0));
-    let mut applier = Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement);
+    let tombstones = Arc::new(decode_tombstones(&state)?);
+    let mut applier =
+        Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement, tombstones);
     let from =
         ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
@@ -202,6 +214,11 @@ fn take_lock(world: &World) -> Result<Box<dyn DiskLock>> {
         std::io::ErrorKind::WouldBlock => Error::Locked { path: "lock".into() },
         _ => Error::io("lock", "lock", source),
     })
+}
+
+fn decode_tombstones(state: &State) -> Result<Tombstones> {
+    Tombstones::decode(&state.cut.tombstones)
+        .map_err(|reason| Error::corrupt("manifest", 0, format!("tombstones of the last cut: {reason}")))
 }
 
 fn decode_catalog(state: &State) -> Result<Catalog> {

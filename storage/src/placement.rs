@@ -129,6 +129,8 @@ impl Segment {
 #[derive(Default)]
 pub(crate) struct Placement {
     pub(crate) edit: u64,
+    /// Every fact up to it is in a segment, or was cut with the manifest.
+    pub(crate) cut_sequence: u64,
     tables: BTreeMap<TableId, BTreeMap<i64, Vec<Arc<Segment>>>>,
     files: HashMap<FileId, Arc<DataFile>>,
 }
@@ -146,7 +148,7 @@ impl Placement {
         for segment in before.all() {
             known.insert((segment.entry.file, segment.entry.offset), segment);
         }
-        let mut placement = Self { edit: state.last_edit, ..Self::default() };
+        let mut placement = Self { edit: state.last_edit, cut_sequence: state.cut.sequence, ..Self::default() };
         for entry in state.segments() {
             let file = placement.files.get(&entry.file).or_else(|| before.files.get(&entry.file)).cloned();
             let file = file.unwrap_or_else(|| Arc::new(DataFile::new(world, state.database_id, entry.file)));

@@ -22,6 +22,7 @@ use crate::schema::{
 use crate::series;
 use crate::sync::{lock, read, write};
 use crate::time::{TIME_MAX, TIME_MIN};
+use crate::tombstone::{Delete, Erase};
 use crate::values::FieldColumn;
 
 /// How much a store may name.
@@ -194,6 +195,40 @@ impl Registry {
             .ok_or_else(|| Error::invalid("draft", "a row names a series that the draft does not have"))?;
         batch.tables.push(TableRows { table: known.id, series, times: table.times.clone(), fields });
         Ok(())
+    }
+
+    /// The batch of a delete. A condition must name columns of the table, and in an `upsert` table no field.
+    pub(crate) fn delete(&self, table: TableId, erase: &Erase, at_ns: i64, statement: &str) -> Result<Resolved> {
+        let _passed = read(&self.gate);
+        let (catalog, generation, drops) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
+        };
+        let known = catalog.table_by_id(table);
+        let known = known.ok_or_else(|| Error::NotFound { what: "table", name: format!("id {}", table.0) })?;
+        let mut tags = Vec::new();
+        if let Erase::Where(predicate) = erase {
+            for id in predicate.columns() {
+                let column = known.column_by_id(id);
+                let column = column.ok_or_else(|| missing(&format!("id {}", id.0)))?;
+                match column.kind {
+                    ColumnKind::Time => {}
+                    ColumnKind::Tag => tags.push(id),
+                    ColumnKind::Field(_) if known.mode == TableMode::Append => {}
+                    ColumnKind::Field(_) => {
+                        let reason =
+                            format!("{:?} is a field, and rows of an upsert table go by their keys", column.name);
+                        return Err(Error::invalid("delete condition", reason));
+                    }
+                }
+            }
+        }
+        let mut batch = Batch { generation: generation.number, ..Batch::default() };
+        let durable = generation.table(table).columns_durable.load(Ordering::Acquire);
+        push_definitions(&catalog, known, durable, &mut batch.facts);
+        let (erase, statement) = (erase.clone(), statement.to_owned());
+        batch.delete = Some(Box::new(Delete { table, at_ns, erase, tags, statement }));
+        Ok(Resolved { batch, drops, rows: 0 })
     }
 
     /// The batch of `CREATE DATABASE`.

@@ -152,14 +152,15 @@ pub(crate) fn plan(snapshot: &Arc<Published>, table: &Arc<Table>, request: &Scan
 /// All sources of a table by partition, oldest first.
 pub(crate) fn partitions(snapshot: &Published, table: &Table) -> BTreeMap<i64, Vec<Source>> {
     let mut partitions: BTreeMap<i64, Vec<Source>> = BTreeMap::new();
+    let tombstones = snapshot.tombstones.of(table.id);
     for (start, segments) in snapshot.placement.partitions(table.id).into_iter().flatten() {
-        let sources = segments.iter().map(|segment| Source::Segment(Arc::clone(segment)));
+        let sources = segments.iter().map(|segment| Source::segment(Arc::clone(segment), &tombstones));
         partitions.entry(*start).or_default().extend(sources);
     }
     for memtables in &snapshot.memtables {
         let Some(memtable) = memtables.table(table.id) else { continue };
         for (start, partition) in memtable.partitions().iter() {
-            let source = MemSource::new(&memtable.series, partition, snapshot.sequence);
+            let source = MemSource::new(&memtable.series, partition, snapshot.sequence, &tombstones);
             let source = source.map(|source| Source::Memory(Arc::new(source)));
             partitions.entry(*start).or_default().extend(source);
         }
@@ -233,7 +234,7 @@ fn split(units: &mut Vec<Unit>, rows: u64, parts_max: usize) -> Result<()> {
 /// The key with about `piece / pieces` of a source's rows before it.
 fn key_at(source: &Source, piece: u64, pieces: u64) -> Result<Option<Arc<[u8]>>> {
     match source {
-        Source::Segment(segment) => {
+        Source::Segment(segment, _) => {
             let reader = segment.reader()?;
             let row = reader.rows() * piece / pieces;
             let run = reader.runs().partition_point(|run| run.first_row <= row).saturating_sub(1);

@@ -2,11 +2,12 @@
 
 use marigram_storage::clock::sim::SimRng;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
-use marigram_storage::schema::{DAY_NS, FieldType, TableMode};
+use marigram_storage::schema::{ColumnId, DAY_NS, FieldType, Table, TableMode};
+use marigram_storage::tombstone::{Comparison, Erase, KeyList, Literal, Predicate};
 use marigram_storage::values::{FieldColumn, Values};
-use marigram_storage::{Engine, Error};
+use marigram_storage::{Engine, Error, series};
 
-use crate::model::Model;
+use crate::model::{Fields, Model, Rows, Tags, Value, read_table};
 
 /// One thing that somebody asks of an engine.
 #[derive(Clone, Debug)]
@@ -17,8 +18,91 @@ pub enum Op {
     DropTable(String, String),
     /// `DROP DATABASE`.
     DropDatabase(String),
+    /// `DELETE`.
+    Delete(String, String, Doomed),
     /// A flush. No fact.
     Cut,
+}
+
+/// Which rows a delete names.
+#[derive(Clone, Debug)]
+pub struct Doomed {
+    /// Of this host, or of none; `None`: of any.
+    host: Option<Option<String>>,
+    /// From this time on.
+    from: i64,
+    /// Up to this time, itself included.
+    to: i64,
+    /// By key, one by one, as a snapshot shows them.
+    by_key: bool,
+    /// Rows whose integer `b` is below; of an append table only.
+    b_below: Option<i64>,
+}
+
+impl Doomed {
+    fn names(&self, tags: &Tags, time: i64, fields: &Fields) -> bool {
+        let host = self.host.as_ref().is_none_or(|host| tags.get("host") == host.as_ref());
+        let b_below = match (self.b_below, fields.get("b")) {
+            (None, _) => true,
+            (Some(below), Some(Value::I64(b))) => *b < below,
+            (Some(_), _) => false,
+        };
+        host && (self.from..=self.to).contains(&time) && b_below
+    }
+
+    /// The condition, for a table of these columns; `None`: a column of it is not there, so nothing qualifies.
+    fn predicate(&self, table: &Table) -> Option<Predicate> {
+        let compare = |column, op, value| Predicate::Compare { column, op, value };
+        let mut all = vec![
+            compare(ColumnId::TIME, Comparison::GreaterOrEqual, Literal::I64(self.from)),
+            Predicate::Not(Box::new(compare(ColumnId::TIME, Comparison::Greater, Literal::I64(self.to)))),
+        ];
+        match (&self.host, table.column("host").map(|column| column.id)) {
+            (None, _) | (Some(None), None) => {}
+            (Some(Some(host)), Some(column)) => {
+                all.push(compare(column, Comparison::Equal, Literal::String(host.clone())));
+            }
+            (Some(None), Some(column)) => all.push(Predicate::IsAbsent(column)),
+            (Some(Some(_)), None) => return None,
+        }
+        if let Some(below) = self.b_below {
+            all.push(compare(table.column("b")?.id, Comparison::Less, Literal::I64(below)));
+        }
+        Some(Predicate::All(all))
+    }
+
+    fn run(&self, engine: &Engine, database: &str, table: &str) -> Result<(), Error> {
+        let snapshot = engine.snapshot();
+        let catalog = snapshot.catalog();
+        let Some(database) = catalog.database(database) else { return Ok(()) };
+        let Some(table) = catalog.table(database.id, table) else { return Ok(()) };
+        let erase = if self.by_key && table.mode == TableMode::Upsert {
+            let mut keys = KeyList::default();
+            if let Rows::Upsert(rows) = read_table(&snapshot, table)? {
+                for ((tags, time), fields) in rows {
+                    if self.names(&tags, time, &fields) {
+                        keys.push(&series_key(table, &tags), time)?;
+                    }
+                }
+            }
+            Erase::Keys(keys.finish())
+        } else {
+            match self.predicate(table) {
+                Some(predicate) => Erase::Where(predicate),
+                None => return Ok(()),
+            }
+        };
+        absent_is_fine(engine.delete(table.id, erase, "DELETE").map(|_| ()))
+    }
+}
+
+fn series_key(table: &Table, tags: &Tags) -> Vec<u8> {
+    let mut columns: Vec<_> =
+        tags.iter().map(|(name, value)| (table.column(name).unwrap().id, value.as_bytes())).collect();
+    columns.sort();
+    let mut key = Vec::new();
+    series::encode_key(columns, &mut key);
+    key
 }
 
 impl Op {
@@ -28,6 +112,7 @@ impl Op {
             Self::Write(database, draft) => engine.write(database, draft).map(|_| ()),
             Self::DropTable(database, table) => absent_is_fine(engine.drop_table(database, table)),
             Self::DropDatabase(database) => absent_is_fine(engine.drop_database(database)),
+            Self::Delete(database, table, doomed) => doomed.run(engine, database, table),
             Self::Cut => engine.cut(),
         }
     }
@@ -38,6 +123,9 @@ impl Op {
             Self::Write(database, draft) => model.write(database, draft),
             Self::DropTable(database, table) => model.drop_table(database, table),
             Self::DropDatabase(database) => model.drop_database(database),
+            Self::Delete(database, table, doomed) => {
+                model.delete(database, table, |tags, time, fields| doomed.names(tags, time, fields));
+            }
             Self::Cut => {}
         }
     }
@@ -91,8 +179,29 @@ impl History {
             // `main` too: an open makes it again.
             1 => Op::DropDatabase(DATABASES[usize::from(self.rng.below(4) > 0)].to_owned()),
             2..=4 => Op::Cut,
+            5..=7 => {
+                let (table, mode) = self.table();
+                let doomed = self.doomed(mode);
+                Op::Delete(database, table.to_owned(), doomed)
+            }
             _ => Op::Write(database, self.draft()),
         }
+    }
+
+    fn doomed(&mut self, mode: TableMode) -> Doomed {
+        let host = match self.rng.below(4) {
+            0 => None,
+            1 => Some(None),
+            _ => Some(Some(format!("host{}", 1 + self.rng.below(4)))),
+        };
+        let (one, other) = (self.time(), self.time());
+        let (from, to) = match self.rng.below(4) {
+            0 => (i64::MIN, i64::MAX),
+            1 => (i64::MIN, one),
+            _ => (one.min(other), one.max(other)),
+        };
+        let b_below = (mode == TableMode::Append && self.rng.chance(2)).then(|| self.rng.below(60) as i64 - 30);
+        Doomed { host, from, to, by_key: self.rng.chance(3), b_below }
     }
 
     fn table(&mut self) -> (&'static str, TableMode) {
@@ -142,9 +251,8 @@ impl History {
         };
         for _ in 0..rows {
             table.row_series.push(self.rng.below(sets) as u32);
-            // Two days, so that bodies cross a partition; before the epoch too.
-            let at = self.rng.below(self.times) as i64 * (2 * DAY_NS / 40);
-            table.times.push(at - DAY_NS / 2);
+            let time = self.time();
+            table.times.push(time);
         }
         let (field_first, field_count) = (self.rng.below(6) as usize, 1 + self.rng.below(4) as usize);
         for at in 0..field_count {
@@ -159,6 +267,12 @@ impl History {
             table.fields.push(FieldColumn { column: field.to_owned(), rows: sparse, values });
         }
         table
+    }
+
+    /// Two days, so that bodies cross a partition; before the epoch too.
+    fn time(&mut self) -> i64 {
+        let at = self.rng.below(self.times) as i64 * (2 * DAY_NS / 40);
+        at - DAY_NS / 2
     }
 
     fn push_value(&mut self, values: &mut Values) {

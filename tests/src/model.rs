@@ -93,6 +93,15 @@ impl Model {
         self.tables.entry((database.to_owned(), table.to_owned())).or_insert_with(|| Rows::new(mode));
     }
 
+    /// Folds a delete in: rows of a table that `names` says.
+    pub fn delete(&mut self, database: &str, table: &str, names: impl Fn(&Tags, i64, &Fields) -> bool) {
+        match self.tables.get_mut(&(database.to_owned(), table.to_owned())) {
+            Some(Rows::Upsert(rows)) => rows.retain(|(tags, time), fields| !names(tags, *time, fields)),
+            Some(Rows::Append(rows)) => rows.retain(|(tags, time, fields), _| !names(tags, *time, fields)),
+            None => {}
+        }
+    }
+
     /// Folds a `DROP TABLE` in.
     pub fn drop_table(&mut self, database: &str, table: &str) {
         self.tables.remove(&(database.to_owned(), table.to_owned()));

@@ -44,7 +44,26 @@ fn sample() -> Batch {
                 FieldColumn { column: ColumnId(18), rows: Some(vec![1]), values: Values::Bool(vec![true]) },
             ],
         }],
+        delete: None,
     }
+}
+
+#[test]
+fn a_delete_is_alone_in_a_batch_of_its_kind() {
+    let erase = crate::tombstone::Erase::Where(crate::tombstone::Predicate::Constant(Some(true)));
+    let delete = Delete { table: TableId(3), at_ns: 9, erase, tags: Vec::new(), statement: "all".to_owned() };
+    let delete = Box::new(delete);
+    let encoded = |batch: &Batch| batch.encode(&mut EncodeScratch::default());
+    let alone = Batch { tables: Vec::new(), series: Vec::new(), delete: Some(delete.clone()), ..sample() };
+    assert_eq!(Batch::read(BatchKind::Delete, &encoded(&alone)), Ok(alone.clone()));
+    let refused = |kind, batch: &Batch| Batch::read(kind, &encoded(batch)).unwrap_err();
+    assert!(refused(BatchKind::Rows, &alone).contains("another kind"));
+    assert!(refused(BatchKind::Delete, &sample()).contains("no delete"));
+    assert!(refused(BatchKind::Delete, &Batch { delete: Some(delete), ..sample() }).contains("holds rows"));
+    let mut twice = encoded(&alone);
+    let section = encoded(&Batch { generation: 0, facts: Vec::new(), ..alone });
+    twice.extend_from_slice(&section[8..]);
+    assert!(Batch::read(BatchKind::Delete, &twice).unwrap_err().contains("two deletes"));
 }
 
 /// Format 1 is on users' disks. If this fails, add a format; leave these bytes alone.
@@ -213,7 +232,7 @@ fn definitions() -> impl Strategy<Value = SeriesDefinitions> {
 fn batches() -> impl Strategy<Value = Batch> {
     let facts = proptest::sample::subsequence(sample().facts, 0..=4);
     (any::<u64>(), facts, vec(definitions(), 0..3), vec(table_rows(), 0..3))
-        .prop_map(|(generation, facts, series, tables)| Batch { generation, facts, series, tables })
+        .prop_map(|(generation, facts, series, tables)| Batch { generation, facts, series, tables, delete: None })
 }
 
 proptest! {

@@ -84,7 +84,7 @@ fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pa
     let partitions = memtable.partitions();
     let mut rows = Vec::new();
     for partition in partitions.values() {
-        let Some(cut) = MemCut::new(&memtable.series, partition, sequence, mode) else { continue };
+        let Some(cut) = MemCut::new(&memtable.series, partition, sequence, mode, &[]) else { continue };
         let mut progress = Progress::default();
         while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
             assert!(stripe.rows <= rows_max);
@@ -123,7 +123,7 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
     let memtable = set.table(TableId(1)).unwrap();
     let mut rows = Vec::new();
     for partition in memtable.partitions().values() {
-        let Some(source) = MemSource::new(&memtable.series, partition, sequence) else { continue };
+        let Some(source) = MemSource::new(&memtable.series, partition, sequence, &[]) else { continue };
         let spec = MergeSpec {
             mode,
             fields: FIELDS.to_vec(),

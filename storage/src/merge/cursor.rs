@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::survivors::{JudgedPages, Run};
 use super::{COPY_ROWS_MIN, MergeSpec, Piece, RunBuffer, ScanStats, TagFilter};
 use crate::codec::{PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::placement::Segment;
 use crate::schema::{ColumnId, TableMode};
 use crate::segment::{BlockKeys, RowSet, SegmentReader};
 use crate::time::TimeRange;
+use crate::tombstone::{self, Pending};
 use crate::values::Values;
 
 pub(super) enum Cursor {
@@ -27,15 +29,23 @@ impl Cursor {
         }
     }
 
-    /// Takes the next series: its first time, last time and rows, if any is in range.
-    pub(super) fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
+    /// Takes the next series: first time, last time and rows of each stretch that deletes left and that meets the range.
+    pub(super) fn take(
+        &mut self,
+        source: usize,
+        spec: &MergeSpec,
+        stats: &ScanStats,
+        pieces: &mut Vec<(i64, i64, Piece)>,
+    ) -> Result<()> {
         match self {
             Self::Segment(cursor) => {
-                let (time_min, time_max, rows) = cursor.take()?;
-                range.meets(time_min, time_max).then_some((time_min, time_max, Piece::Segment { source, rows }))
+                let piece = |(first, last, rows)| (first, last, Piece::Segment { source, rows });
+                let runs = cursor.take_living(stats)?.into_iter();
+                pieces.extend(runs.filter(|(first, last, _)| spec.range.meets(*first, *last)).map(piece));
             }
-            Self::Memory(cursor) => cursor.take(source, range),
+            Self::Memory(cursor) => pieces.extend(cursor.take(source, spec.range)),
         }
+        Ok(())
     }
 }
 
@@ -97,8 +107,11 @@ enum Suspects {
 }
 
 pub(super) struct SegmentCursor {
-    segment: Arc<Segment>,
-    reader: Arc<SegmentReader>,
+    pub(super) segment: Arc<Segment>,
+    pub(super) reader: Arc<SegmentReader>,
+    /// What its rows have not seen.
+    deleted: Pending,
+    pub(super) judged: JudgedPages,
     /// The series to read, ascending; `None`: all of `at..end`.
     picked: Option<Vec<u32>>,
     /// Into `picked`, or series numbers.
@@ -108,7 +121,7 @@ pub(super) struct SegmentCursor {
     /// The key block that was read last.
     keys: Option<(u32, BlockKeys)>,
     times: Option<usize>,
-    time_page: PageBuf,
+    pub(super) time_page: PageBuf,
     /// Per field of the spec: the page that is decoded, and its values.
     pages: Vec<(Option<usize>, PageBuf)>,
     /// Positions in the page index that hold rows of the keys in range and were not looked into yet.
@@ -116,11 +129,11 @@ pub(super) struct SegmentCursor {
     /// The last one that was.
     page: Option<usize>,
     suspects: Suspects,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
 }
 
 impl SegmentCursor {
-    pub(super) fn new(segment: &Arc<Segment>, spec: &MergeSpec, stats: &ScanStats) -> Result<Self> {
+    pub(super) fn new(segment: &Arc<Segment>, deleted: &Pending, spec: &MergeSpec, stats: &ScanStats) -> Result<Self> {
         let reader = segment.reader()?;
         ScanStats::add(&stats.segments_read, 1);
         let mut from = 0;
@@ -150,6 +163,8 @@ impl SegmentCursor {
         };
         Ok(Self {
             segment: Arc::clone(segment),
+            deleted: Arc::clone(deleted),
+            judged: JudgedPages::default(),
             pages_left: pages_of(&reader, from, to),
             page: None,
             suspects: Suspects::Unasked,
@@ -203,8 +218,22 @@ impl SegmentCursor {
         Ok(Some(key))
     }
 
+    pub(super) fn has_deletes(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
+    /// The next series: what deletes left of its rows.
+    fn take_living(&mut self, stats: &ScanStats) -> Result<Vec<Run>> {
+        let key = if self.deleted.is_empty() { None } else { self.key()? };
+        let Some(run) = self.take() else { return Ok(Vec::new()) };
+        match key.map(|key| tombstone::fate(&self.deleted, &key)) {
+            Some(fate) if !fate.is_spared() => self.survivors(run, &fate, stats),
+            _ => Ok(vec![run]),
+        }
+    }
+
     /// The next series: times and rows. They are contiguous over stripes.
-    fn take(&mut self) -> Option<(i64, i64, Range<u64>)> {
+    fn take(&mut self) -> Option<Run> {
         let series = self.series()?;
         self.at += 1;
         let runs = self.reader.runs_of(series);
@@ -296,7 +325,7 @@ impl SegmentCursor {
         (std::mem::take(&mut self.pages_left) * (fields + usize::from(spec.times))) as u64
     }
 
-    fn load_times(&mut self, page: usize, stats: &ScanStats) -> Result<()> {
+    pub(super) fn load_times(&mut self, page: usize, stats: &ScanStats) -> Result<()> {
         if self.times != Some(page) {
             self.times = None;
             read(&self.segment, &self.reader, ColumnId::TIME, page, &mut self.scratch, &mut self.time_page, stats)?;
@@ -361,7 +390,7 @@ impl SegmentCursor {
     }
 }
 
-fn read(
+pub(super) fn read(
     segment: &Segment,
     reader: &SegmentReader,
     column: ColumnId,

@@ -52,7 +52,7 @@ fn source(mode: TableMode, rows: &[Row]) -> Source {
     };
     set.append(1, &table, batch);
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
-    Source::Memory(Arc::new(MemSource::new(&set.generation.table(TABLE), &partition, 1).unwrap()))
+    Source::Memory(Arc::new(MemSource::new(&set.generation.table(TABLE), &partition, 1, &[]).unwrap()))
 }
 
 fn spec(mode: TableMode) -> MergeSpec {

@@ -178,7 +178,7 @@ impl Pipeline {
 }
 
 fn new_applier(generation: Arc<Generation>) -> Applier {
-    Applier::new(SEED, 0, Arc::new(Catalog::default()), generation, Arc::new(Placement::default()))
+    Applier::new(SEED, 0, Arc::new(Catalog::default()), generation, Arc::new(Placement::default()), Arc::default())
 }
 
 fn body(value: i64) -> Draft {
