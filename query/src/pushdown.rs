@@ -180,6 +180,7 @@ mod tests {
                 column(16, "host", ColumnKind::Tag),
                 column(17, "note", ColumnKind::Field(FieldType::String)),
             ],
+            hidden: Vec::new(),
             widths: Vec::new(),
             floor: i64::MIN,
         }

@@ -31,6 +31,21 @@ pub(crate) struct Published {
     pub(crate) tombstones: Arc<Tombstones>,
 }
 
+impl Published {
+    /// The last time that a row of a table has.
+    pub(crate) fn last_time(&self, table: TableId) -> Option<i64> {
+        let segments = self.placement.partitions(table).into_iter().flat_map(BTreeMap::values).flatten();
+        let stored = segments.map(|segment| segment.entry.time_max).max();
+        let memtables = self.memtables.iter().filter_map(|memtables| memtables.table(table));
+        let recent = memtables.flat_map(|memtable| {
+            let partitions = memtable.partitions();
+            let chunks = partitions.values().flat_map(|partition| partition.visible(self.sequence));
+            chunks.map(|(chunk, _)| chunk.time_max).max()
+        });
+        stored.into_iter().chain(recent).max()
+    }
+}
+
 /// A memtable that takes no more rows, and what a cut needs beside it.
 #[derive(Debug)]
 pub(crate) struct Sealed {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::bytes::{Reader, put_bytes};
 use crate::schema::{
-    Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, NAME_BYTES_MAX, PartitionWidth, Table, TableId, TableMode,
+    Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, Table, TableId,
+    TableMode,
 };
 
 /// One database.
@@ -51,6 +52,36 @@ pub enum Fact {
     },
     /// A table is gone.
     DropTable(TableId),
+    /// A tag or field has another name.
+    ColumnRenamed {
+        /// Its table.
+        table: TableId,
+        /// The column.
+        column: ColumnId,
+        /// Its name from now on.
+        name: String,
+    },
+    /// Nobody sees a tag or field any more.
+    ColumnHidden {
+        /// Its table.
+        table: TableId,
+        /// The column.
+        column: ColumnId,
+    },
+    /// A field of integers is one of doubles.
+    ColumnWidened {
+        /// Its table.
+        table: TableId,
+        /// The column.
+        column: ColumnId,
+    },
+    /// From an instant on, behind every row that is stored, partitions have another width.
+    WidthChanged {
+        /// Its table.
+        table: TableId,
+        /// From when on.
+        width: PartitionWidth,
+    },
     /// Ids below these were given out at some time.
     NextIds {
         /// Of databases.
@@ -152,6 +183,7 @@ impl Catalog {
                     name: name.clone(),
                     mode: *mode,
                     columns,
+                    hidden: Vec::new(),
                     widths: widths.clone(),
                     floor: i64::MIN,
                 };
@@ -164,7 +196,9 @@ impl Catalog {
                         column.name, table.0
                     ));
                 };
-                if let Some(same) = known.column_by_id(column.id) {
+                let same = known.column_by_id(column.id);
+                let same = same.or_else(|| known.hidden.iter().find(|hidden| hidden.id == column.id));
+                if let Some(same) = same {
                     if same.name == column.name && same.kind == column.kind {
                         return Ok(());
                     }
@@ -182,12 +216,55 @@ impl Catalog {
                     names.remove(&table.name);
                 }
             }
+            Fact::ColumnRenamed { table, column, name } => {
+                let known = self.table_mut(*table)?;
+                if let Some(other) = known.column(name)
+                    && other.id != *column
+                {
+                    return Err(format!("column {name:?} has two ids"));
+                }
+                column_mut(known, *column)?.name.clone_from(name);
+            }
+            Fact::ColumnHidden { table, column } => {
+                let known = self.table_mut(*table)?;
+                if known.hidden.iter().any(|hidden| hidden.id == *column) {
+                    return Ok(());
+                }
+                let at = known.columns.iter().position(|known| known.id == *column);
+                let at = at.ok_or_else(|| format!("column id {} does not exist", column.0))?;
+                let hidden = known.columns.remove(at);
+                known.hidden.push(hidden);
+            }
+            Fact::ColumnWidened { table, column } => {
+                let known = column_mut(self.table_mut(*table)?, *column)?;
+                match known.kind {
+                    ColumnKind::Field(kind) if kind == FieldType::F64 || kind.widens_to(FieldType::F64) => {
+                        known.kind = ColumnKind::Field(FieldType::F64);
+                    }
+                    kind => return Err(format!("column {:?} is of type {}", known.name, kind.name())),
+                }
+            }
+            Fact::WidthChanged { table, width } => {
+                let widths = &mut self.table_mut(*table)?.widths;
+                // What starts later was never used.
+                widths.retain(|known| known.from < width.from);
+                match widths.last() {
+                    Some(last) if last.width == width.width => {}
+                    Some(_) => widths.push(*width),
+                    None => return Err("a partition width starts at the beginning of time".to_owned()),
+                }
+            }
             Fact::NextIds { database, table } => {
                 self.next_database = self.next_database.max(*database);
                 self.next_table = self.next_table.max(*table);
             }
         }
         Ok(())
+    }
+
+    fn table_mut(&mut self, id: TableId) -> Result<&mut Table, String> {
+        let known = self.tables.get_mut(&id);
+        known.map(Arc::make_mut).ok_or_else(|| format!("table id {} does not exist", id.0))
     }
 
     /// The shortest list of facts that folds to this catalog.
@@ -228,9 +305,19 @@ pub(crate) fn definition(table: &Table) -> Vec<Fact> {
         mode: table.mode,
         widths: table.widths.clone(),
     }];
+    // First: the name of a hidden column may be that of another one by now.
+    for column in &table.hidden {
+        facts.push(Fact::Column { table: table.id, column: column.clone() });
+        facts.push(Fact::ColumnHidden { table: table.id, column: column.id });
+    }
     let columns = table.columns.iter().filter(|column| column.id != ColumnId::TIME);
     facts.extend(columns.map(|column| Fact::Column { table: table.id, column: column.clone() }));
     facts
+}
+
+fn column_mut(table: &mut Table, id: ColumnId) -> Result<&mut Column, String> {
+    let known = table.columns.iter_mut().find(|column| column.id == id);
+    known.ok_or_else(|| format!("column id {} does not exist", id.0))
 }
 
 /// The widths of a table that says nothing about them.
@@ -245,6 +332,10 @@ mod kind {
     pub(super) const COLUMN: u8 = 4;
     pub(super) const DROP_TABLE: u8 = 5;
     pub(super) const NEXT_IDS: u8 = 6;
+    pub(super) const COLUMN_RENAMED: u8 = 7;
+    pub(super) const COLUMN_HIDDEN: u8 = 8;
+    pub(super) const COLUMN_WIDENED: u8 = 9;
+    pub(super) const WIDTH_CHANGED: u8 = 10;
 }
 
 impl Fact {
@@ -283,6 +374,29 @@ impl Fact {
             Self::DropTable(id) => {
                 body.extend_from_slice(&id.0.to_le_bytes());
                 kind::DROP_TABLE
+            }
+            Self::ColumnRenamed { table, column, name } => {
+                body.extend_from_slice(&table.0.to_le_bytes());
+                body.extend_from_slice(&column.0.to_le_bytes());
+                put_bytes(&mut body, name.as_bytes());
+                kind::COLUMN_RENAMED
+            }
+            Self::ColumnHidden { table, column } => {
+                body.extend_from_slice(&table.0.to_le_bytes());
+                body.extend_from_slice(&column.0.to_le_bytes());
+                kind::COLUMN_HIDDEN
+            }
+            Self::ColumnWidened { table, column } => {
+                body.extend_from_slice(&table.0.to_le_bytes());
+                body.extend_from_slice(&column.0.to_le_bytes());
+                body.push(FieldType::F64.code());
+                kind::COLUMN_WIDENED
+            }
+            Self::WidthChanged { table, width } => {
+                body.extend_from_slice(&table.0.to_le_bytes());
+                body.extend_from_slice(&width.from.to_le_bytes());
+                body.extend_from_slice(&width.width.to_le_bytes());
+                kind::WIDTH_CHANGED
             }
             Self::NextIds { database, table } => {
                 body.extend_from_slice(&database.to_le_bytes());
@@ -339,16 +453,35 @@ impl Fact {
             }
             kind::COLUMN => {
                 let table = TableId(self::id(body)?);
-                let id = ColumnId(body.u32()?);
+                let id = user_column(body)?;
                 let code = body.u8()?;
                 let kind = ColumnKind::from_code(code).ok_or_else(|| format!("column kind {code} is unknown"))?;
-                if id < ColumnId::FIRST_USER || kind == ColumnKind::Time {
+                if kind == ColumnKind::Time {
                     return Err(format!("column id {} is reserved", id.0));
                 }
                 Self::Column { table, column: Column { id, name: name(body)?, kind } }
             }
             kind::DROP_TABLE => Self::DropTable(TableId(id(body)?)),
             kind::NEXT_IDS => Self::NextIds { database: body.u32()?, table: body.u32()? },
+            kind::COLUMN_RENAMED => {
+                Self::ColumnRenamed { table: TableId(id(body)?), column: user_column(body)?, name: name(body)? }
+            }
+            kind::COLUMN_HIDDEN => Self::ColumnHidden { table: TableId(id(body)?), column: user_column(body)? },
+            kind::COLUMN_WIDENED => {
+                let (table, column) = (TableId(id(body)?), user_column(body)?);
+                match body.u8()? {
+                    code if code == FieldType::F64.code() => Self::ColumnWidened { table, column },
+                    code => return Err(format!("no column is widened to kind {code}")),
+                }
+            }
+            kind::WIDTH_CHANGED => {
+                let table = TableId(id(body)?);
+                let width = PartitionWidth { from: body.i64()?, width: body.i64()? };
+                if width.width <= 0 || width.from == i64::MIN || width.from.rem_euclid(width.width) != 0 {
+                    return Err("a partition width is not positive, or does not start at a multiple of it".to_owned());
+                }
+                Self::WidthChanged { table, width }
+            }
             _ => return Err(format!("catalog fact kind {kind} is unknown")),
         })
     }
@@ -357,6 +490,11 @@ impl Fact {
 fn id(body: &mut Reader<'_>) -> Result<u32, String> {
     let id = body.u32()?;
     if id == u32::MAX { Err("id is out of range".to_owned()) } else { Ok(id) }
+}
+
+fn user_column(body: &mut Reader<'_>) -> Result<ColumnId, String> {
+    let id = ColumnId(self::id(body)?);
+    if id < ColumnId::FIRST_USER { Err(format!("column id {} is reserved", id.0)) } else { Ok(id) }
 }
 
 fn name(body: &mut Reader<'_>) -> Result<String, String> {
@@ -432,11 +570,95 @@ mod tests {
         assert!(catalog.apply(&other).is_err());
         let other = Fact::Database(Database { id: DatabaseId(7), name: "main".to_owned() });
         assert!(catalog.apply(&other).is_err());
+        let renamed =
+            |id, name: &str| Fact::ColumnRenamed { table: TABLE, column: ColumnId(id), name: name.to_owned() };
+        assert!(catalog.apply(&renamed(16, "load")).is_err(), "the name of another column");
+        assert!(catalog.apply(&renamed(21, "new")).is_err(), "a column that is not there");
+        assert!(catalog.apply(&Fact::ColumnWidened { table: TABLE, column: ColumnId(16) }).is_err(), "a tag");
+        assert!(catalog.apply(&Fact::ColumnHidden { table: TABLE, column: ColumnId(21) }).is_err());
+        assert!(catalog.apply(&Fact::ColumnHidden { table: TableId(9), column: ColumnId(16) }).is_err());
+    }
+
+    const TABLE: TableId = TableId(3);
+
+    /// The sample after each kind of change: `host` hidden and given anew, `load` renamed, a counter widened.
+    fn altered() -> Vec<Fact> {
+        let column = |id, name: &str, kind| {
+            let column = Column { id: ColumnId(id), name: name.to_owned(), kind };
+            Fact::Column { table: TABLE, column }
+        };
+        let renamed =
+            |id, name: &str| Fact::ColumnRenamed { table: TABLE, column: ColumnId(id), name: name.to_owned() };
+        let hidden = |id| Fact::ColumnHidden { table: TABLE, column: ColumnId(id) };
+        let width = |from, width| Fact::WidthChanged { table: TABLE, width: PartitionWidth { from, width } };
+        let mut facts = sample();
+        facts.extend([
+            column(18, "count", ColumnKind::Field(FieldType::I64)),
+            hidden(16),
+            column(19, "host", ColumnKind::Tag),
+            renamed(17, "height"),
+            Fact::ColumnWidened { table: TABLE, column: ColumnId(18) },
+            hidden(19),
+            column(20, "host", ColumnKind::Field(FieldType::Bool)),
+            width(DAY_NS * 7, DAY_NS * 7),
+            width(DAY_NS * 14, DAY_NS),
+        ]);
+        facts
+    }
+
+    #[test]
+    fn a_catalog_keeps_what_was_changed() {
+        let catalog = fold(&altered());
+        assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
+        assert_eq!(fold(&[altered(), catalog.facts()].concat()), catalog, "definitions may repeat");
+        let table = catalog.table_by_id(TABLE).unwrap();
+        let names: Vec<_> = table.columns.iter().map(|column| (column.id.0, column.name.as_str())).collect();
+        assert_eq!(names, [(0, "time"), (17, "height"), (18, "count"), (20, "host")]);
+        assert_eq!(
+            table.hidden.iter().map(|column| column.id.0).collect::<Vec<_>>(),
+            [16, 19],
+            "in the order they went"
+        );
+        assert_eq!(table.column("count").unwrap().kind, ColumnKind::Field(FieldType::F64));
+        assert_eq!(table.next_column(), ColumnId(21));
+        let (week, day) = (DAY_NS * 7, DAY_NS);
+        let widths: Vec<_> = table.widths.iter().map(|width| (width.from, width.width)).collect();
+        assert_eq!(widths, [(i64::MIN, day), (week, week), (day * 14, day)]);
+        let mut hidden_last = catalog.clone();
+        hidden_last.apply(&Fact::ColumnHidden { table: TABLE, column: ColumnId(20) }).unwrap();
+        let again = Catalog::decode(&hidden_last.encode()).unwrap();
+        assert_eq!(again.table_by_id(TABLE).unwrap().next_column(), ColumnId(21), "a hidden id stays used");
+    }
+
+    #[test]
+    fn a_width_that_no_row_has_used_gives_way() {
+        let mut catalog = fold(&altered());
+        let mut set = |from: i64, width: i64| {
+            catalog.apply(&Fact::WidthChanged { table: TABLE, width: PartitionWidth { from, width } }).unwrap();
+            catalog.table_by_id(TABLE).unwrap().widths.iter().map(|width| width.from).collect::<Vec<_>>()
+        };
+        assert_eq!(set(DAY_NS * 14, DAY_NS * 7), [i64::MIN, DAY_NS * 7], "as it is already from there on");
+        assert_eq!(set(DAY_NS * 8, DAY_NS * 2), [i64::MIN, DAY_NS * 7, DAY_NS * 8]);
+    }
+
+    #[test]
+    fn partitions_end_where_the_next_one_starts() {
+        let catalog = fold(&altered());
+        let table = catalog.table_by_id(TABLE).unwrap();
+        let first = table.partition_end(i64::MIN);
+        assert_eq!((table.partition_of(first - 1), table.partition_of(first)), (i64::MIN, first));
+        for time in [-1, 0, 1, DAY_NS - 1, DAY_NS, DAY_NS * 3, DAY_NS * 7, DAY_NS * 13, DAY_NS * 14, DAY_NS * 30 + 5] {
+            let start = table.partition_of(time);
+            let end = table.partition_end(start);
+            assert!((start..end).contains(&time), "{time} in {start}..{end}");
+            assert_eq!((table.partition_of(end - 1), table.partition_of(end)), (start, end), "around {time}");
+        }
     }
 
     #[test]
     fn any_cut_or_changed_byte_is_an_error_or_a_catalog() {
-        let bytes = fold(&sample()).encode();
+        let mut bytes = fold(&altered()).encode();
+        altered().iter().for_each(|fact| fact.encode(&mut bytes));
         for length in 0..bytes.len() {
             let _ = Catalog::decode(&bytes[..length]);
         }
@@ -468,6 +690,22 @@ mod tests {
         want.extend_from_slice(b"host");
         want.extend_from_slice(&[4, 17, 0, 0, 0, 3, 0, 0, 0, 17, 0, 0, 0, 3, 4, 0, 0, 0]);
         want.extend_from_slice(b"load");
+        assert_eq!(out, want);
+    }
+
+    /// As above: these kinds came with 0.2.0.
+    #[test]
+    fn bytes_of_changes_are_pinned() {
+        let mut out = Vec::new();
+        Fact::ColumnRenamed { table: TABLE, column: ColumnId(17), name: "up".to_owned() }.encode(&mut out);
+        Fact::ColumnHidden { table: TABLE, column: ColumnId(16) }.encode(&mut out);
+        Fact::ColumnWidened { table: TABLE, column: ColumnId(18) }.encode(&mut out);
+        let width = PartitionWidth { from: 0x0608, width: 0x0304 };
+        Fact::WidthChanged { table: TABLE, width }.encode(&mut out);
+        let mut want = vec![7, 14, 0, 0, 0, 3, 0, 0, 0, 17, 0, 0, 0, 2, 0, 0, 0, b'u', b'p'];
+        want.extend_from_slice(&[8, 8, 0, 0, 0, 3, 0, 0, 0, 16, 0, 0, 0]);
+        want.extend_from_slice(&[9, 9, 0, 0, 0, 3, 0, 0, 0, 18, 0, 0, 0, 3]);
+        want.extend_from_slice(&[10, 20, 0, 0, 0, 3, 0, 0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0]);
         assert_eq!(out, want);
     }
 }

@@ -28,10 +28,10 @@ pub(crate) struct Submission {
     pub(crate) encoded: EncodedBatch,
     /// The registry's drop counter when the batch was resolved.
     pub(crate) drops: u64,
-    /// The batch itself drops something: later batches must know.
+    /// The batch itself drops something, or changes what names and ids mean: later batches must know.
     pub(crate) is_drop: bool,
     pub(crate) position: Option<SourcePosition>,
-    /// Whether it may be refused because the disk is nearly full; deletes and drops may not.
+    /// Whether it may be refused because the disk is nearly full; deletes, drops and changes may not.
     pub(crate) needs_space: bool,
     pub(crate) reply: SyncSender<Reply>,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Reply {
     Done(u64),
     /// Its source position was stored before: nothing was done.
     Duplicate,
-    /// Resolve it again: a cut or a drop came in between.
+    /// Resolve it again: a cut, a drop or a change came in between.
     Bounced,
     Failed(Error),
 }

@@ -105,7 +105,7 @@ pub(crate) fn write_segment<'a, 'b>(
         SegmentSpec {
             table: new.table.id,
             partition_start: new.partition_start,
-            columns: new.table.columns.clone(),
+            columns: new.table.stored_columns(),
             sequence_min,
             sequence_max,
             encoding: new.encoding,

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use crate::applier::{Applier, Published};
+use crate::catalog::Fact;
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
 use crate::disk::DiskLock;
@@ -22,13 +23,14 @@ use crate::error::{Error, Result};
 use crate::keeper::Keeper;
 use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
-use crate::schema::TableId;
+use crate::schema::{ColumnKind, TableId};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats};
 use crate::sync::{Pointer, lock};
 use crate::tombstone::Erase;
 use crate::wal::queue::{Queue, Refused};
 use crate::wal::{BatchKind, EncodedBatch, PreparedSlot};
+use crate::widening::Widening;
 use crate::world::World;
 
 /// How often a write is resolved again before it is refused; each time needs a cut or a drop in between.
@@ -179,8 +181,7 @@ impl Engine {
 
     /// `CREATE DATABASE`. Durable on return.
     pub fn create_database(&self, name: &str, if_not_exists: bool) -> Result<()> {
-        let resolved = self.shared.registry.create_database(name, if_not_exists)?;
-        self.shared.change(resolved, false)
+        self.shared.define(|registry| registry.create_database(name, if_not_exists))
     }
 
     /// `DROP DATABASE`, with all its tables. Durable on return.
@@ -191,8 +192,7 @@ impl Engine {
 
     /// `CREATE TABLE`. Durable on return, also where it existed.
     pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
-        let resolved = self.shared.registry.create_table(database, spec, if_not_exists)?;
-        self.shared.change(resolved, false)
+        self.shared.define(|registry| registry.create_table(database, spec, if_not_exists))
     }
 
     /// `DROP TABLE`. Durable on return.
@@ -232,6 +232,50 @@ impl Engine {
             }
         }
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+    }
+
+    /// `ADD COLUMN`: a tag or a field. Durable on return, also where it existed.
+    pub fn add_column(
+        &self,
+        database: &str,
+        table: &str,
+        column: (&str, ColumnKind),
+        if_not_exists: bool,
+    ) -> Result<()> {
+        self.shared.define(|registry| registry.add_column(database, table, column, if_not_exists))
+    }
+
+    /// `RENAME COLUMN`. Durable on return.
+    pub fn rename_column(&self, database: &str, table: &str, column: &str, to: &str) -> Result<()> {
+        self.shared.alter(|registry, _| registry.rename_column(database, table, column, to))
+    }
+
+    /// `DROP COLUMN`: nobody sees it any more. Its id stays used, and rows stay in their series by a hidden tag, too. Durable
+    /// on return.
+    pub fn hide_column(&self, database: &str, table: &str, column: &str) -> Result<()> {
+        self.shared.alter(|registry, _| registry.hide_column(database, table, column))
+    }
+
+    /// Makes a field of integers one of doubles, if each stored value is within ±2⁵³. No file is rewritten. Durable on return.
+    pub fn widen_column(&self, database: &str, table: &str, column: &str) -> Result<()> {
+        let shared = &self.shared;
+        let mut widening = Widening::default();
+        // Most of it is looked at before anybody waits.
+        let ahead = shared.published.load_full();
+        let found = ahead.catalog.database(database).and_then(|known| ahead.catalog.table(known.id, table));
+        if let Some((known, column)) = found.and_then(|known| Some((known, known.column(column)?))) {
+            widening.check(&ahead, known, column)?;
+        }
+        shared.alter(|registry, published| {
+            registry.widen_column(database, table, column, |table, column| widening.check(published, table, column))
+        })
+    }
+
+    /// Gives partitions of rows behind the last one that is stored another width. Durable on return.
+    pub fn set_partition_width(&self, database: &str, table: &str, width_ns: i64) -> Result<()> {
+        self.shared.alter(|registry, published| {
+            registry.set_width(database, table, width_ns, |table| published.last_time(table))
+        })
     }
 
     /// What is visible now. Never blocks.
@@ -380,26 +424,52 @@ impl Shared {
     fn drop_named(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
         let _closed = self.registry.close_gate();
         let before = self.registry.catalog();
-        let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved, true));
+        let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved));
         dropped.inspect_err(|_| self.registry.restore(before))
     }
 
-    /// Logs a catalog change, again as long as it is bounced.
-    fn change(&self, mut resolved: Resolved, is_drop: bool) -> Result<()> {
+    /// Logs a change while nobody else resolves names. The change sees what is stored, and until the log has it nothing is
+    /// added to that; names that were resolved and never logged are forgotten.
+    fn alter(&self, resolve: impl FnOnce(&Registry, &Published) -> Result<Resolved>) -> Result<()> {
+        self.check_open()?;
+        let _closed = self.registry.close_gate();
+        self.change(self.registry.fence())?;
+        let published = self.published.load_full();
+        self.registry.restore(Arc::clone(&published.catalog));
+        let altered = resolve(&self.registry, &published).and_then(|resolved| self.change(resolved));
+        altered.inspect_err(|_| self.registry.restore(Arc::clone(&published.catalog)))
+    }
+
+    /// Logs definitions, again as long as they are bounced.
+    fn define(&self, resolve: impl Fn(&Registry) -> Result<Resolved>) -> Result<()> {
+        self.submit_until_done(resolve(&self.registry)?, false, |facts| match self.registry.again(&facts) {
+            Some(again) => Ok(again),
+            None => resolve(&self.registry),
+        })
+    }
+
+    /// Logs a drop or change, again as long as it is bounced. The caller holds the gate.
+    fn change(&self, resolved: Resolved) -> Result<()> {
+        self.submit_until_done(resolved, true, |facts| Ok(self.registry.resubmit(facts)))
+    }
+
+    fn submit_until_done(
+        &self,
+        mut resolved: Resolved,
+        is_drop: bool,
+        again: impl Fn(Vec<Fact>) -> Result<Resolved>,
+    ) -> Result<()> {
         let mut scratch = EncodeScratch::default();
-        let facts = resolved.batch.facts.clone();
         let since_ns = self.world.clock.monotonic_ns();
         let (mut bounces, mut waits) = (0, 0);
         while bounces < BOUNCES_MAX {
+            let facts = resolved.batch.facts.clone();
             match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch)? {
                 Reply::Done(_) | Reply::Duplicate => return Ok(()),
                 Reply::Bounced => bounces += 1,
                 Reply::Failed(error) => self.wait_for_log(error, since_ns, &mut waits)?,
             }
-            match self.registry.again(facts.clone()) {
-                Some(again) => resolved = again,
-                None => return Ok(()),
-            }
+            resolved = again(facts)?;
         }
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
     }

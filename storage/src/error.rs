@@ -45,6 +45,18 @@ pub enum Error {
         /// The type in the catalog.
         stored: &'static str,
     },
+    /// A field of integers holds one that no double equals.
+    #[error("column {column:?} of table {table:?} is of type {stored} and stays so: {reason}")]
+    Inexact {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The type that it has.
+        stored: &'static str,
+        /// What was found, and where.
+        reason: String,
+    },
     /// A limit of the schema or of cardinality is reached.
     #[error("{what} limit exceeded: {reason}")]
     Limit {

@@ -41,6 +41,7 @@ pub mod tombstone;
 pub mod values;
 mod verify;
 pub mod wal;
+mod widening;
 mod workers;
 pub mod world;
 

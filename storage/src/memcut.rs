@@ -391,7 +391,7 @@ pub(crate) struct StripeColumns<'a> {
     stripe: &'a Stripe,
     /// The field that was begun, in each chunk.
     bound: Vec<Option<&'a FieldColumn<ColumnId>>>,
-    /// Every chunk that the stripe uses has a value for each row.
+    /// Every chunk that the stripe uses has a value for each row, of the type that is written.
     dense: bool,
     reader: ColumnReader,
     gathered: Values,
@@ -420,7 +420,8 @@ impl StripeSource for StripeColumns<'_> {
         }));
         // A chunk that this stripe takes no row from says nothing about it.
         let mut used = self.bound.iter().zip(&self.stripe.used).filter(|(_, used)| **used).map(|(field, _)| field);
-        self.dense = used.clone().all(|field| field.is_some_and(|field| field.rows.is_none()));
+        self.dense =
+            used.clone().all(|field| field.is_some_and(|field| field.rows.is_none() && field.values.kind() == kind));
         Ok(used.any(Option::is_some))
     }
 

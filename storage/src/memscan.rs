@@ -233,7 +233,9 @@ pub(crate) fn emit(
 }
 
 fn emit_column(rows: &[RowRef], bound: &[Option<&FieldColumn<ColumnId>>], column: &mut DenseColumn) {
-    let dense = bound.iter().all(|field| field.is_some_and(|field| field.rows.is_none()));
+    let kind = column.values.kind();
+    let dense =
+        bound.iter().all(|field| field.is_some_and(|field| field.rows.is_none() && field.values.kind() == kind));
     if !dense {
         for row in rows {
             match bound.get(row.chunk as usize).copied().flatten() {

@@ -3,8 +3,10 @@
 //! The registry holds the catalog *as resolved*: new tables and columns get their id here, under one lock, and the
 //! batch that uses them carries their definition until it is durable in the current generation. An id that was given to a
 //! batch which was never logged is simply not used. What snapshots see is the catalog *as applied*, which follows.
-//! A drop bumps `drops`: a batch that was resolved before it must be resolved again.
+//! What changes the meaning of a name or of an id bumps `drops`: a batch that was resolved before a drop, a rename, a hidden
+//! or widened column or a new partition width must be resolved again.
 
+mod alter;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +19,14 @@ use crate::draft::{Draft, DraftTable};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::schema::{
-    Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, NAME_BYTES_MAX, PartitionWidth, Table, TableId, TableMode,
+    Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, Table, TableId,
+    TableMode,
 };
 use crate::series;
 use crate::sync::{lock, read, write};
 use crate::time::{TIME_MAX, TIME_MIN};
 use crate::tombstone::{Delete, Erase};
-use crate::values::FieldColumn;
+use crate::values::{FieldColumn, Values};
 
 /// How much a store may name.
 #[derive(Clone, Debug)]
@@ -77,7 +80,7 @@ pub(crate) struct Resolved {
 pub(crate) struct Registry {
     series_seed: u64,
     limits: SchemaLimits,
-    /// Held by who drops something until the log has it; all who resolve pass through.
+    /// Held by who drops or alters something until the log has it; all who resolve pass through.
     gate: RwLock<()>,
     state: Mutex<State>,
 }
@@ -104,13 +107,13 @@ impl Registry {
         Arc::clone(&lock(&self.state).catalog)
     }
 
-    /// Nothing is resolved while this is held. A drop holds it from its resolution until the log has it or refused it:
-    /// a name that is given again gets its new id only after the log has taken the old one away.
+    /// Nothing is resolved while this is held. A drop or change holds it from its resolution until the log has it or refused
+    /// it: a name that is given again gets its new id only after the log has taken the old one away.
     pub(crate) fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
         write(&self.gate)
     }
 
-    /// Takes a drop back that was not logged. Only while the gate is closed.
+    /// Takes everything back that was not logged. Only while the gate is closed.
     pub(crate) fn restore(&self, catalog: Arc<Catalog>) {
         lock(&self.state).catalog = catalog;
     }
@@ -185,7 +188,14 @@ impl Registry {
         let mut fields = Vec::with_capacity(table.fields.len());
         for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
             let column = known.column(&field.column).ok_or_else(|| missing(&field.column))?;
-            fields.push(FieldColumn { column: column.id, rows: field.rows.clone(), values: field.values.clone() });
+            let values = match column.kind {
+                ColumnKind::Field(kind) if kind != field.values.kind() => {
+                    let widened = field.values.widened().filter(|_| field.values.kind().widens_to(kind));
+                    Values::F64(widened.ok_or_else(|| conflict(known, column, field.values.kind()))?)
+                }
+                _ => field.values.clone(),
+            };
+            fields.push(FieldColumn { column: column.id, rows: field.rows.clone(), values });
         }
         let series = table
             .row_series
@@ -283,15 +293,33 @@ impl Registry {
         Ok(state.defined(database, id))
     }
 
-    /// The batch of a change that was bounced, for the generation of now. `None`: what it makes was dropped since.
-    pub(crate) fn again(&self, facts: Vec<Fact>) -> Option<Resolved> {
+    /// The batch of a definition that was bounced, as it is defined now. `None`: what it makes is gone since.
+    pub(crate) fn again(&self, facts: &[Fact]) -> Option<Resolved> {
+        let _passed = read(&self.gate);
         let state = lock(&self.state);
-        let stands = facts.iter().all(|fact| match fact {
-            Fact::Database(made) => state.catalog.database(&made.name).is_some_and(|known| known.id == made.id),
-            Fact::Table { id, .. } => state.catalog.table_by_id(*id).is_some(),
-            _ => true,
-        });
-        stands.then(|| state.resolved(facts))
+        let mut again = Vec::with_capacity(facts.len());
+        for fact in facts {
+            match fact {
+                Fact::Database(made) => {
+                    state.catalog.database(&made.name).filter(|known| known.id == made.id)?;
+                    again.push(fact.clone());
+                }
+                Fact::Table { id, database, name, mode, .. } => {
+                    let known = state.catalog.table_by_id(*id);
+                    let is_same =
+                        |known: &&Arc<Table>| known.database == *database && known.name == *name && known.mode == *mode;
+                    again.extend(crate::catalog::definition(known.filter(is_same)?));
+                }
+                // Columns come with their table.
+                _ => {}
+            }
+        }
+        Some(state.resolved(again))
+    }
+
+    /// The same batch for the generation of now. The caller holds the gate, so nothing else has changed.
+    pub(crate) fn resubmit(&self, facts: Vec<Fact>) -> Resolved {
+        lock(&self.state).resolved(facts)
     }
 
     /// The batch of `DROP TABLE`. The caller holds the gate.
@@ -356,6 +384,8 @@ impl State {
             let known = self.catalog.table_by_id(id).and_then(|known| known.column(name)).map(|column| column.kind);
             match known {
                 Some(known) if known == kind => {}
+                // Whether each value has a double that equals it is seen when they are converted.
+                Some(ColumnKind::Field(known)) if matches!(kind, ColumnKind::Field(sent) if sent.widens_to(known)) => {}
                 Some(known) => {
                     return Err(Error::TypeConflict {
                         table: table.name.clone(),
@@ -397,14 +427,15 @@ impl State {
         let Some(known) = self.catalog.table_by_id(table) else {
             return Err(Error::NotFound { what: "table", name: format!("id {}", table.0) });
         };
-        if known.columns.len() >= limits.columns_max {
-            return Err(Error::Limit {
-                what: "column",
-                reason: format!("table {:?} has {} columns", known.name, known.columns.len()),
-            });
+        let count = known.columns.len() + known.hidden.len();
+        if count >= limits.columns_max {
+            let reason = match known.hidden.len() {
+                0 => format!("table {:?} has {count} columns", known.name),
+                hidden => format!("table {:?} has {count} columns, {hidden} of them dropped", known.name),
+            };
+            return Err(Error::Limit { what: "column", reason });
         }
-        let last = known.columns.iter().map(|column| column.id).max().unwrap_or(ColumnId::TIME);
-        let id = ColumnId(ColumnId::FIRST_USER.0.max(last.0 + 1));
+        let id = known.next_column();
         self.apply(&Fact::Column { table, column: Column { id, name: name.to_owned(), kind } })
     }
 }
@@ -461,6 +492,15 @@ fn slices<'a>(bytes: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
         .collect()
 }
 
+fn conflict(table: &Table, column: &Column, sent: FieldType) -> Error {
+    Error::TypeConflict {
+        table: table.name.clone(),
+        field: column.name.clone(),
+        sent: sent.influx_name(),
+        stored: column.kind.name(),
+    }
+}
+
 fn missing(column: &str) -> Error {
     Error::NotFound { what: "column", name: column.to_owned() }
 }
@@ -489,12 +529,14 @@ fn check_spec(spec: &TableSpec, limits: &SchemaLimits) -> Result<()> {
             return Err(Error::invalid("column", format!("{name:?} is declared twice")));
         }
     }
-    match spec.partition_width_ns {
-        Some(width) if !(60_000_000_000..=3_660 * DAY_NS).contains(&width) => {
-            Err(Error::invalid("partition_width", "it is not between a minute and ten years"))
-        }
-        _ => Ok(()),
+    spec.partition_width_ns.map_or(Ok(()), check_width)
+}
+
+fn check_width(width: i64) -> Result<()> {
+    if (60_000_000_000..=3_660 * DAY_NS).contains(&width) {
+        return Ok(());
     }
+    Err(Error::invalid("partition_width", "it is not between a minute and ten years"))
 }
 
 /// What a decoder must have kept; a draft that breaks it never reaches the log.
@@ -544,7 +586,7 @@ fn check_draft(table: &DraftTable, known: &Table, limits: &SchemaLimits) -> Resu
         if !fits && values > 0 {
             return Err(Error::invalid("draft", format!("field {:?} does not fit its rows", field.column)));
         }
-        if let crate::values::Values::F64(values) = &field.values
+        if let Values::F64(values) = &field.values
             && let Some(value) = values.iter().find(|value| !value.is_finite())
         {
             return Err(Error::invalid("value", format!("{value} in field {:?} is not finite", field.column)));

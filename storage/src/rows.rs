@@ -218,7 +218,7 @@ impl Values {
         }
     }
 
-    /// Appends values `start..end` of a column of the same type.
+    /// Appends values `start..end` of a column of the same type, or of the integers that its column was widened from.
     pub(crate) fn extend_range(&mut self, source: &Self, start: usize, end: usize) {
         match (self, source) {
             (Self::I64(out), Self::I64(values)) => out.extend_from_slice(slice(values, start, end)),
@@ -226,14 +226,21 @@ impl Values {
             (Self::F64(out), Self::F64(values)) => out.extend_from_slice(slice(values, start, end)),
             (Self::Bool(out), Self::Bool(values)) => out.extend_from_slice(slice(values, start, end)),
             (Self::String(out), Self::String(values)) => out.extend_range(values, start, end),
+            // A column is widened only while each of its values is within ±2⁵³.
+            (Self::F64(out), Self::I64(values)) => {
+                out.extend(slice(values, start, end).iter().map(|value| *value as f64))
+            }
+            (Self::F64(out), Self::U64(values)) => {
+                out.extend(slice(values, start, end).iter().map(|value| *value as f64))
+            }
             (out, source) => {
-                // A catalog gives a column one type for its life, and every reader asks it first.
-                assert_eq!(out.kind(), source.kind(), "a column has one type");
+                // Readers ask the catalog of their snapshot, and it never takes a widening back.
+                assert_eq!(out.kind(), source.kind(), "a column has one type, or is widened to it");
             }
         }
     }
 
-    /// Appends the values at `positions`, in that order.
+    /// Appends the values at `positions`, in that order. Types may differ as in [`Values::extend_range`].
     pub(crate) fn extend_at(&mut self, source: &Self, positions: impl Iterator<Item = usize>) {
         fn pick<T: Copy + Default>(out: &mut Vec<T>, values: &[T], positions: impl Iterator<Item = usize>) {
             out.extend(positions.map(|at| values.get(at).copied().unwrap_or_default()));
@@ -249,7 +256,13 @@ impl Values {
                     out.ends.push(out.bytes.len() as u32);
                 }
             }
-            (out, source) => assert_eq!(out.kind(), source.kind(), "a column has one type"),
+            (Self::F64(out), Self::I64(values)) => {
+                out.extend(positions.map(|at| values.get(at).copied().unwrap_or_default() as f64));
+            }
+            (Self::F64(out), Self::U64(values)) => {
+                out.extend(positions.map(|at| values.get(at).copied().unwrap_or_default() as f64));
+            }
+            (out, source) => assert_eq!(out.kind(), source.kind(), "a column has one type, or is widened to it"),
         }
     }
 }

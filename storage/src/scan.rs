@@ -36,7 +36,7 @@ const SPLIT_ROWS_MIN: u64 = 64 * 1024;
 /// What to read of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanRequest {
-    /// Output columns, in this order; [`ColumnId::TIME`], tags and fields.
+    /// Output columns, in this order; [`ColumnId::TIME`], tags, hidden ones too, and fields.
     pub columns: Vec<ColumnId>,
     /// Only rows in here. Exact.
     pub time: TimeRange,
@@ -268,8 +268,11 @@ impl Context {
         let mut schema = Vec::with_capacity(request.columns.len());
         let mut fields: Vec<(ColumnId, FieldType)> = Vec::new();
         for id in &request.columns {
+            // A hidden tag still tells rows apart, so who must know them apart may ask for it.
+            let hidden = || table.hidden.iter().find(|column| column.id == *id && column.kind == ColumnKind::Tag);
             let column = table
                 .column_by_id(*id)
+                .or_else(hidden)
                 .ok_or_else(|| Error::NotFound { what: "column", name: format!("id {}", id.0) })?;
             columns.push(match column.kind {
                 ColumnKind::Time => Output::Time,

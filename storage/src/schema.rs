@@ -64,6 +64,11 @@ impl FieldType {
         })
     }
 
+    /// Whether a column of this type can become one of `to` later: its values are read as values of `to`, unchanged.
+    pub fn widens_to(self, to: Self) -> bool {
+        matches!((self, to), (Self::I64 | Self::U64, Self::F64))
+    }
+
     /// InfluxDB's word for it, which clients match on.
     pub fn influx_name(self) -> &'static str {
         match self {
@@ -129,7 +134,7 @@ pub struct Column {
     pub id: ColumnId,
     /// Case-sensitive; unique within the table.
     pub name: String,
-    /// Fixed for the column's life.
+    /// Fixed for the column's life, but that integers may become doubles.
     pub kind: ColumnKind,
 }
 
@@ -168,6 +173,9 @@ pub struct Table {
     pub mode: TableMode,
     /// Declared order, or order of first appearance. `time` is among them, with [`ColumnId::TIME`].
     pub columns: Vec<Column>,
+    /// What `DROP COLUMN` hid, in that order. Ids stay used, and series keys go on holding the tags among them; names are
+    /// free again and may repeat.
+    pub hidden: Vec<Column>,
     /// Ascending in `from`; the first is `i64::MIN`.
     pub widths: Vec<PartitionWidth>,
     /// No raw row is older than this; `i64::MIN` while nothing expired.
@@ -183,6 +191,18 @@ impl Table {
     /// The column of an id.
     pub fn column_by_id(&self, id: ColumnId) -> Option<&Column> {
         self.columns.iter().find(|column| column.id == id)
+    }
+
+    /// What segments are written with: the columns, and the hidden tags that keys hold.
+    pub fn stored_columns(&self) -> Vec<Column> {
+        let hidden_tags = self.hidden.iter().filter(|column| column.kind == ColumnKind::Tag);
+        self.columns.iter().chain(hidden_tags).cloned().collect()
+    }
+
+    /// The id that the next column gets.
+    pub(crate) fn next_column(&self) -> ColumnId {
+        let last = self.columns.iter().chain(&self.hidden).map(|column| column.id.0).max().unwrap_or_default();
+        ColumnId(ColumnId::FIRST_USER.0.max(last.saturating_add(1)))
     }
 
     /// The tags in column-id order: the order of the series key.
@@ -211,5 +231,18 @@ impl Table {
     pub fn partition_of(&self, time: i64) -> i64 {
         let width = self.widths.iter().rev().find(|width| width.from <= time).map_or(DAY_NS, |width| width.width);
         crate::time::bucket_start(time, width, 0).unwrap_or(i64::MIN)
+    }
+
+    /// Where the partition that starts at `start` ends: its width behind, or where the next width starts.
+    pub fn partition_end(&self, start: i64) -> i64 {
+        let at = self.widths.iter().rposition(|width| width.from <= start).unwrap_or_default();
+        let width = self.widths.get(at).map_or(DAY_NS, |width| width.width);
+        // The first partition starts before the first whole one.
+        let end = if start == i64::MIN {
+            crate::time::bucket_start(i64::MIN + width, width, 0).unwrap_or(i64::MAX)
+        } else {
+            start.saturating_add(width)
+        };
+        self.widths.get(at + 1).map_or(end, |next| end.min(next.from))
     }
 }

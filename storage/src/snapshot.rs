@@ -89,6 +89,19 @@ impl Snapshot {
             .collect()
     }
 
+    /// How many rows the series in the middle has, in the segment of a partition with the most rows. `None`: there is no
+    /// segment, or its directory cannot be read.
+    pub fn median_run_rows(&self, table: TableId, partition_start: i64) -> Option<u64> {
+        let segments = self.published.placement.partitions(table)?.get(&partition_start)?;
+        let reader = segments.iter().max_by_key(|segment| segment.entry.rows)?.reader().ok()?;
+        let mut rows = vec![0_u64; reader.series_count() as usize];
+        for run in reader.runs() {
+            *rows.get_mut(run.series as usize)? += u64::from(run.rows);
+        }
+        let middle = rows.len() / 2;
+        (middle < rows.len()).then(|| *rows.select_nth_unstable(middle).1)
+    }
+
     /// What memtables hold of a table.
     pub fn memtables(&self, table: TableId) -> Vec<MemtableInfo> {
         let mut infos = Vec::new();

@@ -90,6 +90,15 @@ impl Values {
         self.len() == 0
     }
 
+    /// Integers as the doubles that equal them; `None` if one has none, or these are no integers.
+    pub fn widened(&self) -> Option<Vec<f64>> {
+        match self {
+            Self::I64(values) => values.iter().map(|value| double(i128::from(*value))).collect(),
+            Self::U64(values) => values.iter().map(|value| double(i128::from(*value))).collect(),
+            _ => None,
+        }
+    }
+
     /// What the column occupies in memory, roughly.
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -102,6 +111,12 @@ impl Values {
     }
 }
 
+/// The double that equals an integer, if there is one.
+fn double(value: i128) -> Option<f64> {
+    let double = value as f64;
+    (double as i128 == value).then_some(double)
+}
+
 /// One field of a block of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldColumn<Id> {
@@ -111,4 +126,28 @@ pub struct FieldColumn<Id> {
     pub rows: Option<Vec<u32>>,
     /// One value per present row.
     pub values: Values,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_becomes_the_double_that_equals_it_or_none() {
+        const EXACT: i64 = 1 << 53;
+        assert_eq!(
+            Values::I64(vec![0, -3, EXACT, -EXACT]).widened(),
+            Some(vec![0.0, -3.0, 2_f64.powi(53), -(2_f64.powi(53))])
+        );
+        assert_eq!(Values::I64(vec![i64::MIN]).widened(), Some(vec![-(2_f64.powi(63))]));
+        for beyond in [EXACT + 1, -EXACT - 1, i64::MAX] {
+            assert_eq!(Values::I64(vec![1, beyond]).widened(), None, "{beyond}");
+        }
+        assert_eq!(
+            Values::U64(vec![1 << 63, EXACT as u64 + 2]).widened(),
+            Some(vec![2_f64.powi(63), 9_007_199_254_740_994.0])
+        );
+        assert_eq!(Values::U64(vec![u64::MAX]).widened(), None);
+        assert_eq!(Values::F64(vec![1.0]).widened(), None);
+    }
 }

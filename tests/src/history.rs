@@ -2,12 +2,12 @@
 
 use marigram_storage::clock::sim::SimRng;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
-use marigram_storage::schema::{ColumnId, DAY_NS, FieldType, Table, TableMode};
+use marigram_storage::schema::{ColumnId, ColumnKind, DAY_NS, FieldType, Table, TableMode};
 use marigram_storage::tombstone::{Comparison, Erase, KeyList, Literal, Predicate};
 use marigram_storage::values::{FieldColumn, Values};
 use marigram_storage::{Engine, Error, series};
 
-use crate::model::{Fields, Model, Rows, Tags, Value, read_table};
+use crate::model::{Fields, Model, Rows, Tags, Value, read_table, tag_of};
 
 /// One thing that somebody asks of an engine.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub enum Op {
     DropDatabase(String),
     /// `DELETE`.
     Delete(String, String, Doomed),
+    /// `ALTER TABLE`, of a database and a table.
+    Alter(String, String, Alter),
     /// A flush. No fact.
     Cut,
 }
@@ -98,11 +100,50 @@ impl Doomed {
 
 fn series_key(table: &Table, tags: &Tags) -> Vec<u8> {
     let mut columns: Vec<_> =
-        tags.iter().map(|(name, value)| (table.column(name).unwrap().id, value.as_bytes())).collect();
+        tags.iter().map(|(name, value)| (tag_of(table, name).unwrap(), value.as_bytes())).collect();
     columns.sort();
     let mut key = Vec::new();
     series::encode_key(columns, &mut key);
     key
+}
+
+/// A change of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alter {
+    /// `ADD COLUMN IF NOT EXISTS`.
+    Add(String, ColumnKind),
+    /// `RENAME COLUMN`, to a name that nothing else has.
+    Rename(String, String),
+    /// `DROP COLUMN`.
+    Hide(String),
+    /// `ALTER COLUMN … TYPE DOUBLE PRECISION`.
+    Widen(String),
+    /// `SET (partition_width = …)`, ns.
+    Width(i64),
+}
+
+impl Alter {
+    /// Asks it.
+    pub fn run(&self, engine: &Engine, database: &str, table: &str) -> Result<(), Error> {
+        match self {
+            Self::Add(column, kind) => engine.add_column(database, table, (column, *kind), true),
+            Self::Rename(column, to) => engine.rename_column(database, table, column, to),
+            Self::Hide(column) => engine.hide_column(database, table, column),
+            Self::Widen(column) => engine.widen_column(database, table, column),
+            Self::Width(width) => engine.set_partition_width(database, table, *width),
+        }
+    }
+
+    /// What it does to the model.
+    pub fn fold(&self, model: &mut Model, database: &str, table: &str) {
+        match self {
+            // Nobody sees a width, nor a column without values.
+            Self::Add(..) | Self::Width(_) => {}
+            Self::Rename(column, to) => model.rename_column(database, table, column, to),
+            Self::Hide(column) => model.hide_column(database, table, column),
+            Self::Widen(column) => model.widen_column(database, table, column),
+        }
+    }
 }
 
 impl Op {
@@ -113,6 +154,7 @@ impl Op {
             Self::DropTable(database, table) => absent_is_fine(engine.drop_table(database, table)),
             Self::DropDatabase(database) => absent_is_fine(engine.drop_database(database)),
             Self::Delete(database, table, doomed) => doomed.run(engine, database, table),
+            Self::Alter(database, table, alter) => absent_is_fine(alter.run(engine, database, table)),
             Self::Cut => engine.cut(),
         }
     }
@@ -126,6 +168,7 @@ impl Op {
             Self::Delete(database, table, doomed) => {
                 model.delete(database, table, |tags, time, fields| doomed.names(tags, time, fields));
             }
+            Self::Alter(database, table, alter) => alter.fold(model, database, table),
             Self::Cut => {}
         }
     }
@@ -138,10 +181,12 @@ fn absent_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
-/// Draws operations: bodies over one to five tables, drops, cuts.
+/// Draws operations: bodies over one to five tables, drops, cuts, changes of tables if it may.
 #[derive(Debug)]
 pub struct History {
     rng: SimRng,
+    /// Whether tables are changed, too.
+    alters: bool,
     /// How many different times there are: few make overwrites.
     times: u64,
 }
@@ -163,17 +208,28 @@ const FIELDS: [(&str, FieldType); 6] = [
     ("f", FieldType::F64),
 ];
 
+/// A field of integers of which each is a double, in histories that change tables.
+const SMALL: &str = "small";
+
 impl History {
     /// From a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = SimRng::new(seed);
         let times = 1 + rng.below(40);
-        Self { rng, times }
+        Self { rng, alters: false, times }
+    }
+
+    /// From a seed, with changes of tables.
+    pub fn altering(seed: u64) -> Self {
+        Self { alters: true, ..Self::new(seed) }
     }
 
     /// The next operation.
     pub fn next_op(&mut self) -> Op {
         let database = DATABASES[usize::from(self.rng.below(6) == 0)].to_owned();
+        if self.alters && self.rng.below(10) == 0 {
+            return Op::Alter(database, self.table().0.to_owned(), self.alter());
+        }
         match self.rng.below(40) {
             0 => Op::DropTable(database, self.table().0.to_owned()),
             // `main` too: an open makes it again.
@@ -202,6 +258,21 @@ impl History {
         };
         let b_below = (mode == TableMode::Append && self.rng.chance(2)).then(|| self.rng.below(60) as i64 - 30);
         Doomed { host, from, to, by_key: self.rng.chance(3), b_below }
+    }
+
+    fn alter(&mut self) -> Alter {
+        let column = ["host", "region", "a", "b", "d", "e", SMALL][self.rng.below(7) as usize].to_owned();
+        match self.rng.below(8) {
+            0 => Alter::Add("added".to_owned(), ColumnKind::Field(FieldType::I64)),
+            1 => Alter::Add("rack".to_owned(), ColumnKind::Tag),
+            2 | 3 => {
+                let to = format!("{column}_{}", self.rng.next_u64());
+                Alter::Rename(column, to)
+            }
+            4 | 5 => Alter::Hide(column),
+            6 => Alter::Widen(SMALL.to_owned()),
+            _ => Alter::Width(DAY_NS / 4 * (1 + self.rng.below(12) as i64)),
+        }
     }
 
     fn table(&mut self) -> (&'static str, TableMode) {
@@ -253,6 +324,10 @@ impl History {
             table.row_series.push(self.rng.below(sets) as u32);
             let time = self.time();
             table.times.push(time);
+        }
+        if self.alters && self.rng.chance(2) {
+            let values = Values::I64((0..rows).map(|_| self.rng.below(100) as i64 - 50).collect());
+            table.fields.push(FieldColumn { column: SMALL.to_owned(), rows: None, values });
         }
         let (field_first, field_count) = (self.rng.below(6) as usize, 1 + self.rng.below(4) as usize);
         for at in 0..field_count {

@@ -1,12 +1,12 @@
 //! A store as ordered maps, and what a snapshot shows in the same shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampNanosecondType, UInt64Type};
 use arrow_array::{Array, RecordBatch};
 use marigram_storage::draft::{Draft, DraftTable};
-use marigram_storage::schema::{ColumnKind, FieldType, Table, TableMode};
+use marigram_storage::schema::{Column, ColumnId, ColumnKind, FieldType, Table, TableMode};
 use marigram_storage::time::TimeRange;
 use marigram_storage::values::Values;
 use marigram_storage::{Error, ScanRequest, Snapshot};
@@ -26,6 +26,18 @@ pub enum Value {
     String(String),
 }
 
+impl Value {
+    /// The double that equals an integer.
+    fn as_double(&self) -> Option<Self> {
+        let (double, equals) = match self {
+            Self::I64(value) => (*value as f64, *value as f64 as i128 == i128::from(*value)),
+            Self::U64(value) => (*value as f64, *value as f64 as i128 == i128::from(*value)),
+            _ => return None,
+        };
+        equals.then_some(Self::F64(double.to_bits()))
+    }
+}
+
 /// Tags by name; the identity of a series.
 pub type Tags = BTreeMap<String, String>;
 /// Fields by name.
@@ -41,10 +53,36 @@ pub enum Rows {
 }
 
 /// Databases, tables, rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// Rows by database and table.
+    /// Rows by database and table. A tag that was hidden goes on naming rows, under a name that nobody can give.
     pub tables: BTreeMap<(String, String), Rows>,
+    /// What else is known of a table, where columns were changed.
+    pub schemas: BTreeMap<(String, String), TableSchema>,
+}
+
+/// What rows do not say of a table.
+#[derive(Clone, Debug, Default)]
+pub struct TableSchema {
+    /// Fields of doubles: integers that are sent to them become doubles.
+    pub doubles: BTreeSet<String>,
+    /// How many columns were hidden.
+    pub hidden: usize,
+}
+
+/// Two models are equal if they show the same rows. Which number a hidden tag has does not count, only their order.
+impl PartialEq for Model {
+    fn eq(&self, other: &Self) -> bool {
+        let canonical = |model: &Self| -> BTreeMap<_, _> {
+            model.tables.iter().map(|(name, rows)| (name.clone(), rows.canonical())).collect()
+        };
+        self.tables == other.tables || canonical(self) == canonical(other)
+    }
+}
+
+/// The name of the `number`-th hidden column of a table.
+fn hidden_name(number: usize) -> String {
+    format!("\0{number:06}")
 }
 
 impl Rows {
@@ -60,6 +98,55 @@ impl Rows {
             Self::Upsert(rows) => rows.entry((tags, time)).or_default().extend(fields),
             Self::Append(rows) => *rows.entry((tags, time, fields)).or_default() += 1,
         }
+    }
+
+    /// The same with changed rows.
+    fn map(&self, change: impl Fn(Tags, Fields) -> (Tags, Fields)) -> Self {
+        match self {
+            Self::Upsert(rows) => {
+                let changed = rows.iter().map(|((tags, time), fields)| {
+                    let (tags, fields) = change(tags.clone(), fields.clone());
+                    ((tags, *time), fields)
+                });
+                let changed: BTreeMap<_, _> = changed.collect();
+                assert_eq!(changed.len(), rows.len(), "rows stay different rows");
+                Self::Upsert(changed)
+            }
+            Self::Append(rows) => {
+                let mut changed = BTreeMap::new();
+                for ((tags, time, fields), count) in rows {
+                    let (tags, fields) = change(tags.clone(), fields.clone());
+                    *changed.entry((tags, *time, fields)).or_default() += count;
+                }
+                Self::Append(changed)
+            }
+        }
+    }
+
+    fn all_tags(&self) -> Box<dyn Iterator<Item = &Tags> + '_> {
+        match self {
+            Self::Upsert(rows) => Box::new(rows.keys().map(|(tags, _)| tags)),
+            Self::Append(rows) => Box::new(rows.keys().map(|(tags, _, _)| tags)),
+        }
+    }
+
+    fn all_fields(&self) -> Box<dyn Iterator<Item = &Fields> + '_> {
+        match self {
+            Self::Upsert(rows) => Box::new(rows.values()),
+            Self::Append(rows) => Box::new(rows.keys().map(|(_, _, fields)| fields)),
+        }
+    }
+
+    /// Hidden tags numbered anew, without those that no row has.
+    pub(crate) fn canonical(&self) -> Self {
+        let hidden = |name: &&String| name.starts_with('\0');
+        let names: BTreeSet<&String> = self.all_tags().flat_map(BTreeMap::keys).filter(hidden).collect();
+        let names: BTreeMap<&String, String> =
+            names.into_iter().enumerate().map(|(rank, name)| (name, hidden_name(rank))).collect();
+        self.map(|tags, fields| {
+            let renamed = tags.into_iter().map(|(name, value)| (names.get(&name).cloned().unwrap_or(name), value));
+            (renamed.collect(), fields)
+        })
     }
 
     /// How many rows.
@@ -79,13 +166,83 @@ impl Rows {
 impl Model {
     /// Folds a batch in.
     pub fn write(&mut self, database: &str, draft: &Draft) {
+        if !self.accepts(database, draft) {
+            return;
+        }
         for table in draft.tables.iter().filter(|table| !table.times.is_empty()) {
             let name = (database.to_owned(), table.name.clone());
+            let doubles = self.schemas.get(&name).map(|schema| schema.doubles.clone()).unwrap_or_default();
             let rows = self.tables.entry(name).or_insert_with(|| Rows::new(table.mode));
             for row in 0..table.times.len() {
-                rows.insert(tags(table, row), table.times[row], fields(table, row as u32));
+                let mut fields = fields(table, row as u32);
+                for (name, value) in &mut fields {
+                    if let Some(double) = value.as_double().filter(|_| doubles.contains(name)) {
+                        *value = double;
+                    }
+                }
+                rows.insert(tags(table, row), table.times[row], fields);
             }
         }
+    }
+
+    /// Whether each integer for a column of doubles has a double that equals it. Else the batch is refused whole.
+    pub fn accepts(&self, database: &str, draft: &Draft) -> bool {
+        draft.tables.iter().all(|table| {
+            let schema = self.schemas.get(&(database.to_owned(), table.name.clone()));
+            let doubles = table.fields.iter().filter(|field| {
+                let is_integer = matches!(field.values, Values::I64(_) | Values::U64(_));
+                is_integer && schema.is_some_and(|schema| schema.doubles.contains(&field.column))
+            });
+            doubles
+                .into_iter()
+                .all(|field| (0..field.values.len()).all(|at| value(&field.values, at).as_double().is_some()))
+        })
+    }
+
+    /// Folds a `RENAME COLUMN` in, of a tag or a field, to a name that is not taken.
+    pub fn rename_column(&mut self, database: &str, table: &str, column: &str, to: &str) {
+        let name = (database.to_owned(), table.to_owned());
+        let Some(rows) = self.tables.get_mut(&name) else { return };
+        *rows = rows.map(|mut tags, mut fields| {
+            tags.remove(column).map(|value| tags.insert(to.to_owned(), value));
+            fields.remove(column).map(|value| fields.insert(to.to_owned(), value));
+            (tags, fields)
+        });
+        let schema = self.schemas.entry(name).or_default();
+        if schema.doubles.remove(column) {
+            schema.doubles.insert(to.to_owned());
+        }
+    }
+
+    /// Folds a `DROP COLUMN` in, of a tag or a field.
+    pub fn hide_column(&mut self, database: &str, table: &str, column: &str) {
+        let name = (database.to_owned(), table.to_owned());
+        let Some(rows) = self.tables.get_mut(&name) else { return };
+        let schema = self.schemas.entry(name).or_default();
+        let hidden = hidden_name(schema.hidden);
+        *rows = rows.map(|mut tags, mut fields| {
+            tags.remove(column).map(|value| tags.insert(hidden.clone(), value));
+            fields.remove(column);
+            (tags, fields)
+        });
+        schema.hidden += 1;
+        schema.doubles.remove(column);
+    }
+
+    /// Folds the widening of a field of integers in. No row has one that no double equals.
+    pub fn widen_column(&mut self, database: &str, table: &str, column: &str) {
+        let name = (database.to_owned(), table.to_owned());
+        let Some(rows) = self.tables.get_mut(&name) else { return };
+        if !rows.all_fields().any(|fields| fields.contains_key(column)) {
+            return; // a column that nobody has written to does not exist
+        }
+        *rows = rows.map(|tags, mut fields| {
+            if let Some(value) = fields.get_mut(column) {
+                *value = value.as_double().unwrap_or_else(|| value.clone());
+            }
+            (tags, fields)
+        });
+        self.schemas.entry(name).or_default().doubles.insert(column.to_owned());
     }
 
     /// Folds a `CREATE TABLE` in.
@@ -104,7 +261,9 @@ impl Model {
 
     /// Folds a `DROP TABLE` in.
     pub fn drop_table(&mut self, database: &str, table: &str) {
-        self.tables.remove(&(database.to_owned(), table.to_owned()));
+        let name = (database.to_owned(), table.to_owned());
+        self.tables.remove(&name);
+        self.schemas.remove(&name);
     }
 
     /// One line for each table and for each row, in a fixed order: doubles by their bits.
@@ -131,6 +290,7 @@ impl Model {
     /// Folds a `DROP DATABASE` in.
     pub fn drop_database(&mut self, database: &str) {
         self.tables.retain(|(known, _), _| known != database);
+        self.schemas.retain(|(known, _), _| known != database);
     }
 }
 
@@ -171,7 +331,11 @@ pub fn read(snapshot: &Snapshot) -> Result<Model, Error> {
     for database in catalog.databases() {
         for table in catalog.tables(database.id) {
             let rows = read_table(snapshot, table)?;
-            model.tables.insert((database.name.clone(), table.name.clone()), rows);
+            let name = (database.name.clone(), table.name.clone());
+            let doubles = table.fields().into_iter().filter(|(_, kind)| *kind == FieldType::F64);
+            let doubles = doubles.map(|(column, _)| column.name.clone()).collect();
+            model.schemas.insert(name.clone(), TableSchema { doubles, hidden: table.hidden.len() });
+            model.tables.insert(name, rows);
         }
     }
     Ok(model)
@@ -179,8 +343,9 @@ pub fn read(snapshot: &Snapshot) -> Result<Model, Error> {
 
 /// One table of a snapshot.
 pub fn read_table(snapshot: &Snapshot, table: &Table) -> Result<Rows, Error> {
+    let columns = shown_columns(table);
     let request = ScanRequest {
-        columns: table.columns.iter().map(|column| column.id).collect(),
+        columns: columns.iter().map(|column| column.id).collect(),
         time: TimeRange::ALL,
         tags: Vec::new(),
         parts_max: 2,
@@ -191,7 +356,7 @@ pub fn read_table(snapshot: &Snapshot, table: &Table) -> Result<Rows, Error> {
         for batch in part {
             let batch = batch?;
             for row in 0..batch.num_rows() {
-                let (tags, time, fields) = read_row(table, &batch, row);
+                let (tags, time, fields) = read_row(&columns, &batch, row);
                 if let Rows::Upsert(rows) = &rows {
                     let key = (tags.clone(), time);
                     assert!(!rows.contains_key(&key), "table {:?} shows the key {key:?} twice", table.name);
@@ -203,9 +368,21 @@ pub fn read_table(snapshot: &Snapshot, table: &Table) -> Result<Rows, Error> {
     Ok(rows)
 }
 
-fn read_row(table: &Table, batch: &RecordBatch, row: usize) -> (Tags, i64, Fields) {
+/// The columns of a table, and the hidden tags that keep rows apart.
+fn shown_columns(table: &Table) -> Vec<Column> {
+    let hidden = table.hidden.iter().enumerate().filter(|(_, column)| column.kind == ColumnKind::Tag);
+    let hidden = hidden.map(|(number, column)| Column { name: hidden_name(number), ..column.clone() });
+    table.columns.iter().cloned().chain(hidden).collect()
+}
+
+/// The column behind a tag's name, of hidden ones too.
+pub(crate) fn tag_of(table: &Table, name: &str) -> Option<ColumnId> {
+    shown_columns(table).into_iter().find(|column| column.name == name).map(|column| column.id)
+}
+
+fn read_row(columns: &[Column], batch: &RecordBatch, row: usize) -> (Tags, i64, Fields) {
     let (mut tags, mut time, mut fields) = (Tags::new(), 0, Fields::new());
-    for (at, column) in table.columns.iter().enumerate() {
+    for (at, column) in columns.iter().enumerate() {
         let array = batch.column(at);
         if array.is_null(row) {
             continue;

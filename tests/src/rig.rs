@@ -6,7 +6,7 @@ use marigram_storage::clock::sim::SimClock;
 use marigram_storage::disk::sim::SimDisk;
 use marigram_storage::{Engine, Error, Options, Threads, World};
 
-use crate::model::{Model, read};
+use crate::model::{Model, Rows, read};
 
 /// Everything small, so that a short history reaches slot changes, cuts and merges.
 pub fn small_options() -> Options {
@@ -42,7 +42,7 @@ pub fn differs(certain: &Model, possible: Option<&Model>, shown: &Model) -> Stri
     let mut out = "the state is no prefix that holds everything acknowledged\n".to_owned();
     for name in certain.tables.keys().chain(shown.tables.keys()) {
         let (want, have) = (certain.tables.get(name), shown.tables.get(name));
-        if want != have {
+        if want.map(Rows::canonical) != have.map(Rows::canonical) {
             let other = possible.and_then(|possible| possible.tables.get(name));
             out += &format!("  {name:?}\n    certain {want:?}\n    possible {other:?}\n    shown {have:?}\n");
             break;

@@ -26,6 +26,7 @@ fn table(mode: TableMode) -> Table {
         name: "t".to_owned(),
         mode,
         columns: Vec::new(),
+        hidden: Vec::new(),
         widths: crate::catalog::default_widths(),
         floor: i64::MIN,
     }

@@ -21,6 +21,7 @@ fn table(mode: TableMode) -> Table {
         name: "cpu".to_owned(),
         mode,
         columns: Vec::new(),
+        hidden: Vec::new(),
         widths: default_widths(),
         floor: i64::MIN,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::batch::TableRows;
-use crate::schema::{ColumnId, Table, TableId};
+use crate::schema::{ColumnId, FieldType, Table, TableId};
 use crate::sorted::Sorted;
 use crate::values::{FieldColumn, Values};
 
@@ -36,7 +36,22 @@ pub(crate) fn merge_from(chunks: &[Arc<Chunk>]) -> Option<usize> {
     // The last `MERGE_FAN` chunks are of one size class: none is more than `MERGE_FAN` times the newest.
     let limit = last.times.len().saturating_mul(MERGE_FAN);
     let similar = chunks.iter().rev().take_while(|chunk| !full(chunk) && chunk.times.len() < limit).count();
+    if similar < MERGE_FAN {
+        return None;
+    }
+    let similar = of_one_schema(chunks.get(chunks.len() - similar..)?);
     (similar >= MERGE_FAN).then(|| chunks.len() - similar)
+}
+
+/// How many chunks at the end have each field in one type. A snapshot from before a field was widened goes on reading its
+/// rows as integers: they are not merged with later ones.
+fn of_one_schema(chunks: &[Arc<Chunk>]) -> usize {
+    let mut kinds: BTreeMap<ColumnId, FieldType> = BTreeMap::new();
+    let mut agrees = |field: &FieldColumn<ColumnId>| {
+        let kind = field.values.kind();
+        *kinds.entry(field.column).or_insert(kind) == kind
+    };
+    chunks.iter().rev().take_while(|chunk| chunk.fields.iter().all(&mut agrees)).count()
 }
 
 impl Chunk {

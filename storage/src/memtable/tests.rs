@@ -21,6 +21,7 @@ fn table() -> Table {
         name: "cpu".to_owned(),
         mode: TableMode::Append,
         columns: vec![Column { id: ColumnId::TIME, name: "time".to_owned(), kind: ColumnKind::Time }],
+        hidden: Vec::new(),
         widths: default_widths(),
         floor: i64::MIN,
     }

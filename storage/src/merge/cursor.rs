@@ -9,7 +9,7 @@ use crate::codec::{PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
 use crate::memscan::MemSource;
 use crate::placement::Segment;
-use crate::schema::{ColumnId, TableMode};
+use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::segment::{BlockKeys, RowSet, SegmentReader};
 use crate::time::TimeRange;
 use crate::tombstone::{self, Pending};
@@ -321,7 +321,7 @@ impl SegmentCursor {
 
     /// Column pages that nobody looked into, counted once.
     pub(super) fn take_skipped(&mut self, spec: &MergeSpec) -> u64 {
-        let fields = spec.fields.iter().filter(|(column, kind)| self.reader.field(*column) == Some(*kind)).count();
+        let fields = spec.fields.iter().filter(|(column, _)| self.reader.field(*column).is_some()).count();
         (std::mem::take(&mut self.pages_left) * (fields + usize::from(spec.times))) as u64
     }
 
@@ -352,16 +352,22 @@ impl SegmentCursor {
         for (((column, kind), (loaded, buffer)), target) in
             spec.fields.iter().zip(&mut self.pages).zip(&mut out.buffer.columns)
         {
-            if self.reader.field(*column) != Some(*kind) {
-                target.push_absent(rows.len());
-                continue;
+            match self.reader.field(*column) {
+                // What was written before its column was widened becomes doubles here.
+                Some(stored) if stored == *kind || stored.widens_to(*kind) => {}
+                Some(stored) => return Err(self.segment.damaged(mistyped(&self.segment, *column, stored, *kind))),
+                None => {
+                    target.push_absent(rows.len());
+                    continue;
+                }
             }
             if *loaded != Some(page) {
                 *loaded = None;
                 read(&self.segment, &self.reader, *column, page, &mut self.scratch, buffer, stats)?;
                 *loaded = Some(page);
             }
-            if rows.start == 0 && rows.end == buffer.rows && target.presence.len() == 0 && buffer.presence.is_none() {
+            let is_whole = rows.start == 0 && rows.end == buffer.rows && buffer.presence.is_none();
+            if is_whole && target.presence.len() == 0 && buffer.values.kind() == *kind {
                 // A whole page into an empty column: its values change hands.
                 std::mem::swap(&mut target.values, &mut buffer.values);
                 target.presence.push_present(rows.len());
@@ -417,6 +423,12 @@ pub(super) fn read(
         ScanStats::add(&stats.bytes_read, u64::from(bytes));
     }
     Ok(())
+}
+
+/// A segment that has a column in another type than the catalog knows of.
+fn mistyped(segment: &Segment, column: ColumnId, stored: FieldType, wanted: FieldType) -> Error {
+    let reason = format!("column id {} is of type {stored}, the catalog says {wanted}", column.0);
+    Error::corrupt(&segment.path, segment.entry.offset, reason)
 }
 
 /// How many pages hold rows of the series from `from` on, before `to`.

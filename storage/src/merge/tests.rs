@@ -39,6 +39,7 @@ fn source(mode: TableMode, rows: &[Row]) -> Source {
         name: "cpu".to_owned(),
         mode,
         columns: Vec::new(),
+        hidden: Vec::new(),
         widths: default_widths(),
         floor: i64::MIN,
     };

@@ -98,12 +98,79 @@ fn a_name_keeps_its_type() {
         Err(Error::TypeConflict { sent: s, stored: t, .. }) => assert_eq!((s, t), (sent, stored)),
         other => panic!("{other:?}"),
     };
-    check("load", FieldType::I64, "integer", "float");
-    check("load", FieldType::U64, "unsigned", "float");
+    check("load", FieldType::Bool, "boolean", "float");
     check("host", FieldType::String, "string", "tag");
     check("time", FieldType::I64, "integer", "time");
     // The same name in another table is another column.
     assert!(registry.resolve("main", &with_field(draft("mem", &[("a", 1)]), "load", FieldType::I64), true).is_ok());
+}
+
+#[test]
+fn integers_for_a_column_of_doubles_become_doubles_if_they_are_some() {
+    let (registry, _) = registry(SchemaLimits::default());
+    registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let send = |values: Values| {
+        let mut draft = draft("cpu", &[("a", 1)]);
+        draft.tables[0].fields[0].values = values;
+        registry.resolve("main", &draft, true)
+    };
+    let stored = |values: Values| send(values).unwrap().batch.tables[0].fields[0].values.clone();
+    assert_eq!(stored(Values::I64(vec![-7])), Values::F64(vec![-7.0]));
+    assert_eq!(stored(Values::U64(vec![1 << 63])), Values::F64(vec![2_f64.powi(63)]));
+    for (values, sent) in [(Values::I64(vec![i64::MAX]), "integer"), (Values::U64(vec![(1 << 53) + 1]), "unsigned")] {
+        match send(values) {
+            Err(Error::TypeConflict { sent: found, stored: "float", .. }) => assert_eq!(found, sent),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_name_meant_before_a_change_is_resolved_again() {
+    let (registry, _) = registry(SchemaLimits::default());
+    let before = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let renamed = registry.rename_column("main", "cpu", "load", "load_1m").unwrap();
+    assert!(before.drops < renamed.drops);
+    // Its definition as it was, and then the change: an earlier definition may not be durable yet.
+    assert!(matches!(renamed.batch.facts.last(), Some(Fact::ColumnRenamed { column: ColumnId(17), .. })));
+    assert_eq!(renamed.batch.facts.len(), before.batch.facts.len() + 1);
+    let after = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap().batch;
+    assert_eq!(after.tables[0].fields[0].column, ColumnId(18), "the old name is free");
+    registry.hide_column("main", "cpu", "host").unwrap();
+    let after = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    assert_eq!(after.drops, renamed.drops + 1);
+    let mut key = Vec::new();
+    series::encode_key([(ColumnId(19), b"a".as_slice())], &mut key);
+    assert_eq!(after.batch.series[0].keys, [(1, key)], "another series than that of the hidden tag");
+    let defined = registry.add_column("main", "cpu", ("host", ColumnKind::Tag), true).unwrap();
+    let again = registry.again(&defined.batch.facts).unwrap();
+    assert_eq!(again.batch, defined.batch, "the same, as long as nothing has changed");
+}
+
+#[test]
+fn changes_that_cannot_be_are_refused_by_name() {
+    let (registry, _) = registry(SchemaLimits::default());
+    registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    #[track_caller]
+    fn check(want: &str, result: Result<Resolved>) {
+        let reason = result.unwrap_err().to_string();
+        assert!(reason.contains(want), "{reason}");
+    }
+    let tag = ("host", ColumnKind::Tag);
+    check("column already exists: \"host\"", registry.add_column("main", "cpu", tag, false));
+    check("column already exists: \"host\"", registry.rename_column("main", "cpu", "load", "host"));
+    check("column not found: \"idle\"", registry.rename_column("main", "cpu", "idle", "x"));
+    check("column not found: \"idle\"", registry.hide_column("main", "cpu", "idle"));
+    check("called time", registry.hide_column("main", "cpu", "time"));
+    check("it is empty", registry.rename_column("main", "cpu", "load", ""));
+    check("type tag", registry.widen_column("main", "cpu", "host", |_, _| Ok(())));
+    check("table not found: \"mem\"", registry.hide_column("main", "mem", "load"));
+    check("between a minute", registry.set_width("main", "cpu", 1, |_| None));
+    check("so late", registry.set_width("main", "cpu", DAY_NS, |_| Some(TIME_MAX)));
+    for n in 1..64 {
+        registry.set_width("main", "cpu", (1 + n % 2) * DAY_NS, |_| Some(n * 10 * DAY_NS)).unwrap();
+    }
+    check("had 64 widths", registry.set_width("main", "cpu", 7 * DAY_NS, |_| Some(700 * DAY_NS)));
 }
 
 #[test]

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn to_know_none_is_not_to_know_nothing() {
-        assert_eq!(encode(None), []);
+        assert!(encode(None).is_empty());
         let none = encode(Some(&mut RowSet::new()));
         assert_eq!(none, [0x3a, 0x30, 0, 0, 0, 0, 0, 0]);
         assert_eq!(decode(&[], 1).unwrap(), None);
