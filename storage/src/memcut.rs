@@ -408,6 +408,11 @@ impl<'a> StripeColumns<'a> {
 }
 
 impl StripeSource for StripeColumns<'_> {
+    fn longest_string(&self, column: ColumnId) -> usize {
+        let fields = self.cut.chunks.iter().flat_map(|ordered| &ordered.chunk.fields);
+        fields.filter(|field| field.column == column).map(|field| field.values.longest_string()).max().unwrap_or(0)
+    }
+
     fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool> {
         self.reader = ColumnReader::default();
         if self.values.kind() != kind {

@@ -63,6 +63,13 @@ impl Values {
         }
     }
 
+    /// Bytes of the longest string; 0 of other types.
+    pub(crate) fn longest_string(&self) -> usize {
+        let Self::String(strings) = self else { return 0 };
+        let starts = std::iter::once(&0).chain(&strings.ends);
+        strings.ends.iter().zip(starts).map(|(end, start)| end - start).max().unwrap_or(0) as usize
+    }
+
     /// The type of the values.
     pub fn kind(&self) -> FieldType {
         match self {

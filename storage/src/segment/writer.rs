@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, encode_page};
 use crate::error::{Error, Result};
 use crate::manifest::Encoding;
-use crate::schema::{Column, ColumnId, ColumnKind, FieldType, TableId};
+use crate::schema::{Column, ColumnId, ColumnKind, FieldType, STRING_BYTES_MAX, TableId};
 use crate::series::key_tags;
 use crate::values::Values;
 
@@ -26,6 +26,10 @@ use super::{PAGE_CELLS_MAX, PAGE_ROWS_MIN, STRIPE_ROWS_MAX, padding};
 
 /// A long series is split at multiples of this many rows: what the codecs take at once.
 const VECTOR_ROWS: usize = 1024;
+/// The strings of a page take at most so many bytes, so that a reader of any page knows what it needs.
+const PAGE_STRING_BYTES_MAX: usize = 4 << 20;
+/// What was encoded of a column goes to the sink when it is this long.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// What a segment is about.
 #[derive(Clone, Debug)]
@@ -83,6 +87,11 @@ pub trait StripeSource {
     /// Those of what the rows come from; they end the segment.
     fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool>;
 
+    /// No string of a field is longer. The field is asked for twice where pages might otherwise hold too many bytes.
+    fn longest_string(&self, _column: ColumnId) -> usize {
+        STRING_BYTES_MAX
+    }
+
     /// The next `rows` rows of the field that was begun last.
     ///
     /// # Errors
@@ -110,6 +119,10 @@ struct WholeFields<'a> {
 }
 
 impl StripeSource for WholeFields<'_> {
+    fn longest_string(&self, column: ColumnId) -> usize {
+        self.fields.iter().find(|field| field.column == column).map_or(0, |field| field.values.longest_string())
+    }
+
     fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool> {
         let Some(field) = self.fields.iter().find(|field| field.column == column) else { return Ok(false) };
         assert!(kind == field.values.kind(), "a field of a stripe is in the schema with its type");
@@ -231,7 +244,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         assert!(!times.is_empty(), "a stripe has rows");
         assert!(times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
         self.directories(runs, times);
-        let pages = cut_pages(runs);
+        let pages = self.cut_strings(cut_pages(runs), fields)?;
         let cells = (self.page_rows.len() + pages.len()) as u64 * (self.fields.len() as u64 + 1);
         if PAGE_CELLS_MAX < cells {
             let reason = format!("{} columns in more than {} pages", self.fields.len(), self.page_rows.len());
@@ -257,10 +270,33 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             buffer.clear();
             for &rows in &pages {
                 write_page(rows, fields.page(rows)?, target, scratch, buffer);
+                if WRITE_BYTES <= buffer.len() {
+                    self.out.write(buffer)?;
+                    buffer.clear();
+                }
             }
             self.out.write(buffer)?;
         }
         Ok(())
+    }
+
+    /// Cuts pages further where strings of a field would take more than [`PAGE_STRING_BYTES_MAX`].
+    fn cut_strings(&self, mut pages: Vec<usize>, fields: &mut dyn StripeSource) -> Result<Vec<usize>> {
+        let strings = self.fields.iter().filter(|(_, target)| target.kind == FieldType::String);
+        for (column, target) in strings {
+            let rows_max = pages.iter().max().copied().unwrap_or(0);
+            if fields.longest_string(*column) * rows_max <= PAGE_STRING_BYTES_MAX
+                || !fields.begin(*column, target.kind)?
+            {
+                continue;
+            }
+            let mut cut = Vec::with_capacity(pages.len());
+            for &rows in &pages {
+                split_page(rows, fields.page(rows)?, &mut cut);
+            }
+            pages = cut;
+        }
+        Ok(pages)
     }
 
     /// Keys, tags and runs of a stripe.
@@ -428,6 +464,26 @@ fn cut_pages(runs: &[Run<'_>]) -> Vec<usize> {
     pages
 }
 
+/// Appends the rows of the pages that one is cut into, each as long as its strings allow.
+fn split_page(rows: usize, page: PageRows<'_>, pages: &mut Vec<usize>) {
+    let ValuesRef::String { ends, mut start, .. } = page.values else { return pages.push(rows) };
+    let mut ends = ends.iter();
+    let (mut first, mut bytes) = (0, 0);
+    for row in 0..rows {
+        let present =
+            page.presence.is_none_or(|words| words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1));
+        let end = if present { ends.next().copied().unwrap_or(start) } else { start };
+        let length = (end - start) as usize;
+        start = end;
+        if PAGE_STRING_BYTES_MAX < bytes + length {
+            pages.push(row - first);
+            (first, bytes) = (row, 0);
+        }
+        bytes += length;
+    }
+    pages.push(rows - first);
+}
+
 /// Appends a page to `out`; one without values takes no byte.
 fn write_page(
     rows: usize,
@@ -492,6 +548,24 @@ mod tests {
         check(&[8193], &[5120, 3073]);
         check(&[2000, 8192], &[5120, 5072]);
         check(&[65_537], &[8192, 8192, 7168, 7168, 7168, 7168, 7168, 7168, 6145]);
+    }
+
+    #[test]
+    fn a_page_is_cut_where_its_strings_take_too_many_bytes() {
+        let lengths = |count: usize, bytes: usize| -> Vec<u32> { (1..=count).map(|at| (at * bytes) as u32).collect() };
+        #[track_caller]
+        fn check(rows: usize, presence: Option<&[u64]>, ends: &[u32], want: &[usize]) {
+            let mut pages = Vec::new();
+            let values = ValuesRef::String { bytes: &[], ends, start: 0 };
+            split_page(rows, PageRows { presence, values }, &mut pages);
+            assert_eq!(pages, want);
+        }
+        check(200, None, &lengths(200, 65_536), &[64, 64, 64, 8]);
+        check(200, None, &lengths(200, 100), &[200]);
+        check(128, None, &lengths(128, 32_768), &[128]);
+        check(129, None, &lengths(129, 32_768), &[128, 1]);
+        // Absent rows take nothing, wherever they are.
+        check(192, Some(&[u64::MAX, 0, u64::MAX]), &lengths(128, 65_536), &[128, 64]);
     }
 
     proptest! {

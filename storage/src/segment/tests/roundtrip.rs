@@ -134,6 +134,32 @@ fn a_page_of_absent_rows_costs_no_read() {
     assert_eq!(reader.counters().pages.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
+/// No page holds more than 4 MiB of strings, no fewer than it could, and all rows come back.
+#[test]
+fn pages_of_long_strings_are_short() {
+    let string = |count: usize| Some(Value::String(vec![b'x'; count]));
+    let kinds = FIELDS.map(|(_, kind)| kind);
+    let at = kinds.iter().position(|kind| *kind == FieldType::String).unwrap();
+    let row = |time: i64| {
+        let mut row = vec![None; FIELDS.len()];
+        row[0] = Some(Value::F64(1.5f64.to_bits()));
+        row[at] = if time % 3 == 0 { None } else { string(if time < 400 { 65_536 } else { 30_000 }) };
+        (time, row)
+    };
+    let model = Model::from([(key(&[]), (0..700).map(row).collect())]);
+    let (bytes, _) = written(&model, 100_000);
+    let reader = open(&bytes).unwrap();
+    assert_eq!(read_all(&reader).unwrap(), model);
+    assert!(reader.pages().len() > 4);
+    let (mut scratch, mut page) = (Vec::new(), PageBuf::new());
+    for index in 0..reader.pages().len() {
+        reader.read_page(ColumnId(FIELDS[at].0), index, &mut scratch, &mut page).unwrap();
+        let Values::String(strings) = &page.values else { panic!("a field of strings") };
+        assert!(strings.bytes.len() <= 4 << 20, "{} bytes in page {index}", strings.bytes.len());
+        assert!(strings.bytes.len() > (4 << 20) - 65_536 || index + 1 == reader.pages().len());
+    }
+}
+
 #[test]
 fn segments_of_a_file_are_found_by_address_and_from_its_end() {
     let head = FileHead { store: 1, file: FileId { epoch: 2, counter: 3 }, shard: 0 };
