@@ -1,13 +1,15 @@
-//! Pages of columns as devices send them: bytes per value, and GB/s of raw 8-byte values to encode and to decode.
+//! Pages of columns as devices send them, hot and cold: bytes per value, and values (items) per second to encode, to decode
+//! and sum, and to reduce exactly.
 //!
 //! `cargo bench -p marigram-benches --bench codec`. Sixteen pages of 8192 rows a round (1 MiB raw), series of 8640 rows.
 
-use divan::counter::BytesCount;
+use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use marigram_storage::codec::{
     EncodeScratch, PAGE_ROWS_MAX, PageBuf, ValuesRef, decode_column, decode_page, encode_column, encode_page,
-    page_bytes,
+    page_bytes, reduce_f64_page, reduce_i64_page,
 };
+use marigram_storage::manifest::Encoding;
 use marigram_storage::schema::FieldType;
 use marigram_storage::values::Values;
 
@@ -115,8 +117,8 @@ fn column(name: &str) -> Values {
     }
 }
 
-fn pages(values: &Values) -> Vec<u8> {
-    let (mut scratch, mut out) = (EncodeScratch::new(), Vec::new());
+fn pages(values: &Values, encoding: Encoding) -> Vec<u8> {
+    let (mut scratch, mut out) = (EncodeScratch::of(encoding), Vec::new());
     encode_pages(values, &mut scratch, &mut out);
     out
 }
@@ -131,31 +133,90 @@ fn encode_pages(values: &Values, scratch: &mut EncodeScratch, out: &mut Vec<u8>)
     }
 }
 
-fn decode_pages(mut bytes: &[u8], kind: FieldType, page: &mut PageBuf) {
+/// The plain loop that whatever is decoded is compared with: sixteen lanes, which the compiler keeps in registers.
+fn plain_sum(values: &Values) -> f64 {
+    let mut lanes = [0.0; 16];
+    match values {
+        Values::F64(values) => {
+            for chunk in values.as_chunks::<16>().0 {
+                lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += value);
+            }
+        }
+        Values::I64(values) => return values.iter().fold(0i64, |sum, value| sum.wrapping_add(*value)) as f64,
+        _ => {}
+    }
+    lanes.iter().sum()
+}
+
+fn encode_as(bencher: Bencher<'_, '_>, name: &str, encoding: Encoding) {
+    let values = column(name);
+    let (mut scratch, mut out) = (EncodeScratch::of(encoding), Vec::new());
+    bencher
+        .counter(ItemsCount::new(values.len()))
+        .bench_local(|| encode_pages(black_box(&values), &mut scratch, &mut out));
+}
+
+fn decode_and_sum(bencher: Bencher<'_, '_>, name: &str, encoding: Encoding) {
+    let values = column(name);
+    let (bytes, mut page) = (pages(&values, encoding), PageBuf::new());
+    bencher.counter(ItemsCount::new(values.len())).bench_local(|| {
+        let mut sum = 0.0;
+        each_page(black_box(&bytes), |one| {
+            assert_eq!(decode_page(one, values.kind(), &mut page), Ok(()));
+            sum += plain_sum(&page.values);
+        });
+        sum
+    });
+}
+
+fn reduce(bencher: Bencher<'_, '_>, name: &str, encoding: Encoding) {
+    let values = column(name);
+    let (bytes, mut page) = (pages(&values, encoding), PageBuf::new());
+    bencher.counter(ItemsCount::new(values.len())).bench_local(|| {
+        each_page(black_box(&bytes), |one| match values.kind() {
+            FieldType::F64 => assert!(black_box(reduce_f64_page(one, &mut page)).is_ok()),
+            _ => assert!(black_box(reduce_i64_page(one, &mut page)).is_ok()),
+        });
+    });
+}
+
+fn each_page(mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
     while !bytes.is_empty() {
         let (one, rest) = bytes.split_at(page_bytes(bytes).unwrap_or(bytes.len()));
-        assert_eq!(decode_page(one, kind, page), Ok(()));
-        black_box(&page.values);
+        each(one);
         bytes = rest;
     }
 }
 
 #[divan::bench(args = COLUMNS)]
 fn encode(bencher: Bencher<'_, '_>, name: &str) {
-    let values = column(name);
-    let (mut scratch, mut out) = (EncodeScratch::new(), Vec::new());
-    bencher
-        .counter(BytesCount::new(values.len() * 8))
-        .bench_local(|| encode_pages(black_box(&values), &mut scratch, &mut out));
+    encode_as(bencher, name, Encoding::Hot);
 }
 
 #[divan::bench(args = COLUMNS)]
-fn decode(bencher: Bencher<'_, '_>, name: &str) {
-    let values = column(name);
-    let (bytes, mut page) = (pages(&values), PageBuf::new());
-    bencher
-        .counter(BytesCount::new(values.len() * 8))
-        .bench_local(|| decode_pages(black_box(&bytes), values.kind(), &mut page));
+fn encode_cold(bencher: Bencher<'_, '_>, name: &str) {
+    encode_as(bencher, name, Encoding::Cold);
+}
+
+#[divan::bench(args = COLUMNS)]
+fn decode_and_sum_hot(bencher: Bencher<'_, '_>, name: &str) {
+    decode_and_sum(bencher, name, Encoding::Hot);
+}
+
+#[divan::bench(args = COLUMNS)]
+fn decode_and_sum_cold(bencher: Bencher<'_, '_>, name: &str) {
+    decode_and_sum(bencher, name, Encoding::Cold);
+}
+
+/// Count, exact sum, least and greatest, while decoding.
+#[divan::bench(args = COLUMNS)]
+fn reduce_hot(bencher: Bencher<'_, '_>, name: &str) {
+    reduce(bencher, name, Encoding::Hot);
+}
+
+#[divan::bench(args = COLUMNS)]
+fn reduce_cold(bencher: Bencher<'_, '_>, name: &str) {
+    reduce(bencher, name, Encoding::Cold);
 }
 
 /// Batches of the WAL: 100 rows of one field.
@@ -164,7 +225,7 @@ fn encode_small_column(bencher: Bencher<'_, '_>, name: &str) {
     let values = column(name);
     let few = ValuesRef::from(&values).split_at(100).0;
     let (mut scratch, mut out) = (EncodeScratch::new(), Vec::new());
-    bencher.counter(BytesCount::new(few.len() * 8)).bench_local(|| {
+    bencher.counter(ItemsCount::new(few.len())).bench_local(|| {
         out.clear();
         encode_column(black_box(few), &mut scratch, &mut out);
     });
@@ -178,16 +239,17 @@ fn decode_large_column(bencher: Bencher<'_, '_>, name: &str) {
     let mut out = Vec::new();
     encode_column(many, &mut EncodeScratch::new(), &mut out);
     bencher
-        .counter(BytesCount::new(many.len() * 8))
+        .counter(ItemsCount::new(many.len()))
         .bench_local(|| black_box(decode_column(&mut out.as_slice(), many.kind(), many.len())));
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what this target is for")]
 fn main() {
-    println!("{:26} bytes/value", "column");
+    println!("{:26} bytes/value, hot and cold", "column");
     for name in COLUMNS {
         let values = column(name);
-        println!("{name:26} {:11.3}", pages(&values).len() as f64 / values.len() as f64);
+        let per_value = |encoding| pages(&values, encoding).len() as f64 / values.len() as f64;
+        println!("{name:26} {:11.3} {:7.3}", per_value(Encoding::Hot), per_value(Encoding::Cold));
     }
     divan::main();
 }

@@ -24,7 +24,9 @@ mod tests;
 mod wide;
 
 pub use exact_sum::ExactSum;
+pub(crate) use exact_sum::SumPlan;
 pub use groups::GroupSums;
+pub(crate) use lanes::key_bounds;
 pub use state::{Content, FirstLast, IntSum, IntegerOutOfRange, MinMax, Side, float_extreme, float_key, float_value};
 
 /// Bytes that no state serializes to; names the rule they break.

@@ -22,6 +22,7 @@ mod divisor;
 mod float;
 mod integer;
 mod page;
+mod reduce;
 mod restore;
 mod string;
 mod varint;
@@ -34,6 +35,8 @@ mod tests;
 pub use body::EncodeScratch;
 pub use column::{decode_column, decode_u32s, encode_column, encode_u32s};
 pub use page::{PageBuf, PageStats, decode_page, encode_page, page_bytes};
+
+pub use reduce::{Reduced, reduce_f64_page, reduce_i64_page, reduce_u64_page};
 
 use crate::schema::FieldType;
 use crate::values::Values;

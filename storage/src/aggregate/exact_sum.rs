@@ -27,6 +27,10 @@ const INFINITY: u64 = 0x7ff << 52;
 /// Below this many rows single additions are faster than a pass of the kernel.
 const SLICE_ROWS_MIN: usize = 8;
 
+/// How the values before were cut, which mostly fits those that follow.
+#[derive(Default)]
+pub(crate) struct SumPlan(Option<Plan>);
+
 /// The exact sum of any number of doubles.
 #[derive(Clone, Debug, Default)]
 pub struct ExactSum {
@@ -80,6 +84,11 @@ impl ExactSum {
         for block in rows.chunks(lanes::ROWS_MAX) {
             self.add_block(block, &mut plan);
         }
+    }
+
+    /// Adds at most 1024 values. `plan` is what fitted the values before them; a default one fits none.
+    pub(crate) fn add_vector(&mut self, rows: &[f64], plan: &mut SumPlan) {
+        self.add_block(rows, &mut plan.0);
     }
 
     /// Adds the values that are present: bit `i % 64` of word `i / 64` stands for row `i`.

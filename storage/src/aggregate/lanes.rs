@@ -101,7 +101,7 @@ impl Plan {
 }
 
 /// What a pass over rows leaves.
-pub(super) struct Lanes {
+pub(crate) struct Lanes {
     sums: [u64; 3],
     outside: u64,
     rest: u64,
@@ -111,7 +111,7 @@ pub(super) struct Lanes {
 macro_rules! dispatched {
     ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
         $(#[$doc])*
-        pub(super) fn $name($($arg: $kind),*) -> $result {
+        pub(crate) fn $name($($arg: $kind),*) -> $result {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]

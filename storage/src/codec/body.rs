@@ -88,7 +88,7 @@ pub(super) struct DecodeScratch {
     pub(super) ints: DecodeInts,
     planes: Vec<u8>,
     zip: Zip,
-    cold: DecodeCold,
+    pub(super) cold: DecodeCold,
 }
 
 impl DecodeScratch {

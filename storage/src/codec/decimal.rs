@@ -6,7 +6,7 @@
 //! `hi + lo` close to `10^-k`: the same bits as the division, proven for |i| < 2⁵³ and k ≤ 15, at a third of its cost.
 //! Where the processor has no FMA it divides.
 
-use super::body::vector_of;
+use super::body::{Codec, DecodeScratch, id, vector_of};
 use super::cold::{DecodeCold, decode_cold};
 use super::integer::EncodeInts;
 use super::restore::{DecodeInts, decode_vector};
@@ -226,6 +226,43 @@ impl<'a> Exceptions<'a> {
         }
         Ok(())
     }
+}
+
+/// Hands out the vectors of a page of `count` decimals, integers and doubles, as they are decoded. `false`, and none, if
+/// there are exceptions.
+pub(super) fn each_vector(
+    mut input: &[u8],
+    codec: Codec,
+    count: usize,
+    scratch: &mut DecodeScratch,
+    mut each: impl FnMut(&[i64], &[f64]),
+) -> Result<bool, &'static str> {
+    let digits = codec.parameter;
+    let exceptions = Exceptions::take(&mut input, digits, count)?;
+    if !exceptions.positions.is_empty() {
+        return Ok(false);
+    }
+    let mut doubles = [0.0; VECTOR_ROWS];
+    let mut restore = |integers: &[i64]| {
+        let doubles = doubles.get_mut(..integers.len()).unwrap_or_default();
+        if !restore_vector(integers, digits, doubles) {
+            return Err(OUT_OF_RANGE);
+        }
+        each(integers, doubles);
+        Ok(())
+    };
+    let DecodeScratch { ints, cold, .. } = scratch;
+    if codec.id == id::PCO {
+        decode_cold(&mut input, count, ints, cold, |_, integers| restore(integers))?;
+    } else {
+        let DecodeInts { values, words } = ints;
+        for start in (0..count).step_by(VECTOR_ROWS) {
+            let integers = values.get_mut(..(count - start).min(VECTOR_ROWS)).unwrap_or_default();
+            decode_vector(&mut input, words, integers)?;
+            restore(integers)?;
+        }
+    }
+    if input.is_empty() { Ok(true) } else { Err("bytes are left behind the last value") }
 }
 
 const OUT_OF_RANGE: &str = "the integer of a decimal is out of range";

@@ -41,7 +41,7 @@ pub struct PageBuf {
     pub presence: Option<Vec<u64>>,
     /// One slot per row. Absent rows hold 0, 0.0, `false` or the empty string.
     pub values: Values,
-    scratch: DecodeScratch,
+    pub(super) scratch: DecodeScratch,
     spare: Vec<u64>,
 }
 
@@ -197,7 +197,8 @@ pub fn decode_page(bytes: &[u8], kind: FieldType, page: &mut PageBuf) -> Result<
     decode(bytes, kind, page).map_err(str::to_owned)
 }
 
-fn decode(bytes: &[u8], kind: FieldType, page: &mut PageBuf) -> Result<(), &'static str> {
+/// The head of a page of this type, and all that its checksum covers behind it.
+fn open(bytes: &[u8], kind: FieldType) -> Result<(Head, &[u8]), &'static str> {
     let (head, crc) = Head::decode(bytes)?;
     let bytes = bytes.get(..head.page_bytes()).ok_or("a page is cut short")?;
     if checksum(bytes) != crc {
@@ -206,7 +207,39 @@ fn decode(bytes: &[u8], kind: FieldType, page: &mut PageBuf) -> Result<(), &'sta
     if head.kind != kind.code() {
         return Err("a page is of another type than its column");
     }
-    let mut body = bytes.get(HEAD_BYTES..HEAD_BYTES + head.body_bytes as usize).ok_or("a page is cut short")?;
+    let body = bytes.get(HEAD_BYTES..HEAD_BYTES + head.body_bytes as usize).ok_or("a page is cut short")?;
+    Ok((head, body))
+}
+
+/// Codec, number and bytes of the present values of a page. One without values has none of them.
+pub(super) fn open_values(bytes: &[u8], kind: FieldType) -> Result<(Codec, usize, &[u8]), &'static str> {
+    let (head, mut body) = open(bytes, kind)?;
+    let (rows, present) = (usize::from(head.rows), usize::from(head.present));
+    match head.presence {
+        PRESENCE_ALL if present == rows => {}
+        PRESENCE_NONE if present == 0 => {}
+        PRESENCE_BITMAP => {
+            let (bytes, rest) = body.split_at_checked(rows.div_ceil(64) * 8).ok_or("a page is cut short")?;
+            body = rest;
+            let mut words = [0; PAGE_ROWS_MAX / 64];
+            let words = words.get_mut(..rows.div_ceil(64)).unwrap_or_default();
+            for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+            if count_present(words, rows) != Some(present) {
+                return Err("the presence of a page contradicts its header");
+            }
+        }
+        _ => return Err("the presence of a page has an unknown form"),
+    }
+    if present == 0 && (head.codec != (Codec { id: id::RAW, parameter: 0 }) || !body.is_empty()) {
+        return Err("a page without values has a body");
+    }
+    Ok((head.codec, present, body))
+}
+
+fn decode(bytes: &[u8], kind: FieldType, page: &mut PageBuf) -> Result<(), &'static str> {
+    let (head, mut body) = open(bytes, kind)?;
     let (rows, present) = (usize::from(head.rows), usize::from(head.present));
     let mut presence = page.presence.take().unwrap_or_else(|| std::mem::take(&mut page.spare));
     match head.presence {

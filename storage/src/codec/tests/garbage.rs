@@ -6,7 +6,7 @@ use super::super::*;
 use super::{Random, bits, column, encodings, kinds};
 
 /// Puts the right checksum into a changed page.
-fn seal(page: &mut [u8]) {
+pub(super) fn seal(page: &mut [u8]) {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&page[..12]);
     hasher.update(&page[16..]);
