@@ -22,6 +22,7 @@ fn options(rng: &mut SimRng) -> Options {
         wal_slot_bytes: 16 << 10 << rng.below(2),
         wal_bytes_max: 128 << 10,
         disk_reserve_bytes: 0,
+        ballast_bytes: rng.below(2) << 11,
         stripe_rows_max: 1 + rng.below(50) as usize,
         merge_segments_min: 2 + rng.below(4) as usize,
         checkpoint_edits_max: 1 + rng.below(8),

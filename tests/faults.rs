@@ -39,7 +39,9 @@ fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
 
     all.push(scenario("fresh store, first writes", vec![write(), write(), write()]));
-    all.push(scenario("cuts of several tables", vec![write(), write(), cut(), write(), write(), cut()]));
+    let mut cuts = scenario("cuts of several tables", vec![write(), write(), cut(), write(), write(), cut()]);
+    cuts.options.ballast_bytes = 4 << 10;
+    all.push(cuts);
 
     let mut wrap = scenario("slots change and the ring wraps", (0..26).map(|_| write()).collect());
     wrap.options.wal_slot_bytes = 8 << 10;

@@ -101,36 +101,110 @@ fn a_cut_that_does_not_fit_keeps_its_rows_and_is_tried_again() {
     }
 }
 
-/// An open needs space for its cut and its checkpoint. Without it, it says so and changes nothing that it needs.
+/// An open needs space for its cut and its checkpoint. Without it, it shows everything, takes no write, and goes on by
+/// itself.
 #[test]
-fn an_open_on_a_full_disk_says_so_and_loses_nothing() {
-    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
-    let engine = open(&disk, &clock, &small_options()).unwrap();
-    let mut model = Model::default();
-    let op = write(&mut History::new(3));
-    op.run(&engine).unwrap();
-    op.fold(&mut model);
-    drop(engine);
-    let full = used(&disk);
-    // From no byte free to enough, so that each step of the open is the one that does not fit.
-    let mut opened = false;
-    for free in (0..20_000).step_by(300) {
-        let disk = disk.crash(Survival::All, 1);
-        disk.set_capacity(Some(full + free));
-        match open(&disk, &clock, &small_options()) {
-            Ok(engine) => {
-                opened = true;
+fn an_open_on_a_full_disk_reads_and_resumes_by_itself() {
+    for threads in [Threads::None, Threads::Background] {
+        let options = Options { threads, ..small_options() };
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let engine = open(&disk, &clock, &options).unwrap();
+        let mut model = Model::default();
+        let mut history = History::new(3);
+        let op = write(&mut history);
+        op.run(&engine).unwrap();
+        op.fold(&mut model);
+        drop(engine);
+        let full = used(&disk);
+        // From no byte free to enough, so that each step of the open is the one that does not fit.
+        let mut starved = 0;
+        let step = if threads == Threads::None { 300 } else { 5000 };
+        for free in (0..20_000).step_by(step) {
+            let disk = disk.crash(Survival::All, 1);
+            disk.set_capacity(Some(full + free));
+            let engine = open(&disk, &clock, &options).unwrap();
+            assert_eq!(read(&engine.snapshot()).unwrap(), model, "{free} bytes free");
+            let mut model = model.clone();
+            let op = write(&mut history);
+            if engine.is_starved() {
+                starved += 1;
+                let error = op.run(&engine).unwrap_err();
+                assert!(matches!(error, Error::DiskFull { .. }), "{free} bytes free: {error}");
+                assert!(matches!(engine.cut(), Err(Error::DiskFull { .. })));
+                assert_eq!(read(&engine.snapshot()).unwrap(), model, "{free} bytes free");
+                // Stopped and started on a disk that is as full, it is where it was.
+                engine.close().unwrap();
+                drop(engine);
+                let engine = open(&disk, &clock, &options).unwrap();
+                assert!(engine.is_starved() && engine.stats().starved == 1);
+                let before = engine.snapshot();
+                disk.set_capacity(None);
+                let until = Instant::now() + Duration::from_secs(60);
+                while let Err(error) = op.run(&engine) {
+                    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+                    assert!(Instant::now() < until, "writes did not resume");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                assert_eq!(read(&before).unwrap(), model, "a snapshot of before");
+                op.fold(&mut model);
+                assert!(!engine.is_starved() && engine.stats().starved == 0);
+                engine.cut().unwrap();
                 assert_eq!(read(&engine.snapshot()).unwrap(), model);
             }
-            Err(error) => assert!(!opened && matches!(error, Error::DiskFull { .. }), "{free} bytes free: {error}"),
+            let disk = disk.crash(Survival::None, 1);
+            disk.set_capacity(None);
+            let engine = open(&disk, &clock, &options).unwrap();
+            assert_eq!(read(&engine.snapshot()).unwrap(), model, "{free} bytes free");
         }
-        let disk = disk.crash(Survival::None, 1);
-        disk.set_capacity(None);
-        let engine = open(&disk, &clock, &small_options()).unwrap();
-        assert_eq!(read(&engine.snapshot()).unwrap(), model, "{free} bytes free");
+        assert!(starved > 0 && starved < 20_000 / step, "{starved}");
     }
-    assert!(opened);
 }
+
+/// The ballast is there, is given up for a drop on a full disk, and comes back when there is room.
+#[test]
+fn the_ballast_lets_a_drop_give_space_back() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let ballast_bytes = 30_000;
+    let options = Options { ballast_bytes, trash_keep: Duration::ZERO, ..small_options() };
+    let engine = open(&disk, &clock, &options).unwrap();
+    let length = |disk: &SimDisk| disk.file_bytes("ballast").map_or(0, |bytes| bytes.len() as u64);
+    assert_eq!(length(&disk), ballast_bytes);
+    let mut history = History::new(4);
+    let mut model = Model::default();
+    let mut act = |op: Op| {
+        op.run(&engine).unwrap();
+        op.fold(&mut model);
+    };
+    for _ in 0..4 {
+        act(write(&mut history));
+        act(Op::Cut);
+    }
+    act(write(&mut history));
+    // Somebody else fills the disk.
+    disk.set_capacity(Some(used(&disk)));
+    assert!(matches!(engine.cut(), Err(Error::DiskFull { .. })), "rows alone do not get the ballast");
+    assert_eq!(length(&disk), ballast_bytes);
+    let full = used(&disk);
+    for table in ["cpu", "mem", "clicks", "disk"] {
+        act(Op::DropTable("main".to_owned(), table.to_owned()));
+    }
+    engine.cut().unwrap();
+    assert_eq!(length(&disk), 0);
+    assert!(used(&disk) + 1000 < full, "files of dropped tables are gone");
+    assert_eq!(read(&engine.snapshot()).unwrap(), model);
+    disk.set_capacity(None);
+    engine.write("main", &history.draft()).unwrap();
+    engine.cut().unwrap();
+    assert_eq!(length(&disk), ballast_bytes);
+    drop(engine);
+    // Another length, or none, is taken over by the next open.
+    let engine = open(&disk, &clock, &Options { ballast_bytes: 500, ..options.clone() }).unwrap();
+    assert_eq!(length(&disk), 500);
+    drop(engine);
+    drop(open(&disk, &clock, &Options { ballast_bytes: 0, ..options }).unwrap());
+    assert!(!disk.files().contains(&"ballast".to_owned()));
+}
+
 /// A log without a free slot waits for the cut that frees one, or for one more slot; nobody is refused.
 #[test]
 fn writes_wait_for_a_slot_of_the_log() {

@@ -7,6 +7,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
+#[path = "rot/taint.rs"]
+mod taint;
+
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -39,6 +39,8 @@ pub struct Config {
     pub query: QueryConfig,
     /// Connections.
     pub connection: ConnectionConfig,
+    /// Space.
+    pub disk: DiskConfig,
     /// Files that nothing names any more.
     pub trash: TrashConfig,
     /// The log on stderr.
@@ -116,6 +118,13 @@ pub struct ConnectionConfig {
     pub idle_max: Duration,
     /// How long a stop waits for requests under way.
     pub drain_max: Duration,
+}
+
+/// Space.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DiskConfig {
+    /// Bytes of the file that is given up when the disk is full.
+    pub ballast_bytes: u64,
 }
 
 /// Files that nothing names any more.
@@ -265,6 +274,7 @@ impl Default for Config {
             write: WriteConfig::default(),
             query: QueryConfig::default(),
             connection: ConnectionConfig::default(),
+            disk: DiskConfig::default(),
             trash: TrashConfig::default(),
             log: LogConfig::default(),
             auth: AuthConfig::default(),

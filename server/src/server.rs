@@ -238,6 +238,7 @@ fn storage_options(config: &Config) -> Options {
         wal_bytes_max: config.wal.bytes_max,
         // What a full memtable needs to be cut, and a slot of the log.
         disk_reserve_bytes: memtable + memtable / 5 + defaults.wal_slot_bytes + (64 << 20),
+        ballast_bytes: config.disk.ballast_bytes,
         write_wait: config.write.wait_max,
         create_databases: config.write.create_databases,
         trash_keep: config.trash.keep,

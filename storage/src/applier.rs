@@ -92,6 +92,12 @@ impl Applier {
         Arc::clone(&self.published)
     }
 
+    /// Readers of `published` see from now on what this applier publishes.
+    pub(crate) fn publish_to(&mut self, published: &Arc<Pointer<Published>>) {
+        self.published = Arc::clone(published);
+        self.publish();
+    }
+
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }

@@ -10,10 +10,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::applier::{Applier, Published};
+use crate::ballast::Ballast;
 use crate::catalog::Fact;
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
@@ -21,6 +23,7 @@ use crate::disk::DiskLock;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::keeper::Keeper;
+use crate::open::Opened;
 use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
 use crate::schema::{ColumnKind, TableId};
@@ -37,6 +40,13 @@ use crate::world::World;
 const BOUNCES_MAX: usize = 100;
 /// A write that finds the log full tries again when it moves, and after each of so many parts of the time that it may wait.
 const LOG_WAITS_MAX: u32 = 20;
+
+/// While what is in memory does not fit the disk, so often it is looked whether more is free by now.
+const RESUME_PERIOD: Duration = Duration::from_secs(1);
+/// So many looks later it is tried though no more is free: a quota is not seen in what is free.
+const RESUME_LOOKS_MAX: u32 = 60;
+/// A log holds what two full memtables took, and what was on its way.
+const REPLAYED_MEMTABLES_MAX: u64 = 3;
 
 /// An open store. Clones share it; dropping the last one stops the threads, without a cut.
 #[derive(Clone)]
@@ -79,7 +89,12 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue<Command>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// All three in one place, when there are no threads.
-    inline: Option<Mutex<Inline>>,
+    inline: OnceLock<Mutex<Inline>>,
+    /// What was replayed does not fit the disk: reads only, until [`Shared::resume`] succeeds.
+    starved: AtomicBool,
+    /// What was free when that failed last: less will not do.
+    starved_bytes: Mutex<u64>,
+    stopping: AtomicBool,
     pub(crate) poisoned: AtomicBool,
     closed: AtomicBool,
     /// Deletes come one by one: each sees how many wait.
@@ -112,38 +127,70 @@ pub(crate) struct Inline {
     pub(crate) keeper: Keeper,
 }
 
+impl From<Opened> for Inline {
+    fn from(opened: Opened) -> Self {
+        Self { committer: opened.committer, applier: opened.applier, keeper: opened.keeper }
+    }
+}
+
 impl Engine {
     /// Opens or creates the store of a data directory: lock, newest checkpoint and edits, replay, cut, new epoch.
+    ///
+    /// If the disk is too full for the cut, what was replayed stays in memory: everything can be read, writes are
+    /// answered with [`Error::DiskFull`] and go on by themselves once there is space.
     pub fn open(world: World, options: Options) -> Result<Self> {
-        let opened = crate::open::open(&world, &options)?;
-        let counters = Arc::clone(&opened.counters);
-        let published = opened.applier.published();
-        let threads = options.threads;
-        let inline = Inline { committer: opened.committer, applier: opened.applier, keeper: opened.keeper };
-        let (inline, parts) = match threads {
-            Threads::None => (Some(Mutex::new(inline)), None),
-            Threads::Background => (None, Some(inline)),
+        let directory = crate::open::take_lock(&world)?;
+        let counters = Arc::new(Counters::default());
+        let mut opened = crate::open::open(&world, &options, &counters);
+        if matches!(opened, Err(Error::DiskFull { .. })) && Ballast::new(&world, options.ballast_bytes, 0).give_up() {
+            opened = crate::open::open(&world, &options, &counters);
+        }
+        let (series_seed, published, catalog, generation, parts) = match opened {
+            Ok(opened) => {
+                let (seed, generation) = (opened.series_seed, Arc::clone(&opened.generation));
+                let (published, catalog) = (opened.applier.published(), Arc::clone(opened.applier.catalog()));
+                (seed, published, catalog, generation, Some(Inline::from(opened)))
+            }
+            Err(full @ Error::DiskFull { .. }) => {
+                let bytes_max = options.memtable_bytes_max.saturating_mul(REPLAYED_MEMTABLES_MAX);
+                let (applier, seed) = match crate::open::in_memory(&world, bytes_max) {
+                    // Not even a store is there, or it is more than memory holds.
+                    Err(Error::NotFound { .. } | Error::Overloaded { .. }) => return Err(full),
+                    replayed => replayed?,
+                };
+                tracing::error!(%full, "what the log holds does not fit the disk: reads only until there is space");
+                let generation = Arc::clone(&applier.active().generation);
+                (seed, applier.published(), Arc::clone(applier.catalog()), generation, None)
+            }
+            Err(error) => return Err(error),
         };
+        let starved = parts.is_none();
+        counters.starved.store(u64::from(starved), Ordering::Relaxed);
         let shared = Arc::new(Shared {
+            registry: Registry::new(series_seed, options.limits.clone(), catalog, generation),
+            starved: AtomicBool::new(starved),
+            starved_bytes: Mutex::new(world.disk.free_bytes().unwrap_or(0)),
+            stopping: AtomicBool::new(false),
             world,
             queue: Queue::new(options.queue_bytes_max),
             options,
-            registry: opened.registry,
             published,
             counters,
             threads: Mutex::default(),
-            inline,
+            inline: OnceLock::new(),
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             deletes: Mutex::default(),
             cutting: AtomicBool::new(false),
             room: Default::default(),
-            lock: Mutex::new(Some(opened.lock)),
+            lock: Mutex::new(Some(directory)),
         });
         let stop = Arc::new(StopOnDrop(Arc::clone(&shared)));
         if let Some(parts) = parts {
-            let threads = crate::workers::start(&shared, parts)?;
-            lock(&shared.threads).extend(threads);
+            shared.start(parts)?;
+        } else if shared.options.threads == Threads::Background {
+            let thread = crate::workers::start_resume(&shared)?;
+            lock(&shared.threads).push(thread);
         }
         Ok(Self { shared, _stop: stop })
     }
@@ -181,6 +228,7 @@ impl Engine {
 
     /// `CREATE DATABASE`. Durable on return.
     pub fn create_database(&self, name: &str, if_not_exists: bool) -> Result<()> {
+        self.shared.check_open()?;
         self.shared.define(|registry| registry.create_database(name, if_not_exists))
     }
 
@@ -192,6 +240,7 @@ impl Engine {
 
     /// `CREATE TABLE`. Durable on return, also where it existed.
     pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
+        self.shared.check_open()?;
         self.shared.define(|registry| registry.create_table(database, spec, if_not_exists))
     }
 
@@ -292,7 +341,7 @@ impl Engine {
     pub fn cut(&self) -> Result<()> {
         let shared = &self.shared;
         shared.check_open()?;
-        if let Some(inline) = &shared.inline {
+        if let Some(inline) = shared.inline.get() {
             return shared.inline_cut(&mut lock(inline));
         }
         let (reply, answer) = sync_channel(1);
@@ -306,6 +355,11 @@ impl Engine {
         self.shared.counters.stats(&published, self.shared.queue.used_bytes())
     }
 
+    /// Whether writes wait for the disk to have room for what an open found in the log.
+    pub fn is_starved(&self) -> bool {
+        self.shared.starved.load(Ordering::Acquire)
+    }
+
     /// Whether a failed sync has ended all writing.
     pub fn is_poisoned(&self) -> bool {
         self.shared.poisoned.load(Ordering::Acquire)
@@ -317,7 +371,12 @@ impl Engine {
         if shared.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let cut = if self.is_poisoned() { Err(Error::Poisoned) } else { self.cut() };
+        let cut = match (self.is_poisoned(), self.is_starved()) {
+            (true, _) => Err(Error::Poisoned),
+            // What is in memory is in the log.
+            (_, true) => Ok(()),
+            _ => self.cut(),
+        };
         shared.closed.store(true, Ordering::Release);
         shared.stop();
         lock(&shared.lock).take();
@@ -333,7 +392,91 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::ReadOnly { reason: "the engine is closed".to_owned() });
         }
+        if !self.starved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.options.threads == Threads::None && !self.stopping.load(Ordering::Acquire) {
+            let enough =
+                self.options.disk_reserve_bytes.saturating_add(self.options.memtable_bytes_max.saturating_mul(2));
+            let parts = self.resume(self.world.disk.free_bytes().is_ok_and(|free| enough <= free))?;
+            if let Some(parts) = parts {
+                let _first = self.inline.set(Mutex::new(parts));
+                self.feed();
+            }
+            return Ok(());
+        }
+        let reserve_bytes = self.options.disk_reserve_bytes;
+        Err(Error::DiskFull { free_bytes: self.world.disk.free_bytes().unwrap_or(0), reserve_bytes })
+    }
+
+    fn start(self: &Arc<Self>, parts: Inline) -> Result<()> {
+        match self.options.threads {
+            Threads::None => {
+                let _first = self.inline.set(Mutex::new(parts));
+            }
+            Threads::Background => {
+                let threads = crate::workers::start(self, parts)?;
+                lock(&self.threads).extend(threads);
+            }
+        }
         Ok(())
+    }
+
+    /// Opens the store again, without `try_anyway` only if more is free than when that failed last. What it finds is what is in memory, and all
+    /// that readers saw stays visible. `Ok(None)`: somebody else did.
+    fn resume(&self, try_anyway: bool) -> Result<Option<Inline>> {
+        let mut tried_bytes = lock(&self.starved_bytes);
+        if !self.starved.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let free = || self.world.disk.free_bytes().unwrap_or(0);
+        let (free_bytes, reserve_bytes) = (free(), self.options.disk_reserve_bytes);
+        if free_bytes <= *tried_bytes && !try_anyway {
+            return Err(Error::DiskFull { free_bytes, reserve_bytes });
+        }
+        match crate::open::open(&self.world, &self.options, &self.counters) {
+            Ok(mut opened) => {
+                self.registry.resume(Arc::clone(opened.applier.catalog()), Arc::clone(&opened.generation));
+                opened.applier.publish_to(&self.published);
+                Ok(Some(Inline::from(opened)))
+            }
+            Err(full @ Error::DiskFull { .. }) => {
+                *tried_bytes = free();
+                Err(full)
+            }
+            Err(error) => {
+                self.poison(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes are taken from here on.
+    fn feed(&self) {
+        tracing::info!("the disk has space again: writes go on");
+        self.counters.starved.store(0, Ordering::Relaxed);
+        self.starved.store(false, Ordering::Release);
+    }
+
+    /// Tries to go on until it does, or until the engine stops.
+    pub(crate) fn resume_loop(self: &Arc<Self>) {
+        for look in 1_u32.. {
+            let guard = lock(&self.room.0);
+            let waiting = |_: &mut ()| !self.stopping.load(Ordering::Acquire);
+            drop(self.room.1.wait_timeout_while(guard, RESUME_PERIOD, waiting));
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            match self.resume(look.is_multiple_of(RESUME_LOOKS_MAX)) {
+                Ok(Some(parts)) => match self.start(parts) {
+                    Ok(()) => return self.feed(),
+                    Err(error) => return self.poison(&error),
+                },
+                Ok(None) => return,
+                Err(Error::DiskFull { .. }) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn send(&self, command: Command) -> Result<()> {
@@ -369,7 +512,7 @@ impl Shared {
         }
         let waited_ns = u128::from(self.world.clock.monotonic_ns().saturating_sub(since_ns));
         // Without threads nobody frees anything meanwhile.
-        if self.inline.is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {
+        if self.inline.get().is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {
             self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(refused);
         }
@@ -405,7 +548,7 @@ impl Shared {
             needs_space: !is_drop && kind != BatchKind::Delete,
             reply,
         };
-        if let Some(inline) = &self.inline {
+        if let Some(inline) = self.inline.get() {
             self.inline_commit(&mut lock(inline), submission);
         } else if let Err(refused) = self.queue.push(Command::Write(submission), bytes, Some(self.options.write_wait)) {
             return Err(match refused {
@@ -503,6 +646,8 @@ impl Shared {
     }
 
     fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake_waiters();
         let _closed = self.queue.push(Command::Stop, 0, None);
         // The committer may still start one that prepares a slot: the list is read again until it is empty.
         while let Some(thread) = { lock(&self.threads).pop() } {

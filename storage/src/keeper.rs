@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::applier::Sealed;
+use crate::ballast::Ballast;
 use crate::committer::encode_positions;
 use crate::datafile::{NewFile, NewSegment, discard, write_file, write_segment};
 use crate::error::{Error, Result};
@@ -46,6 +47,7 @@ pub(crate) struct Keeper {
     placement: Arc<Placement>,
     counters: Arc<Counters>,
     pending: VecDeque<Sealed>,
+    ballast: Ballast,
     /// Files that no edit names any more, and the edit that freed them.
     retired: Vec<(u64, FileId)>,
     /// When the trash is swept next, by the monotonic clock.
@@ -70,6 +72,7 @@ impl Keeper {
         tombstones: Tombstones,
     ) -> Self {
         Self {
+            ballast: Ballast::new(&world, options.ballast_bytes, options.disk_reserve_bytes),
             world,
             options,
             manifest,
@@ -89,6 +92,10 @@ impl Keeper {
         &mut self.manifest
     }
 
+    pub(crate) fn ballast_mut(&mut self) -> &mut Ballast {
+        &mut self.ballast
+    }
+
     pub(crate) fn enqueue(&mut self, sealed: Sealed) {
         self.pending.push_back(sealed);
     }
@@ -106,7 +113,12 @@ impl Keeper {
     /// still pending.
     pub(crate) fn cut_next(&mut self) -> Result<Option<Placed>> {
         let Some(sealed) = self.pending.pop_front() else { return Ok(None) };
-        match self.cut(&sealed) {
+        let mut cut = self.cut(&sealed);
+        // What gives space back gets the ballast: behind such a cut files of dropped tables go.
+        if matches!(cut, Err(Error::DiskFull { .. })) && self.drops_segments(&sealed) && self.ballast.give_up() {
+            cut = self.cut(&sealed);
+        }
+        match cut {
             Ok(()) => {
                 let (memtable, sequence) = (sealed.memtable, sealed.sequence);
                 let placement = Arc::clone(&self.placement);
@@ -117,6 +129,12 @@ impl Keeper {
                 Err(error)
             }
         }
+    }
+
+    /// Whether this cut, or one that waits behind it, takes away segments of dropped tables.
+    fn drops_segments(&self, sealed: &Sealed) -> bool {
+        let newest = &self.pending.back().unwrap_or(sealed).catalog;
+        self.manifest.state().segments().any(|entry| newest.table_by_id(entry.table).is_none())
     }
 
     fn cut(&mut self, sealed: &Sealed) -> Result<()> {
@@ -153,6 +171,8 @@ impl Keeper {
         let overwritten = sealed.memtable.rows().saturating_sub(rows);
         self.counters.rows_overwritten.fetch_add(overwritten, Ordering::Relaxed);
         tracing::info!(sequence = sealed.sequence, rows, bytes, "cut memtables");
+        // Not before: who gave it up needs its space for this very cut.
+        self.ballast.restore();
         self.checkpoint_if_due()
     }
 
@@ -181,7 +201,11 @@ impl Keeper {
     fn commit(&mut self, change: Change) -> Result<()> {
         let added: Vec<FileId> = change.added.first().map(|entry| entry.file).into_iter().collect();
         let before = Arc::clone(self.manifest.state());
-        let state = match self.manifest.commit(change) {
+        let mut committed = self.manifest.commit(change.clone());
+        if matches!(committed, Err(Error::DiskFull { .. })) && self.ballast.give_up() {
+            committed = self.manifest.commit(change);
+        }
+        let state = match committed {
             Ok(state) => state,
             Err(Error::Poisoned) => return Err(Error::Poisoned),
             Err(error) => {

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 mod applier;
+mod ballast;
 mod batch;
 mod bytes;
 pub mod catalog;

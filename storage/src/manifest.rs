@@ -143,11 +143,7 @@ impl Manifest {
 
     /// Fails when the log says that an edit was durable which is not here.
     pub fn require_edit(&self, number: u64) -> Result<()> {
-        if number <= self.state.last_edit {
-            return Ok(());
-        }
-        let reason = format!("the log names this edit as durable, the last one found is {}", self.state.last_edit);
-        Err(Error::corrupt(store::edit_path(number), 0, reason))
+        self.state.require_edit(number)
     }
 
     /// Makes a change durable under the next number.

@@ -19,7 +19,6 @@ use crate::keeper::Keeper;
 use crate::manifest::{Change, Manifest, State};
 use crate::options::Options;
 use crate::placement::Placement;
-use crate::registry::Registry;
 use crate::schema::DatabaseId;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
@@ -31,21 +30,20 @@ use crate::world::World;
 pub const MAIN_DATABASE: &str = "main";
 
 pub(crate) struct Opened {
-    pub(crate) lock: Box<dyn DiskLock>,
-    pub(crate) registry: Registry,
+    pub(crate) series_seed: u64,
+    pub(crate) generation: Arc<Generation>,
     pub(crate) committer: Committer,
     pub(crate) applier: Applier,
     pub(crate) keeper: Keeper,
-    pub(crate) counters: Arc<Counters>,
 }
 
-pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
-    let lock = take_lock(world)?;
+/// The caller holds the lock of the directory. After [`Error::DiskFull`] nothing is lost, and it may be tried again.
+pub(crate) fn open(world: &World, options: &Options, counters: &Arc<Counters>) -> Result<Opened> {
     let (manifest, state) = Manifest::open(world)?;
     if let Some(file) = manifest.findings().missing_files.first() {
         tracing::error!(file = %file, "a data file is missing");
     }
-    let counters = Arc::new(Counters::default());
+    counters.replayed_rows.store(0, Ordering::Relaxed);
     let catalog = decode_catalog(&state)?;
     let positions = decode_positions(&state.cut.positions)
         .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
@@ -57,7 +55,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
         options.clone(),
         manifest,
         Arc::clone(&placement),
-        Arc::clone(&counters),
+        Arc::clone(counters),
         tables,
         tombstones.clone(),
     );
@@ -65,7 +63,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
     let first = Arc::new(Generation::new(u64::from(epoch) << 32));
     let (sequence, tombstones) = (state.cut.sequence, Arc::new(tombstones));
     let applier = Applier::new(state.series_seed, sequence, Arc::new(catalog), first, placement, tombstones);
-    let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(&counters) };
+    let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(counters) };
     replay.run(world, &state)?;
     let Replay { mut keeper, mut applier, mut positions, .. } = replay;
 
@@ -78,6 +76,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
     keeper.manifest_mut().checkpoint()?;
     keeper.manifest_mut().set_aside_unnamed()?;
     keeper.sweep_trash();
+    keeper.ballast_mut().restore();
     let state = Arc::clone(keeper.manifest_mut().state());
     let wal = WalWriter::start(
         world,
@@ -97,8 +96,7 @@ pub(crate) fn open(world: &World, options: &Options) -> Result<Opened> {
         state.last_edit,
         positions,
     );
-    let registry = Registry::new(state.series_seed, options.limits.clone(), Arc::clone(applier.catalog()), generation);
-    Ok(Opened { lock, registry, committer, applier, keeper, counters })
+    Ok(Opened { series_seed: state.series_seed, generation, committer, applier, keeper })
 }
 
 fn wal_options(options: &Options) -> WalOptions {
@@ -181,6 +179,12 @@ fn cut(
 /// holds, in memory. Fails with [`Error::Overloaded`] if that is more than `memory_bytes_max`.
 pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<dyn DiskLock>)> {
     let lock = take_lock(world)?;
+    let (applier, _) = in_memory(world, memory_bytes_max)?;
+    Ok((Snapshot::new(applier.published().load_full()), lock))
+}
+
+/// The same under a lock that the caller holds, and the seed of the store.
+pub(crate) fn in_memory(world: &World, memory_bytes_max: u64) -> Result<(Applier, u64)> {
     let (state, _) = Manifest::read(world)?;
     let catalog = decode_catalog(&state)?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
@@ -191,7 +195,7 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
     let from =
         ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };
-    wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
+    let replayed = wal::replay(world, identity, from, &mut |sequence, kind, _positions, payload| {
         let corrupt = |reason: String| Error::corrupt("wal", 0, format!("sequence {sequence}: {reason}"));
         let batch = Batch::read(kind, payload).map_err(corrupt)?;
         if applier.active().generation.number != batch.generation {
@@ -205,11 +209,12 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
         }
         Ok(())
     })?;
+    state.require_edit(replayed.manifest_edit)?;
     applier.publish();
-    Ok((Snapshot::new(applier.published().load_full()), lock))
+    Ok((applier, state.series_seed))
 }
 
-fn take_lock(world: &World) -> Result<Box<dyn DiskLock>> {
+pub(crate) fn take_lock(world: &World) -> Result<Box<dyn DiskLock>> {
     world.disk.lock().map_err(|source| match source.kind() {
         std::io::ErrorKind::WouldBlock => Error::Locked { path: "lock".into() },
         _ => Error::io("lock", "lock", source),

@@ -118,6 +118,12 @@ impl Registry {
         lock(&self.state).catalog = catalog;
     }
 
+    /// Begins anew with what an open found; who resolved before must resolve again.
+    pub(crate) fn resume(&self, catalog: Arc<Catalog>, generation: Arc<Generation>) {
+        let mut state = lock(&self.state);
+        *state = State { catalog, generation, drops: state.drops };
+    }
+
     /// From now on series get ordinals of `generation`.
     pub(crate) fn start_generation(&self, generation: Arc<Generation>) {
         lock(&self.state).generation = generation;

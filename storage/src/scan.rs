@@ -239,7 +239,7 @@ fn key_at(source: &Source, piece: u64, pieces: u64) -> Result<Option<Arc<[u8]>>>
             let row = reader.rows() * piece / pieces;
             let run = reader.runs().partition_point(|run| run.first_row <= row).saturating_sub(1);
             match reader.runs().get(run) {
-                Some(run) => Ok(Some(reader.key(run.series)?.into())),
+                Some(run) => Ok(Some(reader.key(run.series).map_err(|error| segment.damaged(error))?.into())),
                 None => Ok(None),
             }
         }

@@ -22,6 +22,8 @@ pub(crate) struct Counters {
     pub(crate) replayed_rows: AtomicU64,
     /// What reading and applying the log took at the open, without the cuts in between.
     pub(crate) replay_ns: AtomicU64,
+    /// 1 while the store is open for reading only, because what is in memory does not fit the disk.
+    pub(crate) starved: AtomicU64,
     pub(crate) wal_used_bytes: AtomicU64,
     pub(crate) wal_bytes_max: AtomicU64,
     pub(crate) wal_slots: AtomicU64,
@@ -60,6 +62,7 @@ pub struct EngineStats {
     pub replayed_batches: u64,
     pub replayed_rows: u64,
     pub replay_ns: u64,
+    pub starved: u64,
     pub wal_used_bytes: u64,
     pub wal_bytes_max: u64,
     pub wal_slots: u64,
@@ -97,6 +100,7 @@ impl Counters {
             replayed_batches: get(&self.replayed_batches),
             replayed_rows: get(&self.replayed_rows),
             replay_ns: get(&self.replay_ns),
+            starved: get(&self.starved),
             wal_used_bytes: get(&self.wal_used_bytes),
             wal_bytes_max: get(&self.wal_bytes_max),
             wal_slots: get(&self.wal_slots),

@@ -71,6 +71,12 @@ pub(crate) fn start(shared: &Arc<Shared>, parts: Inline) -> Result<Vec<JoinHandl
     ])
 }
 
+/// The thread that waits for the disk to have space.
+pub(crate) fn start_resume(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
+    let resuming = Arc::clone(shared);
+    guard(shared, "resume", move || resuming.resume_loop())
+}
+
 /// A thread whose panic ends all writing, as a failed sync does: nobody waits for it in vain.
 fn guard(shared: &Arc<Shared>, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
@@ -233,6 +239,7 @@ fn keeper_loop(shared: &Shared, mut keeper: Keeper, tasks: &Receiver<Task>, to_a
         };
         if task.is_none() && !keeper.has_pending() {
             keeper.tidy_trash();
+            keeper.ballast_mut().restore();
             continue;
         }
         match task {

@@ -291,6 +291,14 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| format_duration(config.connection.drain_max),
     },
     Setting {
+        key: "disk.ballast_bytes",
+        unit: "bytes",
+        default: "64 MiB",
+        about: "A file of so many bytes is given up when the disk is full, so that drops can give space back; 0: none.",
+        set: |config, text| put(&mut config.disk.ballast_bytes, bytes(text)),
+        get: |config| format_bytes(config.disk.ballast_bytes),
+    },
+    Setting {
         key: "trash.keep",
         unit: "duration",
         default: "24 h",

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::edit::{Cut, Edit, FileId, SegmentEntry, SegmentId};
 use super::marks::Marks;
+use super::store::edit_path;
+use crate::error::{Error, Result};
 use crate::schema::TableId;
 
 /// What the manifest says after one edit. Immutable; cloning shares the segments.
@@ -29,6 +31,15 @@ pub struct State {
 }
 
 impl State {
+    /// Fails when the log says that an edit was durable which is not here.
+    pub(crate) fn require_edit(&self, number: u64) -> Result<()> {
+        if number <= self.last_edit {
+            return Ok(());
+        }
+        let reason = format!("the log names this edit as durable, the last one found is {}", self.last_edit);
+        Err(Error::corrupt(edit_path(number), 0, reason))
+    }
+
     pub(super) fn new(database_id: u128, series_seed: u64) -> Self {
         Self {
             database_id,
