@@ -45,6 +45,8 @@ enum Command {
     Inspect(inspect::InspectCommand),
     /// Read every byte of a stopped server's data and check it.
     Verify(verify::VerifyArgs),
+    /// Give up what is damaged in a stopped server's data, so that it starts, and say what was lost.
+    Repair(verify::RepairArgs),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -110,6 +112,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Write(args) => write::run(&args),
         Command::Inspect(command) => inspect::run(&command),
         Command::Verify(args) => verify::run(&args),
+        Command::Repair(args) => verify::repair(&args),
         Command::Config(command) => config::run(&command),
         Command::Version => say(format_args!("marigram {}", env!("CARGO_PKG_VERSION"))),
     };

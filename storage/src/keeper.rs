@@ -92,6 +92,14 @@ impl Keeper {
         &mut self.manifest
     }
 
+    /// Takes segments out of the manifest; returns the edit, and the files that no segment names any more.
+    pub(crate) fn give_up_segments(&mut self, removed: Vec<SegmentId>) -> Result<(u64, Vec<FileId>)> {
+        self.commit(Change { removed, ..Change::default() })?;
+        let state = self.manifest.state();
+        let freed = std::mem::take(&mut self.retired).into_iter().map(|(_, file)| file).collect();
+        Ok((state.last_edit, freed))
+    }
+
     pub(crate) fn ballast_mut(&mut self) -> &mut Ballast {
         &mut self.ballast
     }

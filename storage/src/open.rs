@@ -37,8 +37,35 @@ pub(crate) struct Opened {
     pub(crate) keeper: Keeper,
 }
 
+/// What a damaged log no longer tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostLog {
+    /// The first batch that is lost; so are all behind it.
+    pub first_sequence: u64,
+    /// File, place and the rule that is broken.
+    pub reason: String,
+}
+
 /// The caller holds the lock of the directory. After [`Error::DiskFull`] nothing is lost, and it may be tried again.
 pub(crate) fn open(world: &World, options: &Options, counters: &Arc<Counters>) -> Result<Opened> {
+    open_with(world, options, counters, None)
+}
+
+/// How an open goes on behind a damaged log.
+pub(crate) struct Salvage<'a> {
+    /// What it does not tell is noted here.
+    pub(crate) lost: Option<LostLog>,
+    /// Called before the new log begins.
+    pub(crate) set_aside: &'a mut dyn FnMut() -> Result<()>,
+}
+
+/// With `salvage`, a damaged log ends where its damage is. Only repair asks for that.
+pub(crate) fn open_with(
+    world: &World,
+    options: &Options,
+    counters: &Arc<Counters>,
+    mut salvage: Option<&mut Salvage<'_>>,
+) -> Result<Opened> {
     let (manifest, state) = Manifest::open(world)?;
     if let Some(file) = manifest.findings().missing_files.first() {
         tracing::error!(file = %file, "a data file is missing");
@@ -64,7 +91,13 @@ pub(crate) fn open(world: &World, options: &Options, counters: &Arc<Counters>) -
     let (sequence, tombstones) = (state.cut.sequence, Arc::new(tombstones));
     let applier = Applier::new(state.series_seed, sequence, Arc::new(catalog), first, placement, tombstones);
     let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(counters) };
-    replay.run(world, &state)?;
+    match (replay.run(world, &state), &mut salvage) {
+        (Err(error), Some(salvage)) if error.is_damage() => {
+            let first_sequence = replay.applier.sequence() + 1;
+            salvage.lost = Some(LostLog { first_sequence, reason: error.to_string() });
+        }
+        (replayed, _) => replayed?,
+    }
     let Replay { mut keeper, mut applier, mut positions, .. } = replay;
 
     if applier.catalog().database(MAIN_DATABASE).is_none() {
@@ -78,6 +111,9 @@ pub(crate) fn open(world: &World, options: &Options, counters: &Arc<Counters>) -
     keeper.sweep_trash();
     keeper.ballast_mut().restore();
     let state = Arc::clone(keeper.manifest_mut().state());
+    if let Some(Salvage { lost: Some(_), set_aside }) = salvage {
+        set_aside()?;
+    }
     let wal = WalWriter::start(
         world,
         WalIdentity { database_id: state.database_id, epoch, shard: 0 },

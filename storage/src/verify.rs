@@ -3,6 +3,7 @@
 //! Nothing is changed. A problem names the file, where in it, and, for segments, the table and the range of time whose
 //! rows can no longer be vouched for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::batch::Batch;
 use crate::catalog::Catalog;
 use crate::disk::File;
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, SegmentEntry, State};
+use crate::manifest::{DATA_DIR, FileId, Manifest, SegmentEntry, State};
+use crate::open::LostLog;
 use crate::schema::TableId;
 use crate::segment::{FileHead, SegmentReader};
 use crate::wal::{self, BatchKind, ReplayFrom, WalIdentity};
@@ -40,14 +42,28 @@ pub struct Verified {
     pub segment_rows: u64,
     /// Their bytes.
     pub segment_bytes: u64,
+    /// The first batch that is not in a segment.
+    pub wal_first_sequence: u64,
     /// Batches of the log.
     pub wal_batches: u64,
     /// Bytes of the log's groups.
     pub wal_bytes: u64,
     /// Bytes of an unfinished group at the end of the log: an ordinary torn tail.
     pub wal_torn_bytes: u64,
+    /// Files in `data/` that nothing names; the next start moves them to the trash.
+    pub unnamed_files: u64,
     /// What is damaged. Empty: everything is as it was written.
     pub problems: Vec<Problem>,
+    /// The segments among it.
+    pub(crate) damaged: Vec<SegmentEntry>,
+    /// How many live segments each file has.
+    pub(crate) live: BTreeMap<FileId, u64>,
+    /// The log among it: what replay could not read.
+    pub(crate) lost_log: Option<LostLog>,
+    /// The checkpoints among it.
+    pub(crate) damaged_checkpoints: Vec<PathBuf>,
+    /// What no repair mends.
+    pub(crate) is_final: bool,
 }
 
 /// One batch of the log, for people.
@@ -76,15 +92,22 @@ pub fn verify(world: &World) -> Result<Verified> {
     for path in &findings.damaged_checkpoints {
         verified.add(path, None, None, "the checkpoint is damaged; an older one gave the same state".to_owned());
     }
+    verified.damaged_checkpoints.clone_from(&findings.damaged_checkpoints);
+    if let Ok(entries) = world.disk.list(Path::new(DATA_DIR)) {
+        let ids = entries.iter().filter_map(|entry| FileId::from_name(&entry.name));
+        verified.unnamed_files = ids.filter(|id| !state.has_file(*id)).count() as u64;
+    }
     let catalog = match Catalog::decode(&state.cut.catalog) {
         Ok(catalog) => catalog,
         Err(reason) => {
             verified.add(Path::new("manifest"), None, None, format!("catalog of the last cut: {reason}"));
+            verified.is_final = true;
             Catalog::default()
         }
     };
     for (id, _) in state.files() {
         verified.files += 1;
+        verified.live.insert(id, state.segments().filter(|entry| entry.file == id).count() as u64);
         let path = id.path();
         let entries = state.segments().filter(|entry| entry.file == id);
         match open_file(world, &path, &state, (id.epoch, id.counter)) {
@@ -100,7 +123,21 @@ pub fn verify(world: &World) -> Result<Verified> {
             }
         }
     }
-    let walk = inspect(world, &state, &mut |_| Ok(()));
+    verified.wal_first_sequence = state.cut.sequence + 1;
+    let mut first_sequence = state.cut.sequence + 1;
+    let mut walk = inspect(world, &state, &mut |batch| {
+        first_sequence = batch.sequence + 1;
+        Ok(())
+    });
+    // As in an open: see there.
+    if first_sequence > 2 && !wal::exists(world)? {
+        walk = Err(Error::corrupt("wal", 0, "the log is missing"));
+    }
+    if let Err(error) = &walk
+        && error.is_damage()
+    {
+        verified.lost_log = Some(LostLog { first_sequence, reason: error.to_string() });
+    }
     match walk {
         Ok(replayed) => {
             verified.wal_batches = replayed.batches;
@@ -111,6 +148,7 @@ pub fn verify(world: &World) -> Result<Verified> {
                     "the log names edit {} as durable, the last one found is {}",
                     replayed.manifest_edit, state.last_edit
                 );
+                verified.is_final = true;
                 verified.add(Path::new("manifest"), None, None, reason);
             }
         }
@@ -181,6 +219,7 @@ impl Verified {
     }
 
     fn problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, error: &Error) {
+        self.damaged.push(entry.clone());
         let table = catalog.table_by_id(entry.table);
         let table = table.map_or_else(|| format!("id {}", entry.table.0), |table| table.name.clone());
         self.add(path, Some(table), Some((entry.time_min, entry.time_max)), error.to_string());

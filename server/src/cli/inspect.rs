@@ -16,7 +16,7 @@ use marigram_storage::{World, inspect_wal, segments_of};
 
 use super::{CliError, CliResult};
 use crate::format_time;
-use report::Report;
+pub(super) use report::Report;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum InspectCommand {

@@ -30,7 +30,7 @@ impl Report {
         if json { say(self.to_json()) } else { put(self.to_text().as_bytes()) }
     }
 
-    fn to_json(&self) -> Value {
+    pub(in crate::cli) fn to_json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
             let members = self.columns.iter().zip(row).map(|(name, value)| ((*name).to_owned(), value.clone()));
             Value::Object(members.collect())
