@@ -12,14 +12,16 @@ mod taint;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use marigram_storage::clock::sim::{SimClock, SimRng};
+use marigram_storage::disk::real::{Reader, RealDisk};
 use marigram_storage::disk::sim::{SimDisk, Survival};
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{DAY_NS, TableMode};
 use marigram_storage::time::TimeRange;
 use marigram_storage::values::{FieldColumn, Values};
-use marigram_storage::{Engine, Error, ScanRequest, SegmentInfo};
+use marigram_storage::{Engine, Error, Options, ScanRequest, SegmentInfo, World};
 use marigram_tests::model::read_table;
 use marigram_tests::rig::{open, small_options};
 use marigram_tests::{History, Model, Op};
@@ -385,4 +387,96 @@ fn damage_of_the_newest_version_hides_no_older_one_and_leaves_other_times_alone(
         }
     }
     assert!(hidden > 100, "{hidden} {shown}");
+}
+
+/// Without anybody asking, one round finds every kind of damage, names it once, and forgets what is dropped.
+#[test]
+fn a_round_of_the_scrubber_finds_what_has_rotted() {
+    let base = base(true);
+    let round = |engine: &Engine| while !engine.scrub().ended_round {};
+    let sound = open(&base.disk.crash(Survival::All, 1), &base.clock, &small_options()).unwrap();
+    round(&sound);
+    let stats = sound.stats();
+    assert_eq!((stats.damaged_segments, stats.scrub_rounds, stats.scrub_bytes), (0, 1, stats.segment_bytes));
+
+    let mut rng = SimRng::new(u64::from(std::process::id()));
+    for (table, info) in &base.segments {
+        type Damage<'a> = (&'a str, Box<dyn Fn(&SimDisk) + 'a>);
+        let (byte, bit) = (info.offset + rng.below(info.bytes), rng.below(8) as u8);
+        let damages: Vec<Damage<'_>> = vec![
+            ("flipped", Box::new(move |disk| disk.flip_bit(&info.file, byte, bit).unwrap())),
+            ("unreadable", Box::new(move |disk| disk.spoil_sector(&info.file, byte / SECTOR * SECTOR).unwrap())),
+            ("lost", Box::new(|disk| disk.delete_file(&info.file).unwrap())),
+            ("cut short", Box::new(|disk| disk.cut_file(&info.file, info.offset + info.bytes - 1).unwrap())),
+        ];
+        for (what, damage) in damages {
+            let disk = base.disk.crash(Survival::All, 1);
+            let engine = open(&disk, &base.clock, &small_options()).unwrap();
+            round(&engine);
+            assert_eq!(engine.damaged_segments(), []);
+            damage(&disk);
+            round(&engine);
+            round(&engine);
+            let found = engine.damaged_segments();
+            let hit = found.iter().any(|damaged| damaged.table == info.table && damaged.times == info.times);
+            assert!(hit, "byte {byte} of {} is {what}: {found:?}", info.file);
+            assert!(found.iter().all(|damaged| damaged.path.to_str() == Some(&info.file)), "{found:?}");
+            assert_eq!(engine.stats().damaged_segments, found.len() as u64);
+            // What nobody keeps is no damage.
+            for database in ["main", "other"] {
+                drop(engine.drop_database(database));
+            }
+            engine.cut().unwrap();
+            round(&engine);
+            assert_eq!(engine.damaged_segments(), [], "{table}");
+        }
+    }
+}
+
+/// Real files under both readers: cut short or removed under an open engine, they are damage of their tables, and the
+/// process lives.
+#[test]
+fn real_files_that_change_under_a_reader_are_damage_and_no_signal() {
+    for reader in [Reader::Pread, Reader::Mmap] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(dir.path()).unwrap().with_reader(reader);
+        let world = World { disk: Arc::new(disk), clock: Arc::new(SimClock::new(1)) };
+        let engine = Engine::open(world, Options { merge_segments_min: 100, ..small_options() }).unwrap();
+        let mut history = History::new(21);
+        let mut model = Model::default();
+        for _ in 0..3 {
+            for op in [Op::Write("main".to_owned(), history.draft()), Op::Cut] {
+                op.run(&engine).unwrap();
+                op.fold(&mut model);
+            }
+        }
+        assert_eq!(marigram_tests::read(&engine.snapshot()).unwrap(), model, "{reader:?}");
+        let (_, info) = segments(&engine).into_iter().next().unwrap();
+        let path = dir.path().join(&info.file);
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = 0;
+        for length in [whole.len() - 1, whole.len() / 2, 4096.min(whole.len() / 3), 100, 0] {
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length as u64).unwrap();
+            let snapshot = engine.snapshot();
+            let catalog = snapshot.catalog();
+            for table in catalog.databases().flat_map(|database| catalog.tables(database.id)) {
+                match read_table(&snapshot, table) {
+                    Ok(rows) => assert!(model.tables.values().any(|known| *known == rows), "wrong rows"),
+                    Err(Error::Damaged { table: named, reason, .. }) => {
+                        assert!(named == table.name && reason.contains(&info.file), "{named}: {reason}");
+                        damaged += 1;
+                    }
+                    Err(error) => panic!("{reader:?}: {error}"),
+                }
+            }
+            while !engine.scrub().ended_round {}
+            assert!(!engine.damaged_segments().is_empty(), "{reader:?}: {length}");
+        }
+        assert!(damaged > 3, "{reader:?}: {damaged}");
+        // A bad sector that is written again reads again.
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(marigram_tests::read(&engine.snapshot()).unwrap(), model, "{reader:?}");
+        engine.write("main", &day_table(400, 1)).unwrap();
+        engine.cut().unwrap();
+    }
 }

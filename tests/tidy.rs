@@ -38,7 +38,7 @@ const ARROWS: [(&str, &[&str]); 4] = [
 ];
 
 /// Dependencies that cost much or mean much, and where they live. Tests and benches may use everything.
-const HOMES: [(&str, &[&str]); 26] = [
+const HOMES: [(&str, &[&str]); 28] = [
     ("arc-swap", &["marigram-storage"]),
     ("axum", &["marigram-server"]),
     ("clap", &["marigram-server"]),
@@ -51,7 +51,9 @@ const HOMES: [(&str, &[&str]); 26] = [
     ("hyper", &["marigram-server"]),
     ("indicatif", &["marigram-server"]),
     ("influxdb-line-protocol", &["marigram-ingest"]),
+    ("libc", &["marigram-storage"]),
     ("memchr", &["marigram-ingest"]),
+    ("memmap2", &["marigram-storage"]),
     ("object_store", &["marigram-server"]),
     ("pgwire", &["marigram-server"]),
     ("rdkafka", &["marigram-ingest"]),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use marigram_query::Pool;
+use marigram_storage::disk::real::Reader;
 pub use settings::{SETTINGS, Setting};
 
 /// The environment variables that start so are settings; `__` separates section and key.
@@ -41,6 +42,8 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// Space.
     pub disk: DiskConfig,
+    /// Reading what is stored again.
+    pub scrub: ScrubConfig,
     /// Files that nothing names any more.
     pub trash: TrashConfig,
     /// The log on stderr.
@@ -120,11 +123,20 @@ pub struct ConnectionConfig {
     pub drain_max: Duration,
 }
 
+/// Reading what is stored again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScrubConfig {
+    /// How fast.
+    pub bytes_per_second: u64,
+}
+
 /// Space.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DiskConfig {
     /// Bytes of the file that is given up when the disk is full.
     pub ballast_bytes: u64,
+    /// How pages are read; `None`: as is best in general.
+    pub reader: Option<Reader>,
 }
 
 /// Files that nothing names any more.
@@ -275,6 +287,7 @@ impl Default for Config {
             query: QueryConfig::default(),
             connection: ConnectionConfig::default(),
             disk: DiskConfig::default(),
+            scrub: ScrubConfig::default(),
             trash: TrashConfig::default(),
             log: LogConfig::default(),
             auth: AuthConfig::default(),

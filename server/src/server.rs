@@ -93,7 +93,7 @@ pub enum StartError {
 impl Server {
     /// Opens the data, binds and serves. Returns when requests are answered.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let world = World::real(&config.data_dir)?;
+        let world = World::real_with(&config.data_dir, config.disk.reader.unwrap_or_default())?;
         let spill = config.data_dir.join(SPILL_DIR);
         Self::start_with(config, world, Some(spill))
     }
@@ -239,6 +239,7 @@ fn storage_options(config: &Config) -> Options {
         // What a full memtable needs to be cut, and a slot of the log.
         disk_reserve_bytes: memtable + memtable / 5 + defaults.wal_slot_bytes + (64 << 20),
         ballast_bytes: config.disk.ballast_bytes,
+        scrub_bytes_per_second: config.scrub.bytes_per_second,
         write_wait: config.write.wait_max,
         create_databases: config.write.create_databases,
         trash_keep: config.trash.keep,

@@ -11,6 +11,7 @@
 //! - [`Disk::link_new`] and [`Disk::rename`] are atomic; a failed sync says nothing about what is durable, and a second
 //!   sync that succeeds does not undo it.
 
+mod mapped;
 pub mod real;
 pub mod sim;
 
@@ -37,6 +38,10 @@ pub trait Disk: Send + Sync + 'static {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>>;
     /// An existing file, for reading only.
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn File>>;
+    /// An existing file that nobody changes, for reading pages; may be mapped.
+    fn open_data(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        self.open_read(path)
+    }
     /// An existing file, for reading and writing.
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn File>>;
     /// A second name for a file. `AlreadyExists` if `to` is taken.

@@ -27,6 +27,7 @@ use crate::open::Opened;
 use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
 use crate::schema::{ColumnKind, TableId};
+use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats};
 use crate::sync::{Pointer, lock};
@@ -43,6 +44,10 @@ const LOG_WAITS_MAX: u32 = 20;
 
 /// While what is in memory does not fit the disk, so often it is looked whether more is free by now.
 const RESUME_PERIOD: Duration = Duration::from_secs(1);
+/// Between two slices that the scrubber reads, at least.
+const SCRUB_STEP_MIN: Duration = Duration::from_millis(10);
+/// Between two rounds of it.
+const SCRUB_PAUSE: Duration = Duration::from_secs(600);
 /// So many looks later it is tried though no more is free: a quota is not seen in what is free.
 const RESUME_LOOKS_MAX: u32 = 60;
 /// A log holds what two full memtables took, and what was on its way.
@@ -95,6 +100,7 @@ pub(crate) struct Shared {
     /// What was free when that failed last: less will not do.
     starved_bytes: Mutex<u64>,
     stopping: AtomicBool,
+    scrubber: Scrubber,
     pub(crate) poisoned: AtomicBool,
     closed: AtomicBool,
     /// Deletes come one by one: each sees how many wait.
@@ -171,6 +177,7 @@ impl Engine {
             starved: AtomicBool::new(starved),
             starved_bytes: Mutex::new(world.disk.free_bytes().unwrap_or(0)),
             stopping: AtomicBool::new(false),
+            scrubber: Scrubber::default(),
             world,
             queue: Queue::new(options.queue_bytes_max),
             options,
@@ -190,6 +197,10 @@ impl Engine {
             shared.start(parts)?;
         } else if shared.options.threads == Threads::Background {
             let thread = crate::workers::start_resume(&shared)?;
+            lock(&shared.threads).push(thread);
+        }
+        if shared.options.threads == Threads::Background && shared.options.scrub_bytes_per_second > 0 {
+            let thread = crate::workers::start_scrub(&shared)?;
             lock(&shared.threads).push(thread);
         }
         Ok(Self { shared, _stop: stop })
@@ -228,7 +239,6 @@ impl Engine {
 
     /// `CREATE DATABASE`. Durable on return.
     pub fn create_database(&self, name: &str, if_not_exists: bool) -> Result<()> {
-        self.shared.check_open()?;
         self.shared.define(|registry| registry.create_database(name, if_not_exists))
     }
 
@@ -240,7 +250,6 @@ impl Engine {
 
     /// `CREATE TABLE`. Durable on return, also where it existed.
     pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
-        self.shared.check_open()?;
         self.shared.define(|registry| registry.create_table(database, spec, if_not_exists))
     }
 
@@ -349,6 +358,16 @@ impl Engine {
         answer.recv().unwrap_or(Err(Error::Poisoned))
     }
 
+    /// Reads the next slice of what is stored again, as the scrubber's thread does at its pace.
+    pub fn scrub(&self) -> Scrubbed {
+        self.shared.scrubber.step(&self.shared.published, &self.shared.counters)
+    }
+
+    /// The live segments that scrubbing found damaged.
+    pub fn damaged_segments(&self) -> Vec<DamagedSegment> {
+        self.shared.scrubber.found()
+    }
+
     /// Plain numbers about the engine.
     pub fn stats(&self) -> EngineStats {
         let published = self.shared.published.load();
@@ -447,6 +466,22 @@ impl Shared {
             Err(error) => {
                 self.poison(&error);
                 Err(error)
+            }
+        }
+    }
+
+    /// Scrubs at its pace until the engine stops.
+    pub(crate) fn scrub_loop(&self) {
+        let per_second = self.options.scrub_bytes_per_second.max(1);
+        loop {
+            let scrubbed = self.scrubber.step(&self.published, &self.counters);
+            let pause = if scrubbed.ended_round { SCRUB_PAUSE } else { SCRUB_STEP_MIN };
+            let pause = pause.max(Duration::from_secs_f64(scrubbed.bytes as f64 / per_second as f64));
+            let guard = lock(&self.room.0);
+            let waiting = |_: &mut ()| !self.stopping.load(Ordering::Acquire);
+            drop(self.room.1.wait_timeout_while(guard, pause, waiting));
+            if self.stopping.load(Ordering::Acquire) {
+                return;
             }
         }
     }
@@ -585,6 +620,7 @@ impl Shared {
 
     /// Logs definitions, again as long as they are bounced.
     fn define(&self, resolve: impl Fn(&Registry) -> Result<Resolved>) -> Result<()> {
+        self.check_open()?;
         self.submit_until_done(resolve(&self.registry)?, false, |facts| match self.registry.again(&facts) {
             Some(again) => Ok(again),
             None => resolve(&self.registry),

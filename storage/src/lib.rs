@@ -32,6 +32,7 @@ mod scan;
 #[cfg(test)]
 mod schedules;
 pub mod schema;
+mod scrub;
 pub mod segment;
 pub mod series;
 mod snapshot;
@@ -57,6 +58,7 @@ pub use priority::lower_priority;
 pub use registry::{SchemaLimits, TableSpec};
 pub use repair::{LostSegment, Repaired, repair};
 pub use scan::{BATCH_ROWS, Scan, ScanPart, ScanRequest, arrow_type};
+pub use scrub::{DamagedSegment, Scrubbed};
 pub use snapshot::{MemtableInfo, SegmentInfo, Snapshot};
 pub use stats::EngineStats;
 pub use verify::{Problem, Verified, WalBatchInfo, inspect_wal, segments_of, verify};

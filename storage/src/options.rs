@@ -25,6 +25,8 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// Length of a file that is given up for manifest edits and drops when the disk is full; 0: none.
     pub ballast_bytes: u64,
+    /// How fast the scrubber reads all segments again; 0: not at all.
+    pub scrub_bytes_per_second: u64,
     /// Rows of a stripe in segments.
     pub stripe_rows_max: usize,
     /// So many small segments of one partition are merged into one.
@@ -83,6 +85,7 @@ impl Default for Options {
             create_databases: true,
             disk_reserve_bytes: memtable_bytes_max + memtable_bytes_max / 5 + wal_slot_bytes + (64 << 20),
             ballast_bytes: 0,
+            scrub_bytes_per_second: 0,
             stripe_rows_max: 1 << 20,
             merge_segments_min: 8,
             merge_bytes_max: 64 << 20,

@@ -48,7 +48,7 @@ impl DataFile {
 
     fn open(&self) -> Result<Arc<dyn File>> {
         let path = self.id.path();
-        let opened = self.disk.open_read(&path).map_err(|source| match source.kind() {
+        let opened = self.disk.open_data(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::corrupt(&path, 0, "the file is missing"),
             _ => Error::io("open", &path, source),
         })?;
@@ -63,15 +63,20 @@ impl DataFile {
             FileState::Unchecked(file) => Arc::clone(file),
             FileState::Absent => self.open()?,
         };
+        self.check_head(&*file)?;
+        *state = FileState::Checked(Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn check_head(&self, file: &dyn File) -> Result<()> {
         let path = self.id.path();
-        let head = FileHead::read(&*file, &path)?;
+        let head = FileHead::read(file, &path)?;
         let found = head.file;
         if head.store != self.store || found != self.id {
             let reason = format!("the file is {} of store {:032x}", found.path().display(), head.store);
             return Err(Error::corrupt(&path, 0, reason));
         }
-        *state = FileState::Checked(Arc::clone(&file));
-        Ok(file)
+        Ok(())
     }
 }
 
@@ -99,6 +104,13 @@ impl Segment {
         let opened = Arc::new(self.open().map_err(|error| self.damaged(error))?);
         *reader = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// The file that the name gives now.
+    pub(crate) fn open_anew(&self) -> Result<Arc<dyn File>> {
+        let file = self.file.open()?;
+        self.file.check_head(&*file)?;
+        Ok(file)
     }
 
     fn open(&self) -> Result<SegmentReader> {

@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_log_is_believed_up_to_its_damage() {
         let (disk, world) = store();
-        let (disk, world) = damaged_in_second_body(&disk, &world);
+        let (_, world) = damaged_in_second_body(&disk, &world);
         let refused = Engine::open(world.clone(), options());
         assert!(matches!(refused, Err(Error::Corrupt { .. })));
         let dry = repair_now(&world, true);

@@ -77,6 +77,17 @@ pub(crate) fn start_resume(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     guard(shared, "resume", move || resuming.resume_loop())
 }
 
+/// The thread that reads what is stored again.
+pub(crate) fn start_scrub(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
+    let scrubbing = Arc::clone(shared);
+    guard(shared, "scrubber", move || {
+        if let Err(error) = crate::priority::lower_priority(19) {
+            tracing::warn!(%error, "the scrubber runs at the priority of writes");
+        }
+        scrubbing.scrub_loop();
+    })
+}
+
 /// A thread whose panic ends all writing, as a failed sync does: nobody waits for it in vain.
 fn guard(shared: &Arc<Shared>, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);

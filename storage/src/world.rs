@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::sim::SimClock;
 use crate::clock::{Clock, SystemClock};
 use crate::disk::Disk;
-use crate::disk::real::RealDisk;
+use crate::disk::real::{Reader, RealDisk};
 use crate::disk::sim::SimDisk;
 use crate::{Error, Result};
 
@@ -22,8 +22,14 @@ pub struct World {
 impl World {
     /// A directory of the operating system, created if absent, and its clock.
     pub fn real(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::real_with(dir, Reader::default())
+    }
+
+    /// The same, with a way to read data files.
+    pub fn real_with(dir: impl AsRef<Path>, reader: Reader) -> Result<Self> {
         let dir: PathBuf = dir.as_ref().into();
         let disk = RealDisk::open(dir.clone()).map_err(|source| Error::io("open directory", dir, source))?;
+        let disk = disk.with_reader(reader);
         Ok(Self { disk: Arc::new(disk), clock: Arc::new(SystemClock::new()) })
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::value::{boolean, bytes, count, duration, format_bytes, format_duration};
 use marigram_query::Pool;
+use marigram_storage::disk::real::Reader;
 
 use super::{Config, LogFormat};
 
@@ -297,6 +298,34 @@ pub static SETTINGS: &[Setting] = &[
         about: "A file of so many bytes is given up when the disk is full, so that drops can give space back; 0: none.",
         set: |config, text| put(&mut config.disk.ballast_bytes, bytes(text)),
         get: |config| format_bytes(config.disk.ballast_bytes),
+    },
+    Setting {
+        key: "disk.reader",
+        unit: "text",
+        default: AUTO,
+        about: "How data files are read: pread, mmap, or auto for what is faster in general, which is pread.",
+        set: |config, text| {
+            config.disk.reader = match text {
+                AUTO => None,
+                "pread" => Some(Reader::Pread),
+                "mmap" => Some(Reader::Mmap),
+                _ => return Err("it is neither auto nor pread nor mmap".to_owned()),
+            };
+            Ok(())
+        },
+        get: |config| match config.disk.reader {
+            None => AUTO.to_owned(),
+            Some(Reader::Pread) => "pread".to_owned(),
+            Some(Reader::Mmap) => "mmap".to_owned(),
+        },
+    },
+    Setting {
+        key: "scrub.bytes_per_second",
+        unit: "bytes",
+        default: "4 MiB",
+        about: "How fast all that is stored is read again and checked, round after round; 0: not at all.",
+        set: |config, text| put(&mut config.scrub.bytes_per_second, bytes(text)),
+        get: |config| format_bytes(config.scrub.bytes_per_second),
     },
     Setting {
         key: "trash.keep",

@@ -111,6 +111,8 @@ fn engine(page: &mut Page, stats: &EngineStats) {
         ("storage_merges_total", "Merges of segments.", stats.merges),
         ("storage_replayed_batches_total", "Batches replayed from the log at the start.", stats.replayed_batches),
         ("storage_replayed_rows_total", "Rows replayed from the log at the start.", stats.replayed_rows),
+        ("scrub_bytes_total", "Bytes read again by the scrubber.", stats.scrub_bytes),
+        ("scrub_rounds_total", "Times that the scrubber read everything.", stats.scrub_rounds),
         ("wal_syncs_total", "Calls of fdatasync for the log.", stats.wal_syncs),
     ] {
         page.counter(&format!("marigram_{name}"), help, value);
@@ -125,6 +127,7 @@ fn engine(page: &mut Page, stats: &EngineStats) {
         ("memtable_series", "Series since the last cut.", stats.memtable_series),
         ("memtables_sealed", "Memtables that are being written out.", stats.memtables_sealed),
         ("segments", "Live segments.", stats.segments),
+        ("segments_damaged", "Live segments that the scrubber found damaged.", stats.damaged_segments),
         ("segment_bytes", "Bytes of live segments.", stats.segment_bytes),
         ("segment_rows", "Rows of live segments.", stats.segment_rows),
         ("wal_queue_bytes", "Bytes that wait for the log.", stats.queue_bytes),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, pread, pwrite};
 
+use super::mapped::MappedFile;
 use super::{DirEntry, Disk, DiskLock, File};
 
 /// The name of the file that says which process owns the directory.
@@ -17,11 +18,22 @@ pub const LOCK_NAME: &str = "lock";
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
+/// How pages of data files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// One system call for each, into the caller's buffer.
+    #[default]
+    Pread,
+    /// Copied out of a mapping; what the system does not map is read as with [`Self::Pread`].
+    Mmap,
+}
+
 /// A data directory of the operating system.
 #[derive(Debug)]
 pub struct RealDisk {
     root: OwnedFd,
     path: PathBuf,
+    reader: Reader,
 }
 
 impl RealDisk {
@@ -37,7 +49,12 @@ impl RealDisk {
             }
         }
         let root = fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { root, path })
+        Ok(Self { root, path, reader: Reader::default() })
+    }
+
+    /// With another way to read data files.
+    pub fn with_reader(self, reader: Reader) -> Self {
+        Self { reader, ..self }
     }
 
     /// Where the directory is, as it was given.
@@ -49,6 +66,11 @@ impl RealDisk {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let descriptor = fs::openat(&self.root, path, flags, Mode::from_raw_mode(0o600))?;
         Ok(Box::new(RealFile { descriptor }))
+    }
+
+    pub(super) fn open_real(&self, path: &Path) -> io::Result<RealFile> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(RealFile { descriptor: fs::openat(&self.root, path, flags, Mode::empty())? })
     }
 
     fn open_dir(&self, dir: &Path) -> io::Result<OwnedFd> {
@@ -65,6 +87,17 @@ impl Disk for RealDisk {
 
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn File>> {
         self.open_file(path, OFlags::RDONLY)
+    }
+
+    fn open_data(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let file = self.open_real(path)?;
+        if self.reader == Reader::Pread {
+            return Ok(Box::new(file));
+        }
+        Ok(match MappedFile::new(file) {
+            Ok(mapped) => Box::new(mapped),
+            Err(file) => Box::new(file),
+        })
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn File>> {
@@ -140,7 +173,7 @@ struct RealLock {
 
 impl DiskLock for RealLock {}
 
-struct RealFile {
+pub(super) struct RealFile {
     descriptor: OwnedFd,
 }
 
@@ -190,6 +223,10 @@ impl File for RealFile {
 }
 
 impl RealFile {
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
     /// For file systems without `fallocate`: writes the part that is missing.
     fn fill_with_zeros(&self, bytes: u64) -> io::Result<()> {
         let mut at = self.bytes()?;
