@@ -21,6 +21,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use marigram_storage::clock::{Clock, SystemClock};
+use marigram_storage::schema::TableMode;
+use marigram_storage::tombstone::{Erase, KeyList};
 use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,9 +32,9 @@ use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
-use crate::statement::{self, Insert, Parameters, Statement};
+use crate::statement::{self, Delete, Insert, Parameters, Statement};
 use crate::store::Store;
-use crate::{definition, insert, show};
+use crate::{definition, delete, insert, show};
 use threads::Pools;
 
 /// Batches between a statement and its client.
@@ -283,6 +285,10 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             Some(count) => Head::Count(Some(count)),
             None => return Ok(Outcome::Large),
         },
+        Statement::Delete(delete) => match self::delete(task, context, delete, may_leave).await? {
+            Some(count) => Head::Count(count),
+            None => return Ok(Outcome::Large),
+        },
         Statement::CreateDatabase { name, if_not_exists } => {
             definition::create_database(context, name, if_not_exists).await?;
             Head::Done
@@ -409,6 +415,49 @@ async fn insert(
     let rows = written.rows;
     context.entry.counters.rows.fetch_add(rows, Ordering::Relaxed);
     Ok(Some(rows))
+}
+
+/// How many rows went, if that is known without a scan; `None`: finding them is too large for this pool.
+async fn delete(
+    task: &Task,
+    context: Arc<Context>,
+    delete: Delete,
+    may_leave: bool,
+) -> Result<Option<Option<u64>>, QueryError> {
+    context.principal.may(Action::Delete, context.database_of(&delete.table))?;
+    context.check_database()?;
+    let (_, table) = context.table(&delete.table)?;
+    let Delete { mut source, text, .. } = delete;
+    delete::select_keys(&table, &mut source);
+    let mut session = Session::new(&task.shared.template, Arc::clone(&context))?;
+    let plan = session.plan(*source).await?;
+    let (erase, count) = match delete::predicate(&table, plan.logical()) {
+        Some(predicate) => (Erase::Where(predicate), None),
+        None if table.mode == TableMode::Append => return Err(delete::not_by_row()),
+        None => {
+            if may_leave && task.shared.options.batch_bytes_min <= plan.scan_bytes {
+                return Ok(None);
+            }
+            let held = session.reservation("keys to delete");
+            let mut stream = session.start(plan).await?;
+            let mut keys = KeyList::default();
+            while let Some(batch) = stream.next().await {
+                let batch = batch?;
+                held.try_grow(held_bytes(&batch))?;
+                delete::push_keys(&table, &batch, &mut keys)?;
+            }
+            let keys = keys.finish();
+            if keys.is_empty() {
+                return Ok(Some(Some(0)));
+            }
+            let count = keys.len() as u64;
+            (Erase::Keys(keys), Some(count))
+        }
+    };
+    ran_in(task, context.pool);
+    let remove = move |engine: &Engine| Ok(engine.delete(table.id, erase, &text)?);
+    definition::blocking(context, remove).await?;
+    Ok(Some(count))
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), QueryError> {

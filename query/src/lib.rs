@@ -7,6 +7,7 @@
 mod catalog;
 mod context;
 mod definition;
+mod delete;
 mod engine;
 mod error;
 pub mod functions;

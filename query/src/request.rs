@@ -31,6 +31,8 @@ pub enum Action {
     Read,
     /// Stores rows.
     Write,
+    /// Takes rows away.
+    Delete,
     /// Creates or drops databases and tables.
     Define,
 }
@@ -58,6 +60,7 @@ impl fmt::Display for Action {
         f.write_str(match self {
             Self::Read => "read",
             Self::Write => "write",
+            Self::Delete => "delete",
             Self::Define => "create or drop",
         })
     }

@@ -65,6 +65,13 @@ pub(crate) struct Planned {
     pub(crate) scan_bytes: u64,
 }
 
+impl Planned {
+    /// What the optimizer made of the query.
+    pub(crate) fn logical(&self) -> &LogicalPlan {
+        &self.plan
+    }
+}
+
 impl Template {
     pub(crate) fn new(options: &QueryOptions) -> Result<Self, QueryError> {
         let mut config =

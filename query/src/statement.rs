@@ -31,6 +31,8 @@ pub(crate) enum Statement {
     Query(Box<ast::Statement>),
     /// `INSERT INTO`.
     Insert(Insert),
+    /// `DELETE FROM`.
+    Delete(Delete),
     CreateDatabase {
         name: String,
         if_not_exists: bool,
@@ -69,6 +71,16 @@ pub(crate) struct Insert {
     pub(crate) source: Box<ast::Statement>,
 }
 
+/// `DELETE FROM table WHERE condition`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Delete {
+    pub(crate) table: TableName,
+    /// The query that would show its rows.
+    pub(crate) source: Box<ast::Statement>,
+    /// As it was written.
+    pub(crate) text: String,
+}
+
 /// A table's name with what stood before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableName {
@@ -83,6 +95,7 @@ impl Statement {
         matches!(
             self,
             Self::Insert(_)
+                | Self::Delete(_)
                 | Self::CreateDatabase { .. }
                 | Self::DropDatabase { .. }
                 | Self::CreateTable(_)
@@ -127,7 +140,13 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
     if parser.peek_token_ref().token != Token::EOF {
         return Err(QueryError::syntax("one statement a request"));
     }
-    if let Statement::Query(query) | Statement::Insert(Insert { source: query, .. }) = &mut statement {
+    if let Statement::Delete(delete) = &mut statement {
+        delete.text = sql.trim().to_owned();
+    }
+    if let Statement::Query(query)
+    | Statement::Insert(Insert { source: query, .. })
+    | Statement::Delete(Delete { source: query, .. }) = &mut statement
+    {
         parameters.fill(query)?;
         refuse::check(query)?;
         rewrite::rewrite(query);
@@ -151,6 +170,7 @@ fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {
         ast::Statement::Explain { .. } => explain(statement).map(|plan| Statement::Query(Box::new(plan))),
         ast::Statement::ExplainTable { table_name, .. } => Ok(Statement::Describe(table_name_of(table_name)?)),
         ast::Statement::Insert(insert) => self::insert(insert).map(Statement::Insert),
+        ast::Statement::Delete(delete) => self::delete(delete).map(Statement::Delete),
         ast::Statement::Drop { object_type, if_exists, mut names, cascade, purge, .. } => {
             let (Some(name), true) = (names.pop(), names.is_empty()) else {
                 return Err(QueryError::unsupported("DROP of several objects at once"));
@@ -380,6 +400,34 @@ fn insert(insert: ast::Insert) -> Result<Insert, QueryError> {
     };
     let columns = insert.columns.into_iter().map(single).collect::<Result<_, _>>()?;
     Ok(Insert { table: table_name_of(table)?, columns, source: Box::new(ast::Statement::Query(source)) })
+}
+
+fn delete(delete: ast::Delete) -> Result<Delete, QueryError> {
+    if delete.using.is_some() || !delete.tables.is_empty() {
+        return Err(QueryError::unsupported("DELETE of several tables, or with USING"));
+    }
+    if delete.returning.is_some() {
+        return Err(QueryError::unsupported("RETURNING"));
+    }
+    if !delete.order_by.is_empty() || delete.limit.is_some() {
+        return Err(QueryError::unsupported("DELETE with ORDER BY or LIMIT"));
+    }
+    let (ast::FromTable::WithFromKeyword(mut from) | ast::FromTable::WithoutKeyword(mut from)) = delete.from;
+    let name = match from.as_slice() {
+        [ast::TableWithJoins { relation: ast::TableFactor::Table { name, .. }, joins }] if joins.is_empty() => {
+            table_name_of(name.clone())?
+        }
+        _ => return Err(QueryError::unsupported("DELETE from anything but one table")),
+    };
+    // A query to fill: what it shows is decided once the table is known.
+    let mut source = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT 1")?.parse_statement()?;
+    if let ast::Statement::Query(query) = &mut source
+        && let ast::SetExpr::Select(select) = query.body.as_mut()
+    {
+        select.from = std::mem::take(&mut from);
+        select.selection = delete.selection;
+    }
+    Ok(Delete { table: name, source: Box::new(source), text: String::new() })
 }
 
 fn set(set: ast::Set) -> Result<Statement, QueryError> {

@@ -94,6 +94,21 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         rows: places::segments,
     },
     Definition {
+        name: "deletes",
+        columns: &[
+            ("table_name", Kind::Text),
+            ("sequence", Kind::I64),
+            ("requested_at", Kind::Time),
+            ("kind", Kind::Text),
+            ("keys", Kind::I64),
+            ("state", Kind::Text),
+            ("segments_left", Kind::I64),
+            ("segment_rows_left", Kind::I64),
+            ("statement", Kind::Text),
+        ],
+        rows: places::deletes,
+    },
+    Definition {
         name: "wal",
         columns: &[("name", Kind::Text), ("value", Kind::I64), ("help", Kind::Text)],
         rows: places::wal,

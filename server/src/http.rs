@@ -5,6 +5,7 @@
 //! not have is 405 with `Allow`, both as JSON.
 
 pub(crate) mod decode;
+mod delete;
 pub(crate) mod encode;
 mod health;
 mod influxql;
@@ -45,6 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/write", post(write::write_v1))
         .route("/api/v2/write", post(write::write_v2))
+        .route("/api/v2/delete", post(delete::delete_v2))
         .route("/api/v3/write_lp", post(write::write_v3))
         .route("/api/v3/query_sql", get(query::query_sql).post(query::query_sql))
         .route("/query", get(influxql::query).post(influxql::query))

@@ -5,12 +5,14 @@
 //! known is an error that names it, and nothing of its text is executed.
 //! The answers are in `http/influxql.rs`.
 
+pub(crate) mod condition;
 mod token;
 
+pub(crate) use condition::Condition;
 use token::{Token, Tokens};
 
 /// A statement that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Statement {
     /// `CREATE DATABASE name [WITH …]`: no error if it exists, as in InfluxDB.
     CreateDatabase(String),
@@ -21,6 +23,52 @@ pub(crate) enum Statement {
     ShowRetentionPolicies(Option<String>),
     /// `SHOW MEASUREMENTS [ON name]`.
     ShowMeasurements(Option<String>),
+    /// `DELETE`, `DROP SERIES`.
+    Delete(Deleted),
+    /// `DROP MEASUREMENT name`.
+    DropMeasurement(String),
+}
+
+/// `[FROM a, b] [WHERE condition]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Deleted {
+    /// Empty: all of the database.
+    pub(crate) tables: Vec<String>,
+    /// `None`: every point.
+    pub(crate) condition: Option<Condition>,
+}
+
+/// The predicate of `POST /api/v2/delete`: `_measurement="m" AND tag="v"`; an empty one names every point.
+pub(crate) fn parse_predicate(text: &str) -> Result<Deleted, ParseError> {
+    let mut tokens = Tokens::new(text);
+    if tokens.at_end()? {
+        return Ok(Deleted { tables: Vec::new(), condition: None });
+    }
+    let condition = Condition::parse(&mut tokens, 0)?;
+    if !tokens.at_end()? {
+        return Err(ParseError(format!("error parsing predicate: found {}, expected AND", tokens.next_text()?)));
+    }
+    let parts = match condition {
+        Condition::All(parts) => parts,
+        Condition::Any(_) => {
+            return Err(ParseError("the logical operator OR is not supported for delete predicate".to_owned()));
+        }
+        one => vec![one],
+    };
+    let mut deleted = Deleted { tables: Vec::new(), condition: None };
+    let mut others = Vec::new();
+    for part in parts {
+        match part {
+            Condition::Tag { name, equal: true, value } if name == "_measurement" => deleted.tables.push(value),
+            Condition::Tag { equal: true, .. } => others.push(part),
+            _ => return Err(ParseError("a delete predicate compares tags with = and joins with AND only".to_owned())),
+        }
+    }
+    if deleted.tables.len() > 1 {
+        return Err(ParseError("_measurement is named twice".to_owned()));
+    }
+    deleted.condition = (!others.is_empty()).then_some(Condition::All(others));
+    Ok(deleted)
 }
 
 /// Why a text is no statement that is known; InfluxDB's words where it has them.
@@ -28,7 +76,7 @@ pub(crate) enum Statement {
 pub(crate) struct ParseError(pub(crate) String);
 
 /// The statements of a text, separated by semicolons. A text without any is an error, like InfluxDB's.
-pub(crate) fn parse(text: &str) -> Result<Vec<Statement>, ParseError> {
+pub(crate) fn parse(text: &str, now_ns: i64) -> Result<Vec<Statement>, ParseError> {
     let mut tokens = Tokens::new(text);
     let mut statements = Vec::new();
     loop {
@@ -36,7 +84,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>, ParseError> {
         if tokens.at_end()? {
             break;
         }
-        statements.push(statement(&mut tokens)?);
+        statements.push(statement(&mut tokens, now_ns)?);
         if !tokens.at_end()? && !tokens.take_symbol(';')? {
             let found = tokens.next_text()?;
             return Err(ParseError(format!("error parsing query: found {found}, expected ; or the end")));
@@ -48,7 +96,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Statement>, ParseError> {
     Ok(statements)
 }
 
-fn statement(tokens: &mut Tokens<'_>) -> Result<Statement, ParseError> {
+fn statement(tokens: &mut Tokens<'_>, now_ns: i64) -> Result<Statement, ParseError> {
     let start = tokens.clone();
     if tokens.take_words(&["CREATE", "DATABASE"])? {
         tokens.take_words(&["IF", "NOT", "EXISTS"])?;
@@ -61,6 +109,19 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement, ParseError> {
     if tokens.take_words(&["DROP", "DATABASE"])? {
         tokens.take_words(&["IF", "EXISTS"])?;
         return Ok(Statement::DropDatabase(name(tokens)?));
+    }
+    if tokens.take_words(&["DROP", "MEASUREMENT"])? {
+        return Ok(Statement::DropMeasurement(name(tokens)?));
+    }
+    if tokens.take_words(&["DELETE"])? {
+        return deleted(tokens, now_ns).map(Statement::Delete);
+    }
+    if tokens.take_words(&["DROP", "SERIES"])? {
+        let deleted = deleted(tokens, now_ns)?;
+        if deleted.condition.as_ref().is_some_and(names_time) {
+            return Err(ParseError("DROP SERIES doesn't support time in WHERE clause".to_owned()));
+        }
+        return Ok(Statement::Delete(deleted));
     }
     if tokens.take_words(&["SHOW", "DATABASES"])? {
         return Ok(Statement::ShowDatabases);
@@ -82,6 +143,31 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement, ParseError> {
         )));
     }
     Err(ParseError(format!("error parsing query: found {first}, expected SELECT, SHOW, CREATE, DROP")))
+}
+
+fn deleted(tokens: &mut Tokens<'_>, now_ns: i64) -> Result<Deleted, ParseError> {
+    let mut tables = Vec::new();
+    if tokens.take_words(&["FROM"])? {
+        tables.push(name(tokens)?);
+        while tokens.take_symbol(',')? {
+            tables.push(name(tokens)?);
+        }
+    }
+    let has_condition = tokens.take_words(&["WHERE"])?;
+    let condition = if has_condition { Some(Condition::parse(tokens, now_ns)?) } else { None };
+    if tables.is_empty() && condition.is_none() {
+        let found = if tokens.at_end()? { "EOF".to_owned() } else { tokens.next_text()? };
+        return Err(ParseError(format!("error parsing query: found {found}, expected FROM, WHERE")));
+    }
+    Ok(Deleted { tables, condition })
+}
+
+fn names_time(condition: &Condition) -> bool {
+    match condition {
+        Condition::Time(..) => true,
+        Condition::Tag { .. } => false,
+        Condition::All(parts) | Condition::Any(parts) => parts.iter().any(names_time),
+    }
 }
 
 /// `[DURATION d] [REPLICATION n] [SHARD DURATION d] [FUTURE LIMIT d] [PAST LIMIT d] [NAME n]`, in any order. Read and
@@ -155,7 +241,7 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Result<Statement, ParseError> {
-        let mut statements = parse(text)?;
+        let mut statements = parse(text, 0)?;
         assert_eq!(statements.len(), 1, "{text}");
         Ok(statements.remove(0))
     }
@@ -182,11 +268,11 @@ mod tests {
 
     #[test]
     fn several_statements_are_read_and_one_that_is_unknown_refuses_all() {
-        let statements = parse("CREATE DATABASE a; SHOW DATABASES;;DROP DATABASE \"b\"").unwrap();
+        let statements = parse("CREATE DATABASE a; SHOW DATABASES;;DROP DATABASE \"b\"", 0).unwrap();
         assert_eq!(statements.len(), 3);
         assert_eq!(statements[0], Statement::CreateDatabase("a".to_owned()));
         assert_eq!(statements[2], Statement::DropDatabase("b".to_owned()));
-        assert!(parse("CREATE DATABASE a; nonsense here").unwrap_err().0.contains("found NONSENSE"));
+        assert!(parse("CREATE DATABASE a; nonsense here", 0).unwrap_err().0.contains("found NONSENSE"));
     }
 
     #[test]
@@ -213,7 +299,7 @@ mod tests {
             let error = one(text).unwrap_err();
             assert!(error.0.contains(want), "{text}: {}", error.0);
         }
-        assert!(parse(" ; ").is_err());
-        assert!(parse("CREATE DATABASE \"open").unwrap_err().0.contains("quote"));
+        assert!(parse(" ; ", 0).is_err());
+        assert!(parse("CREATE DATABASE \"open", 0).unwrap_err().0.contains("quote"));
     }
 }

@@ -10,6 +10,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::scan::{self, Scan, ScanRequest};
 use crate::schema::TableId;
+use crate::tombstone::{self, Erase, Tombstone};
 
 /// One prefix of the facts.
 #[derive(Clone, Debug)]
@@ -36,6 +37,27 @@ pub struct SegmentInfo {
     pub sequences: (u64, u64),
     /// First and last time, ns.
     pub times: (i64, i64),
+}
+
+/// A delete that some segment or memtable has not seen yet, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteInfo {
+    /// Of which table.
+    pub table: TableId,
+    /// Rows of batches before it are gone for every reader.
+    pub sequence: u64,
+    /// When it was asked for, wall clock, ns.
+    pub at_ns: i64,
+    /// As it was written.
+    pub statement: String,
+    /// How many keys it names one by one; `None`: it is a condition.
+    pub keys: Option<u64>,
+    /// Rows in memory may still hold what it takes away.
+    pub in_memory: bool,
+    /// Segments that may, and how many rows they have.
+    pub segments: u64,
+    /// See there.
+    pub segment_rows: u64,
 }
 
 /// The recent rows of one table and partition, for people.
@@ -118,6 +140,32 @@ impl Snapshot {
             }
         }
         infos
+    }
+
+    /// The deletes of a table that wait until every segment that they could touch is written again, by sequence.
+    pub fn deletes(&self, table: TableId) -> Vec<DeleteInfo> {
+        let placement = &self.published.placement;
+        let pending = self.published.tombstones.of(table);
+        let info = |tombstone: &Arc<Tombstone>| {
+            let left = tombstone::segments_left(tombstone, placement);
+            let (segments, segment_rows) =
+                left.fold((0, 0), |(count, rows), segment| (count + 1, rows + segment.entry.rows));
+            let keys = match &tombstone.delete.erase {
+                Erase::Keys(keys) => Some(keys.len() as u64),
+                Erase::Where(_) => None,
+            };
+            DeleteInfo {
+                table,
+                sequence: tombstone.sequence,
+                at_ns: tombstone.delete.at_ns,
+                statement: tombstone.delete.statement.clone(),
+                keys,
+                in_memory: placement.cut_sequence < tombstone.sequence,
+                segments,
+                segment_rows,
+            }
+        };
+        pending.iter().map(info).collect()
     }
 
     /// Plans a scan. The parts run when they are iterated, and keep this snapshot alive.

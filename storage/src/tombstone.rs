@@ -24,7 +24,7 @@ pub(crate) use self::predicate::Datum;
 pub use self::predicate::{Comparison, Literal, PREDICATE_BYTES_MAX, PREDICATE_DEPTH_MAX, Predicate};
 use crate::bytes::{Reader, put_bytes};
 use crate::error::{Error, Result};
-use crate::placement::Placement;
+use crate::placement::{Placement, Segment};
 use crate::schema::{ColumnId, TableId};
 
 /// The text of a statement is kept up to so many bytes.
@@ -281,8 +281,16 @@ pub(crate) fn is_needed(tombstone: &Tombstone, placement: &Placement) -> bool {
 
 /// Whether a segment may hold rows that a tombstone names.
 pub(crate) fn is_in_segments(tombstone: &Tombstone, placement: &Placement) -> bool {
-    let segments = placement.partitions(tombstone.delete.table);
-    segments.into_iter().flat_map(BTreeMap::values).flatten().any(|segment| {
+    segments_left(tombstone, placement).next().is_some()
+}
+
+/// The segments that may hold rows that a tombstone names.
+pub(crate) fn segments_left<'a>(
+    tombstone: &'a Tombstone,
+    placement: &'a Placement,
+) -> impl Iterator<Item = &'a Arc<Segment>> {
+    let partitions = placement.partitions(tombstone.delete.table).into_iter();
+    partitions.flat_map(BTreeMap::values).flatten().filter(|segment| {
         let entry = &segment.entry;
         entry.erased_through() < tombstone.sequence && tombstone.meets(entry.time_min, entry.time_max)
     })

@@ -25,6 +25,27 @@ impl Partition {
     }
 }
 
+pub(super) fn deletes(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let snapshot = &source.context.snapshot;
+    let mut rows = Vec::new();
+    for table in snapshot.catalog().tables(source.database) {
+        rows.extend(snapshot.deletes(table.id).into_iter().map(|delete| {
+            vec![
+                Cell::text(&table.name),
+                count(delete.sequence),
+                Cell::Time(delete.at_ns),
+                Cell::text(if delete.keys.is_some() { "keys" } else { "condition" }),
+                delete.keys.map_or(Cell::Null, count),
+                Cell::text(if delete.in_memory { "in memory" } else { "in segments" }),
+                count(delete.segments),
+                count(delete.segment_rows),
+                Cell::text(&delete.statement),
+            ]
+        }));
+    }
+    Ok(rows)
+}
+
 pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let snapshot = &source.context.snapshot;
     let mut rows = Vec::new();

@@ -11,8 +11,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use marigram_query::{Action, DEFAULT_DATABASE, Principal};
 use marigram_storage::Error as StorageError;
+use marigram_storage::clock::Clock;
 use serde_json::{Value, json};
 
+use super::delete;
 use super::health::json_response;
 use super::query::request_params;
 use crate::influxql::{Statement, parse};
@@ -36,7 +38,7 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>,
     let (parts, body) = request.into_parts();
     let params = request_params(&shared, &parts, body).await?;
     let text = params.get("q").ok_or_else(|| Refusal::invalid("missing required parameter \"q\""))?;
-    let statements = parse(text).map_err(|error| Refusal::invalid(error.0))?;
+    let statements = parse(text, shared.clock.wall_ns()).map_err(|error| Refusal::invalid(error.0))?;
     if STATEMENTS_MAX < statements.len() {
         return Err(Refusal::invalid(format!("error parsing query: more than {STATEMENTS_MAX} statements")));
     }
@@ -114,6 +116,21 @@ fn execute(
                 "columns": ["name", "duration", "shardGroupDuration", "replicaN", "default"],
                 "values": [["autogen", "0s", "24h0m0s", 1, true]],
             })))
+        }
+        Statement::DropMeasurement(name) => {
+            principal.may(Action::Define, database)?;
+            match shared.engine.drop_table(database, &name) {
+                Ok(()) => Ok(None),
+                Err(StorageError::NotFound { what: "table", .. }) => {
+                    Err(Refusal::invalid(format!("measurement not found: {name}")))
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
+        Statement::Delete(deleted) => {
+            principal.may(Action::Delete, database)?;
+            delete::from_tables(&shared.engine, database, &deleted, "DELETE (InfluxQL)")?;
+            Ok(None)
         }
         Statement::ShowMeasurements(on) => {
             let name = on.as_deref().unwrap_or(database);

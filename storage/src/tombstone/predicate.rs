@@ -1,7 +1,7 @@
 //! Which rows a delete names: a condition on tags, time and fields, judged row by row.
 //!
 //! Three-valued, as SQL's: a comparison with an absent value is neither true nor false, and only what is true is deleted.
-//! Columns go by id, so a rename changes nothing. Doubles compare as `SELECT` compares them here, by their total order.
+//! Columns go by id, so a rename changes nothing. Doubles compare as `SELECT` compares them here: both zeros are equal.
 //! Byte layout: `storage/format/batch.md`.
 
 use std::borrow::Cow;
@@ -143,7 +143,8 @@ impl<'a> Datum<'a> {
         Some(match (self, literal) {
             (Self::String(value), Literal::String(other)) => value.cmp(other.as_bytes()),
             (Self::Bool(value), Literal::Bool(other)) => value.cmp(other),
-            (Self::F64(value), Literal::F64(other)) => value.total_cmp(other),
+            // Adding 0.0 makes −0.0 the other zero and changes nothing else.
+            (Self::F64(value), Literal::F64(other)) => (value + 0.0).total_cmp(&(other + 0.0)),
             (Self::I64(value), Literal::I64(other)) => value.cmp(other),
             (Self::U64(value), Literal::U64(other)) => value.cmp(other),
             (Self::I64(value), Literal::U64(other)) => i128::from(value).cmp(&i128::from(*other)),
@@ -599,7 +600,8 @@ mod tests {
         check(Datum::I64(1), Literal::F64(1.5), Ordering::Less);
         check(Datum::I64(-1), Literal::F64(-1.5), Ordering::Greater);
         check(Datum::I64(i64::MIN), Literal::F64(f64::NEG_INFINITY), Ordering::Greater);
-        check(Datum::F64(-0.0), Literal::F64(0.0), Ordering::Less);
+        check(Datum::F64(-0.0), Literal::F64(0.0), Ordering::Equal);
+        check(Datum::I64(0), Literal::F64(-0.0), Ordering::Equal);
         assert_eq!(Datum::Bool(true).compare(&Literal::I64(1)), None);
     }
 

@@ -1,0 +1,88 @@
+//! Deletes in InfluxDB's spellings.
+
+use super::support::Running;
+
+const LINES: &str =
+    "cpu,host=a,dc=x load=1 1\ncpu,host=b load=2 2\ncpu,host=a load=3 3\nmem,host=a used=4i 4\nmem free=5i 5";
+
+fn filled() -> Running {
+    let server = Running::start(&[]);
+    assert_eq!(server.post("/write?db=one", &[], LINES).status, 204);
+    server
+}
+
+impl Running {
+    fn left(&self) -> (String, String) {
+        let cpu = self.rows("one", "SELECT load FROM cpu ORDER BY load");
+        (cpu, self.rows("one", "SELECT coalesce(used, free) AS v FROM mem ORDER BY v"))
+    }
+
+    fn delete(&self, body: &str) -> (u16, String) {
+        let answer = self.post("/api/v2/delete?org=o&bucket=one", &[("content-type", "application/json")], body);
+        (answer.status, answer.text())
+    }
+
+    fn influxql(&self, text: &str) -> String {
+        let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        self.post("/query", &[("content-type", "application/x-www-form-urlencoded")], format!("db=one&q={encoded}"))
+            .text()
+    }
+}
+
+const CPU: &str = r#"[{"load":1.0},{"load":2.0},{"load":3.0}]"#;
+const MEM: &str = r#"[{"v":4},{"v":5}]"#;
+
+#[test]
+fn version_2_deletes_by_measurement_tags_and_time() {
+    let server = filled();
+    let range = r#""start":"1970-01-01T00:00:00Z","stop":"1970-01-01T00:00:00.000000002Z""#;
+    let (status, text) = server.delete(&format!(r#"{{{range},"predicate":"_measurement=\"cpu\" AND host=\"b\""}}"#));
+    assert_eq!((status, text.as_str()), (204, ""), "the last instant belongs to it");
+    assert_eq!(server.left(), (r#"[{"load":1.0},{"load":3.0}]"#.to_owned(), MEM.to_owned()));
+    // Without a measurement: all of the bucket. A tag that a table does not have is empty there.
+    let all = r#""start":"1970-01-01T00:00:00Z","stop":"2100-01-01T00:00:00Z""#;
+    assert_eq!(server.delete(&format!(r#"{{{all},"predicate":"dc=\"x\""}}"#)).0, 204);
+    assert_eq!(server.left(), (r#"[{"load":3.0}]"#.to_owned(), MEM.to_owned()));
+    assert_eq!(server.delete(&format!("{{{all}}}")).0, 204);
+    assert_eq!(server.left(), ("[]".to_owned(), "[]".to_owned()));
+}
+
+#[test]
+fn what_version_2_cannot_delete_by_is_refused_and_nothing_goes() {
+    let server = filled();
+    let range = r#""start":"1970-01-01T00:00:00Z","stop":"2100-01-01T00:00:00Z""#;
+    for (body, want) in [
+        (format!(r#"{{{range},"predicate":"load=\"1\""}}"#), "fields not supported"),
+        (format!(r#"{{{range},"predicate":"host=\"a\" OR host=\"b\""}}"#), "OR is not supported"),
+        (format!(r#"{{{range},"predicate":"host!=\"a\""}}"#), "with = and joins"),
+        (format!(r#"{{{range},"predicate":"host="}}"#), "expected a quoted string"),
+        (r#"{"start":"yesterday","stop":"2100-01-01T00:00:00Z"}"#.to_owned(), "no time of RFC 3339"),
+        (r#"{"start":"1970-01-01T00:00:00Z"}"#.to_owned(), "stop is missing"),
+    ] {
+        let (status, text) = server.delete(&body);
+        assert_eq!(status, 400, "{body}: {text}");
+        assert!(text.contains(want), "{body}: {text}");
+    }
+    let answer =
+        server.post("/api/v2/delete?bucket=none", &[("content-type", "application/json")], format!("{{{range}}}"));
+    assert_eq!(answer.status, 404);
+    assert_eq!(server.left(), (CPU.to_owned(), MEM.to_owned()));
+}
+
+#[test]
+fn influxql_deletes_points_series_and_measurements() {
+    let server = filled();
+    let fine = "{\"results\":[{\"statement_id\":0}]}";
+    assert_eq!(server.influxql("DELETE FROM cpu WHERE time <= 2 AND host = 'b'").trim(), fine);
+    assert_eq!(server.left().0, r#"[{"load":1.0},{"load":3.0}]"#);
+    assert_eq!(server.influxql("DROP SERIES FROM cpu, nothing WHERE dc != ''").trim(), fine);
+    assert_eq!(server.left(), (r#"[{"load":3.0}]"#.to_owned(), MEM.to_owned()));
+    assert_eq!(server.influxql("DELETE WHERE host = 'a'").trim(), fine);
+    assert_eq!(server.left(), ("[]".to_owned(), r#"[{"v":5}]"#.to_owned()));
+    assert!(server.influxql("DELETE FROM mem WHERE free = '5'").contains("fields not supported"));
+    assert!(server.influxql("DROP SERIES FROM mem WHERE time < 5").contains("doesn't support time"));
+    assert!(server.influxql("DELETE").contains("expected FROM, WHERE"));
+    assert_eq!(server.influxql("DROP MEASUREMENT mem").trim(), fine);
+    assert!(server.influxql("DROP MEASUREMENT mem").contains("measurement not found"));
+    assert_eq!(server.influxql("SHOW MEASUREMENTS").matches("cpu").count(), 1);
+}
