@@ -37,6 +37,17 @@ pub(crate) async fn drop_table(context: Arc<Context>, name: TableName, if_exists
     blocking(context, move |engine| forgive(if_exists, engine.drop_table(&database, &name.table))).await
 }
 
+/// Waits as long as it takes, on a thread that no other statement needs.
+pub(crate) async fn optimize(context: Arc<Context>, name: TableName, is_final: bool) -> Result<(), QueryError> {
+    let database = writable(&context, &name)?;
+    let writers = context.writers.clone();
+    let work = move || Ok(context.store.writer()?.optimize(&database, &name.table, is_final)?);
+    match writers.spawn_blocking(work).await {
+        Ok(result) => result.map(|_| ()),
+        Err(error) => Err(QueryError::internal(format!("an OPTIMIZE TABLE ended early: {error}"))),
+    }
+}
+
 /// The database that a table is created or dropped in.
 fn writable(context: &Context, name: &TableName) -> Result<String, QueryError> {
     let database = context.database_of(name).to_owned();

@@ -305,6 +305,10 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             definition::drop_table(context, name, if_exists).await?;
             Head::Done
         }
+        Statement::Optimize { name, is_final } => {
+            definition::optimize(context, name, is_final).await?;
+            Head::Done
+        }
         Statement::Set { name, value } => {
             show::set(&name, &value)?;
             Head::Done

@@ -46,6 +46,11 @@ pub(crate) enum Statement {
         name: TableName,
         if_exists: bool,
     },
+    /// `OPTIMIZE TABLE t [FINAL]`.
+    Optimize {
+        name: TableName,
+        is_final: bool,
+    },
     /// `DESCRIBE t`, `SHOW COLUMNS FROM t`.
     Describe(TableName),
     ShowDatabases,
@@ -100,6 +105,7 @@ impl Statement {
                 | Self::DropDatabase { .. }
                 | Self::CreateTable(_)
                 | Self::DropTable { .. }
+                | Self::Optimize { .. }
         )
     }
 }
@@ -160,6 +166,10 @@ fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
         return create_table::parse(parser).map(Statement::CreateTable);
+    }
+    if parser.parse_keywords(&[Keyword::OPTIMIZE, Keyword::TABLE]) {
+        let name = table_name_of(parser.parse_object_name(false)?)?;
+        return Ok(Statement::Optimize { name, is_final: parser.parse_keyword(Keyword::FINAL) });
     }
     translate(parser.parse_statement()?)
 }

@@ -1,6 +1,6 @@
 //! What statements read, and whether they may change it: a store that is open, or one snapshot of a store that nobody has open.
 
-use marigram_storage::{Engine, EngineStats, Snapshot};
+use marigram_storage::{Engine, EngineStats, Snapshot, TaskInfo};
 
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -30,6 +30,14 @@ impl Store {
                 let message = "the data is open read only: a statement that changes something needs a server";
                 Err(QueryError::new(QueryErrorKind::ReadOnlyStore, message))
             }
+        }
+    }
+
+    /// What is compacted and was.
+    pub(crate) fn tasks(&self) -> Vec<TaskInfo> {
+        match self {
+            Self::Engine(engine) => engine.tasks(),
+            Self::Snapshot(_) => Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The schema `system`: tables about ourselves, of the snapshot that the statement reads.
 //!
-//! What belongs to a database is shown in that database only; `queries`, `settings` and `wal` are of the whole store.
+//! What belongs to a database is shown in that database only; `queries`, `settings` and `wal` are of the whole store;
+//! `tasks` shows those that concern the database.
 
 mod places;
 
@@ -135,6 +136,26 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         rows: queries,
     },
     Definition {
+        name: "tasks",
+        columns: &[
+            ("task_id", Kind::I64),
+            ("kind", Kind::Text),
+            ("state", Kind::Text),
+            ("table_name", Kind::Text),
+            ("partition_start", Kind::Time),
+            ("partitions", Kind::I64),
+            ("segments", Kind::I64),
+            ("rows", Kind::I64),
+            ("rows_total", Kind::I64),
+            ("bytes", Kind::I64),
+            ("bytes_total", Kind::I64),
+            ("started_at", Kind::Time),
+            ("ended_at", Kind::Time),
+            ("error", Kind::Text),
+        ],
+        rows: tasks,
+    },
+    Definition {
         name: "settings",
         columns: &[
             ("name", Kind::Text),
@@ -245,6 +266,43 @@ fn queries(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         ]
     };
     Ok(source.context.registry.entries().iter().map(row).collect())
+}
+
+/// Compactions that have to do with this database.
+fn tasks(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let catalog = source.context.snapshot.catalog();
+    let time = |at: Option<i64>| at.map_or(Cell::Null, Cell::Time);
+    let mut rows = Vec::new();
+    for task in source.context.store.tasks() {
+        let of_database = |id| catalog.table_by_id(id).filter(|table| table.database == source.database);
+        if !task.partitions.iter().any(|(id, _)| of_database(*id).is_some()) {
+            continue;
+        }
+        let (table, partition) = match task.partitions.as_slice() {
+            [(id, start)] => (of_database(*id).map(|table| table.name.clone()), Some(*start)),
+            [(id, _), rest @ ..] if rest.iter().all(|(other, _)| other == id) => {
+                (of_database(*id).map(|table| table.name.clone()), None)
+            }
+            _ => (None, None),
+        };
+        rows.push(vec![
+            count(task.id),
+            Cell::text(task.reason.name()),
+            Cell::text(task.state.name()),
+            Cell::text_or_null(table),
+            time(partition),
+            count(task.partitions.len()),
+            count(task.segments),
+            count(task.rows),
+            count(task.rows_total),
+            count(task.bytes),
+            count(task.bytes_total),
+            Cell::Time(task.started_ns),
+            time(task.ended_ns),
+            Cell::text_or_null(task.error),
+        ]);
+    }
+    Ok(rows)
 }
 
 fn settings(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {

@@ -46,6 +46,8 @@ pub struct Config {
     pub scrub: ScrubConfig,
     /// Files that nothing names any more.
     pub trash: TrashConfig,
+    /// How segments are merged and written anew.
+    pub compaction: CompactionConfig,
     /// The log on stderr.
     pub log: LogConfig,
     /// Who may do what.
@@ -144,6 +146,17 @@ pub struct DiskConfig {
 pub struct TrashConfig {
     /// How long they are kept.
     pub keep: Duration,
+}
+
+/// How segments are merged and written anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CompactionConfig {
+    /// What is read in a second at most.
+    pub bytes_per_second_max: u64,
+    /// No merge makes a larger segment.
+    pub segment_bytes_max: u64,
+    /// How long late rows are expected; `None`: as long as their partition is wide.
+    pub late_grace: Option<Duration>,
 }
 
 /// The log on stderr.
@@ -289,6 +302,7 @@ impl Default for Config {
             disk: DiskConfig::default(),
             scrub: ScrubConfig::default(),
             trash: TrashConfig::default(),
+            compaction: CompactionConfig::default(),
             log: LogConfig::default(),
             auth: AuthConfig::default(),
         };

@@ -243,6 +243,9 @@ fn storage_options(config: &Config) -> Options {
         write_wait: config.write.wait_max,
         create_databases: config.write.create_databases,
         trash_keep: config.trash.keep,
+        compaction_bytes_per_second: config.compaction.bytes_per_second_max,
+        merge_bytes_max: config.compaction.segment_bytes_max,
+        late_grace: config.compaction.late_grace,
         limits: SchemaLimits {
             columns_max: usize::try_from(config.write.columns_max).unwrap_or(usize::MAX),
             ..defaults.limits.clone()

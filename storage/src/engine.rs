@@ -1,7 +1,7 @@
 //! One store: open, write, snapshot, close.
 //!
-//! Three threads do the work, each behind a queue: the *committer* numbers batches and syncs the log, the *applier* changes
-//! memtables and publishes, the *keeper* writes cuts and commits edits. Producers resolve and encode on their own thread and
+//! Four threads do the work, each behind a queue: the *committer* numbers batches and syncs the log, the *applier* changes
+//! memtables and publishes, the *keeper* writes cuts and commits edits, the *compactor* merges segments. Producers resolve and encode on their own thread and
 //! wait for the reply. With [`Threads::None`] the same steps run one after another inside each call: one order of I/O
 //! for one history, which is what the crash tests replay.
 //!
@@ -9,7 +9,7 @@
 //! [`Options::on_poison`] is called once, so that the process can end and the next one recover what is durable.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use crate::ballast::Ballast;
 use crate::catalog::Fact;
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
+use crate::compaction::control::Pressure;
+use crate::compaction::tasks::{TaskInfo, Tasks};
 use crate::disk::DiskLock;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Optimized};
 use crate::open::Opened;
 use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
@@ -35,6 +37,7 @@ use crate::tombstone::Erase;
 use crate::wal::queue::{Queue, Refused};
 use crate::wal::{BatchKind, EncodedBatch, PreparedSlot};
 use crate::widening::Widening;
+use crate::workers::Task;
 use crate::world::World;
 
 /// How often a write is resolved again before it is refused; each time needs a cut or a drop in between.
@@ -105,8 +108,11 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Deletes come one by one: each sees how many wait.
     deletes: Mutex<()>,
-    /// A cut was asked for and is not placed yet.
-    pub(crate) cutting: AtomicBool,
+    /// Whether a cut was asked for and is not placed yet, and who waits: compactions yield to both.
+    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) tasks: Arc<Tasks>,
+    /// Set once, when there are threads.
+    pub(crate) to_keeper: OnceLock<Sender<Task>>,
     /// Rows that are being logged, in encoded bytes.
     pub(crate) room: (Mutex<()>, Condvar),
     lock: Mutex<Option<Box<dyn DiskLock>>>,
@@ -171,6 +177,7 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let starved = parts.is_none();
+        let (pressure, tasks) = (Arc::clone(&counters.pressure), Arc::clone(&counters.tasks));
         counters.starved.store(u64::from(starved), Ordering::Relaxed);
         let shared = Arc::new(Shared {
             registry: Registry::new(series_seed, options.limits.clone(), catalog, generation),
@@ -188,7 +195,9 @@ impl Engine {
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             deletes: Mutex::default(),
-            cutting: AtomicBool::new(false),
+            pressure,
+            tasks,
+            to_keeper: OnceLock::new(),
             room: Default::default(),
             lock: Mutex::new(Some(directory)),
         });
@@ -368,10 +377,48 @@ impl Engine {
         self.shared.scrubber.found()
     }
 
+    /// Makes one segment of each partition of a table, as far as it was written before; `is_final`: encoded as small as it
+    /// gets, whatever the age of its rows. Returns when that is done.
+    pub fn optimize(&self, database: &str, table: &str, is_final: bool) -> Result<Optimized> {
+        let shared = &self.shared;
+        let id = {
+            let catalog = self.schema();
+            let unknown = |what: &'static str, name: &str| Error::NotFound { what, name: name.to_owned() };
+            let database = catalog.database(database).ok_or_else(|| unknown("database", database))?;
+            catalog.table(database.id, table).ok_or_else(|| unknown("table", table))?.id
+        };
+        self.cut()?;
+        if let Some(inline) = shared.inline.get() {
+            let mut inline = lock(inline);
+            inline.keeper.optimize(id, is_final, None);
+            shared.inline_compact(&mut inline)?;
+            let answer = inline.keeper.take_answers().pop();
+            return answer.map_or(Err(Error::Cancelled), |(_, answer)| answer);
+        }
+        let (reply, answer) = sync_channel(1);
+        let Some(to_keeper) = shared.to_keeper.get() else { return Err(Error::Poisoned) };
+        to_keeper.send(Task::Optimize { table: id, is_final, reply }).map_err(|_| Error::Poisoned)?;
+        answer.recv().unwrap_or(Err(Error::Cancelled))
+    }
+
+    /// What is compacted now and what was compacted last, the newest first.
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        self.shared.tasks.list()
+    }
+
+    /// Gives a running task up; its partition is left alone until the next cut. `false`: there is no such task.
+    pub fn cancel_task(&self, id: u64) -> bool {
+        self.shared.tasks.cancel(|task| task.id == id) > 0
+    }
+
     /// Plain numbers about the engine.
     pub fn stats(&self) -> EngineStats {
         let published = self.shared.published.load();
-        self.shared.counters.stats(&published, self.shared.queue.used_bytes())
+        EngineStats {
+            compactions_running: self.shared.tasks.running(),
+            compaction_paused_ns: self.shared.pressure.paused_ns.load(Ordering::Relaxed),
+            ..self.shared.counters.stats(&published, self.shared.queue.used_bytes())
+        }
     }
 
     /// Whether writes wait for the disk to have room for what an open found in the log.
@@ -526,6 +573,7 @@ impl Shared {
         if used() <= bytes_max {
             return Ok(());
         }
+        let _waits = self.pressure.wait();
         let guard = lock(&self.room.0);
         let full = |_: &mut ()| used() > bytes_max && !self.poisoned.load(Ordering::Acquire);
         let waited = self.room.1.wait_timeout_while(guard, self.options.write_wait, full);
@@ -551,6 +599,7 @@ impl Shared {
             self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(refused);
         }
+        let _waits = self.pressure.wait();
         let guard = lock(&self.room.0);
         // Woken or not, the write is handed in again: the log may have moved before the wait began.
         let woken = self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX);
@@ -603,7 +652,11 @@ impl Shared {
         let _closed = self.registry.close_gate();
         let before = self.registry.catalog();
         let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved));
-        dropped.inspect_err(|_| self.registry.restore(before))
+        dropped.inspect_err(|_| self.registry.restore(before))?;
+        let catalog = self.registry.catalog();
+        let is_gone = |table: &crate::schema::TableId| catalog.table_by_id(*table).is_none();
+        self.tasks.cancel(|task| task.partitions.iter().any(|(table, _)| is_gone(table)));
+        Ok(())
     }
 
     /// Logs a change while nobody else resolves names. The change sees what is stored, and until the log has it nothing is
@@ -678,7 +731,7 @@ impl Shared {
             || active.partitions() >= self.options.open_partitions_max
             || active.generation.series_count() >= self.options.limits.series_max
             || wal_used_bytes.saturating_mul(2) >= self.options.wal_bytes_max;
-        wanted && !self.cutting.swap(true, Ordering::AcqRel)
+        wanted && !self.pressure.cutting.swap(true, Ordering::AcqRel)
     }
 
     fn stop(&self) {
@@ -711,7 +764,7 @@ impl Shared {
             if let Err(error) = self.inline_cut(inline) {
                 tracing::warn!(%error, "cut failed, it will be tried again");
             }
-            self.cutting.store(false, Ordering::Release);
+            self.pressure.cutting.store(false, Ordering::Release);
         }
     }
 
@@ -728,7 +781,14 @@ impl Shared {
             inline.committer.placed(placed.sequence, placed.edit).inspect_err(|error| self.poison(error))?;
             self.counters.note_wal(inline.committer.wal());
         }
-        while let Some(placement) = inline.keeper.merge_next().inspect_err(|error| self.poison_if_final(error))? {
+        self.inline_compact(inline)
+    }
+
+    fn inline_compact(&self, inline: &mut Inline) -> Result<()> {
+        while let Some(job) = inline.keeper.next_job() {
+            let done = job.run(&self.world);
+            let placed = inline.keeper.finish(done).inspect_err(|error| self.poison_if_final(error))?;
+            let Some(placement) = placed else { continue };
             let edit = placement.edit;
             inline.applier.place(placement, None);
             inline.committer.placed(0, edit).inspect_err(|error| self.poison(error))?;

@@ -138,6 +138,9 @@ pub enum Error {
     /// A sync failed, so what is durable is unknown: stop writing, reopen, replay.
     #[error("writes are stopped after a failed sync")]
     Poisoned,
+    /// The work was given up because somebody asked for that.
+    #[error("cancelled")]
+    Cancelled,
     /// The engine is closed, or it was opened read-only.
     #[error("writes are closed: {reason}")]
     ReadOnly {

@@ -1,4 +1,4 @@
-//! Cuts and merges: the one thread that writes data files and commits edits.
+//! Cuts and edits: the one thread that writes memtables out and commits. What compactions write comes to it as well.
 //!
 //! A cut writes a sealed memtable as *one file of many segments*, one per (table, partition), and ends in one edit that
 //! also carries the catalog and the source positions as of its sequence. A file that no edit names yet may fail at any
@@ -6,27 +6,31 @@
 //! longer names goes to the trash once a durable WAL group names that edit, so that no recovery can miss it, and is deleted
 //! after `Options::trash_keep`.
 
-use std::collections::{BTreeSet, VecDeque};
+mod compact;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::applier::Sealed;
 use crate::ballast::Ballast;
 use crate::committer::encode_positions;
+use crate::compaction::control::Pressure;
+use crate::compaction::tasks::Tasks;
 use crate::datafile::{NewFile, NewSegment, discard, write_file, write_segment};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Change, Cut, Encoding, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
-use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
 use crate::options::Options;
-use crate::placement::{Placement, Segment};
-use crate::schema::{Table, TableId};
-use crate::segment::{FileSink, RowSet, Run, SegmentWriter, StripeField, StripeInput};
+use crate::placement::Placement;
+use crate::schema::Table;
 use crate::stats::Counters;
-use crate::time::TimeRange;
 use crate::tombstone::{self, Pending, Tombstones};
 use crate::world::World;
+
+pub(crate) use self::compact::OptimizeReply;
+pub use self::compact::Optimized;
 
 /// One sweep of the trash deletes no more files.
 const SWEEP_FILES_MAX: u64 = 1000;
@@ -56,8 +60,9 @@ pub(crate) struct Keeper {
     tables: Vec<Arc<Table>>,
     /// The deletes up to the last cut that some segment has not seen.
     tombstones: Tombstones,
-    /// Merges that failed since the last cut: one damaged partition holds no other up.
-    merges_failed: BTreeSet<(TableId, i64)>,
+    compactions: compact::Compactions,
+    pressure: Arc<Pressure>,
+    tasks: Arc<Tasks>,
     shard: u16,
 }
 
@@ -71,7 +76,8 @@ impl Keeper {
         tables: Vec<Arc<Table>>,
         tombstones: Tombstones,
     ) -> Self {
-        Self {
+        let (pressure, tasks) = (Arc::clone(&counters.pressure), Arc::clone(&counters.tasks));
+        let mut keeper = Self {
             ballast: Ballast::new(&world, options.ballast_bytes, options.disk_reserve_bytes),
             world,
             options,
@@ -83,9 +89,13 @@ impl Keeper {
             sweep_at_ns: 0,
             tables,
             tombstones,
-            merges_failed: BTreeSet::new(),
+            compactions: compact::Compactions::default(),
+            pressure,
+            tasks,
             shard: 0,
-        }
+        };
+        keeper.begin_compactions();
+        keeper
     }
 
     pub(crate) fn manifest_mut(&mut self) -> &mut Manifest {
@@ -147,7 +157,6 @@ impl Keeper {
 
     fn cut(&mut self, sealed: &Sealed) -> Result<()> {
         self.tidy_trash();
-        self.merges_failed.clear();
         if !self.is_behind(sealed.sequence) {
             return Ok(());
         }
@@ -172,7 +181,9 @@ impl Keeper {
             tombstones: self.tombstones.encode(),
             ..Cut::default()
         };
+        let grown: Vec<_> = added.iter().map(|entry| (entry.table, entry.partition_start)).collect();
         self.commit(Change { added, removed, cut: Some(cut), ..Change::default() })?;
+        self.note_cut(grown.into_iter());
         self.counters.cuts.fetch_add(1, Ordering::Relaxed);
         self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);
         self.counters.cut_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -208,6 +219,7 @@ impl Keeper {
     /// Commits an edit and opens what it names. A file that the edit would have named is discarded if it fails.
     fn commit(&mut self, change: Change) -> Result<()> {
         let added: Vec<FileId> = change.added.first().map(|entry| entry.file).into_iter().collect();
+        let ends: Vec<_> = change.added.iter().map(|entry| (entry.file, entry.offset + entry.bytes)).collect();
         let before = Arc::clone(self.manifest.state());
         let mut committed = self.manifest.commit(change.clone());
         if matches!(committed, Err(Error::DiskFull { .. })) && self.ballast.give_up() {
@@ -227,6 +239,7 @@ impl Keeper {
             self.retired.push((state.last_edit, file));
         }
         self.placement = Arc::new(Placement::new(&self.world, &state, &self.placement));
+        self.note_files(ends.into_iter());
         Ok(())
     }
 
@@ -303,134 +316,9 @@ impl Keeper {
         let store = self.manifest.state().database_id;
         Ok(NewFile { id: self.manifest.file_ids().next()?, store, shard: self.shard, sync_bytes: u64::MAX })
     }
-
-    /// A segment of everything that `sources` hold.
-    fn merge_segments(
-        &self,
-        sink: &mut FileSink<'_>,
-        file: NewFile,
-        new: NewSegment<'_>,
-        sources: &[Source],
-        from_oldest: bool,
-    ) -> Result<Option<SegmentEntry>> {
-        let table = new.table;
-        let fields: Vec<_> = table.fields().into_iter().map(|(column, kind)| (column.id, kind)).collect();
-        let spec = MergeSpec {
-            mode: table.mode,
-            fields: fields.clone(),
-            times: true,
-            keys: true,
-            range: TimeRange::ALL,
-            tags: Vec::new(),
-            key_from: None,
-            key_to: None,
-            whole_pages: false,
-        };
-        let mut merge = Merge::new(spec, sources, Arc::new(ScanStats::default()))?;
-        if !from_oldest {
-            merge.note_suspects()?;
-        }
-        write_segment(sink, file, new, |writer| {
-            let mut suspects = RowSet::new();
-            let mut stripe = RunBuffer::new(&fields);
-            while merge.fill(&mut stripe, self.options.stripe_rows_max)? {
-                // Of a segment with more rows nothing is said.
-                let before = u32::try_from(writer.rows()).unwrap_or_default();
-                suspects.extend(stripe.suspects.iter().map(|row| before.saturating_add(*row)));
-                write_stripe(writer, &stripe)?;
-                stripe.clear();
-            }
-            writer.suspects(suspects);
-            Ok(())
-        })
-    }
-
-    /// Merges one group of small segments, if there is one. `Ok(None)`: nothing is worth it. What cannot be merged, say
-    /// for damage, is left alone until the next cut: the only error is `Poisoned`.
-    pub(crate) fn merge_next(&mut self) -> Result<Option<Arc<Placement>>> {
-        loop {
-            let failed = |table, start| self.merges_failed.contains(&(table, start));
-            let Some((id, start, segments)) = pick(&self.placement, &self.options, failed) else { return Ok(None) };
-            match self.merge(id, start, segments) {
-                Ok(()) => return Ok(Some(Arc::clone(&self.placement))),
-                Err(Error::Poisoned) => return Err(Error::Poisoned),
-                Err(error) => {
-                    tracing::warn!(%error, table = id.0, partition = start, "segments could not be merged");
-                    self.merges_failed.insert((id, start));
-                }
-            }
-        }
-    }
-
-    fn merge(&mut self, id: TableId, start: i64, segments: Vec<Arc<Segment>>) -> Result<()> {
-        let Some(table) = self.tables.iter().find(|table| table.id == id).cloned() else {
-            return Err(Error::NotFound { what: "table", name: format!("id {}", id.0) });
-        };
-        let removed: Vec<SegmentId> = segments.iter().map(|segment| segment.entry.id()).collect();
-        let sequences = segments.iter().fold((u64::MAX, 0), |(least, greatest), segment| {
-            (least.min(segment.entry.sequence_min), greatest.max(segment.entry.sequence_max))
-        });
-        // What has nothing older beside it repeats nothing.
-        let live = self.placement.partitions(id).and_then(|partitions| partitions.get(&start)?.first().cloned());
-        let from_oldest = live.is_some_and(|oldest| removed.contains(&oldest.entry.id()));
-        let tombstones = self.tombstones.of(id);
-        let sources: Vec<Source> = segments.into_iter().map(|segment| Source::segment(segment, &tombstones)).collect();
-        let file = self.new_file()?;
-        let (encoding, erased_through) = (Encoding::Hot, erased_through(&tombstones));
-        let new = NewSegment { table: &table, partition_start: start, sequences, encoding, erased_through };
-        let added = write_file(&self.world, file, |sink, entries| {
-            entries.extend(self.merge_segments(sink, file, new, &sources, from_oldest)?);
-            Ok(())
-        })?;
-        self.commit(Change { added, removed, ..Change::default() })?;
-        self.counters.merges.fetch_add(1, Ordering::Relaxed);
-        self.forget_tombstones();
-        self.checkpoint_if_due()
-    }
-}
-
-/// Which small neighbours to merge: the first partition with enough of them in a row that did not fail before. A pure
-/// function of a placement.
-pub(crate) fn pick(
-    placement: &Placement,
-    options: &Options,
-    failed: impl Fn(TableId, i64) -> bool,
-) -> Option<(TableId, i64, Vec<Arc<Segment>>)> {
-    let small = |segment: &&Arc<Segment>| segment.entry.bytes <= options.merge_bytes_max;
-    for (table, start, segments) in placement.tables() {
-        if failed(table, start) {
-            continue;
-        }
-        // Neighbours in sequence, the newest: only those may be merged, so that the order of writes is kept.
-        let newest = segments.iter().rev().take_while(small).count();
-        if newest >= options.merge_segments_min.max(2) {
-            let from = segments.len() - newest;
-            return Some((table, start, segments.get(from..)?.to_vec()));
-        }
-    }
-    None
 }
 
 /// The last delete that rows which saw all of these have seen.
 fn erased_through(tombstones: &Pending) -> u64 {
     tombstones.last().map_or(0, |last| last.sequence)
-}
-
-fn write_stripe(writer: &mut SegmentWriter<'_, FileSink<'_>>, stripe: &RunBuffer) -> Result<()> {
-    if stripe.rows == 0 {
-        return Ok(());
-    }
-    let runs: Vec<Run<'_>> = stripe.runs.iter().map(|(key, rows)| Run { key, rows: *rows }).collect();
-    let fields: Vec<StripeField> = stripe
-        .buffer
-        .columns
-        .iter()
-        .map(|column| StripeField {
-            column: column.column,
-            presence: column.presence.bits().map(<[u64]>::to_vec),
-            values: column.packed(),
-        })
-        .filter(|field| !field.values.is_empty())
-        .collect();
-    writer.stripe(&StripeInput { runs: &runs, times: &stripe.buffer.times, fields: &fields })
 }

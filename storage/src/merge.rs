@@ -6,6 +6,7 @@
 //! winning. Pages are read one at a time and never twice in a row.
 
 mod cursor;
+pub(crate) mod plan;
 mod survivors;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::cursor::{Cursor, MemCursor, SegmentCursor};
+pub(crate) use self::cursor::{has_field, read};
 use crate::codec::PAGE_ROWS_MAX;
 use crate::error::Result;
 use crate::memscan::{MemSource, RowRef, Span, emit};
@@ -145,11 +147,18 @@ pub(crate) struct RunBuffer {
     pub(crate) runs: Vec<(Arc<[u8]>, u32)>,
     /// The rows that may repeat a key of what is older than all sources, ascending; see [`Merge::note_suspects`].
     pub(crate) suspects: Vec<u32>,
+    /// Which rows of their segment these are, if somebody wants to know.
+    pub(crate) places: Option<Vec<Range<u64>>>,
 }
 
 impl RunBuffer {
     pub(crate) fn new(fields: &[(ColumnId, FieldType)]) -> Self {
-        Self { rows: 0, buffer: RowBuffer::new(fields), runs: Vec::new(), suspects: Vec::new() }
+        Self { rows: 0, buffer: RowBuffer::new(fields), runs: Vec::new(), suspects: Vec::new(), places: None }
+    }
+
+    /// Times and places of the rows of one segment.
+    fn with_places() -> Self {
+        Self { places: Some(Vec::new()), ..Self::new(&[]) }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -157,6 +166,9 @@ impl RunBuffer {
         self.buffer.clear();
         self.runs.clear();
         self.suspects.clear();
+        if let Some(places) = &mut self.places {
+            places.clear();
+        }
     }
 
     fn note(&mut self, key: Option<&Arc<[u8]>>, rows: usize) {
@@ -204,6 +216,7 @@ impl Merge {
 
     /// From now on rows are filled with [`RunBuffer::suspects`]: a row is one if it is in the oldest source that holds its
     /// key. A source that knows of none for want of looking has all its rows as suspects.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold compactions against it"))]
     pub(crate) fn note_suspects(&mut self) -> Result<()> {
         for cursor in &mut self.cursors {
             if let Cursor::Segment(cursor) = cursor {

@@ -29,10 +29,18 @@ pub struct Options {
     pub scrub_bytes_per_second: u64,
     /// Rows of a stripe in segments.
     pub stripe_rows_max: usize,
-    /// So many small segments of one partition are merged into one.
+    /// So many neighbours of about one size are worth a merge.
     pub merge_segments_min: usize,
-    /// Segments up to this size count as small.
+    /// A compaction reads no more segments of a partition at once.
+    pub merge_segments_max: usize,
+    /// No merge writes a larger segment, unless somebody asks for it.
     pub merge_bytes_max: u64,
+    /// How long after the end of a partition late rows are expected; `None`: as long as the partition is wide.
+    pub late_grace: Option<Duration>,
+    /// A partition past its late rows that got no segment for so long is written as small as it gets.
+    pub recompress_after: Duration,
+    /// A compaction reads no faster, and an eighth as fast while writes wait or a cut is under way.
+    pub compaction_bytes_per_second: u64,
     /// How long files that nothing names stay in `trash/`, by the wall clock; zero: not at all.
     pub trash_keep: Duration,
     /// How often the keeper looks whether files in `trash/` have stayed so long.
@@ -55,7 +63,7 @@ pub type PoisonHook = Arc<dyn Fn(&Error) + Send + Sync>;
 /// Who does the work behind a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Three threads: committer, applier, keeper.
+    /// Four threads: committer, applier, keeper, compactor.
     Background,
     /// The caller, step by step: one order of I/O for one history. For tests and tools.
     None,
@@ -88,7 +96,11 @@ impl Default for Options {
             scrub_bytes_per_second: 0,
             stripe_rows_max: 1 << 20,
             merge_segments_min: 8,
-            merge_bytes_max: 64 << 20,
+            merge_segments_max: 16,
+            merge_bytes_max: 1 << 30,
+            late_grace: None,
+            recompress_after: Duration::from_secs(600),
+            compaction_bytes_per_second: 128 << 20,
             trash_keep: Duration::from_secs(24 * 3600),
             trash_period: Duration::from_secs(60),
             checkpoint_edits_max: 256,

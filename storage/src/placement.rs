@@ -95,6 +95,13 @@ impl std::fmt::Debug for Segment {
 }
 
 impl Segment {
+    /// A segment of a file that no manifest names.
+    #[cfg(test)]
+    pub(crate) fn alone(world: &World, store: u128, entry: SegmentEntry) -> Arc<Self> {
+        let file = Arc::new(DataFile::new(world, store, entry.file));
+        Arc::new(Self { path: entry.file.path(), entry, file, reader: Mutex::new(None) })
+    }
+
     /// The segment's directory. A failure is not kept: the next reader tries again.
     pub(crate) fn reader(&self) -> Result<Arc<SegmentReader>> {
         let mut reader = lock(&self.reader);

@@ -88,7 +88,6 @@ impl Presence {
 /// One column under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct DenseColumn {
-    pub(crate) column: ColumnId,
     pub(crate) presence: Presence,
     /// One slot per row.
     pub(crate) values: Values,
@@ -105,11 +104,7 @@ impl RowBuffer {
     pub(crate) fn new(columns: &[(ColumnId, FieldType)]) -> Self {
         let columns = columns
             .iter()
-            .map(|(column, kind)| DenseColumn {
-                column: *column,
-                presence: Presence::default(),
-                values: Values::new(*kind),
-            })
+            .map(|(_, kind)| DenseColumn { presence: Presence::default(), values: Values::new(*kind) })
             .collect();
         Self { times: Vec::new(), columns }
     }
@@ -159,6 +154,7 @@ impl DenseColumn {
     }
 
     /// The present values, packed, for an encoder.
+    #[cfg(test)]
     pub(crate) fn packed(&self) -> Values {
         let Some(bits) = self.presence.bits() else { return self.values.clone() };
         let mut packed = Values::new(self.values.kind());

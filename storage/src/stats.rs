@@ -1,13 +1,20 @@
 //! What the engine counts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::applier::Published;
+use crate::compaction::control::Pressure;
+use crate::compaction::tasks::Tasks;
 use crate::wal::WalWriter;
 
 /// Counters that only grow, and gauges of the log; shared by all threads of an engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// What slows compactions down.
+    pub(crate) pressure: Arc<Pressure>,
+    /// What is compacted and was.
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) rows_written: AtomicU64,
     pub(crate) batches_bounced: AtomicU64,
     pub(crate) writes_overloaded: AtomicU64,
@@ -16,6 +23,10 @@ pub(crate) struct Counters {
     pub(crate) cut_rows: AtomicU64,
     pub(crate) cut_bytes: AtomicU64,
     pub(crate) merges: AtomicU64,
+    pub(crate) compactions_failed: AtomicU64,
+    pub(crate) compaction_rows: AtomicU64,
+    pub(crate) compaction_bytes_read: AtomicU64,
+    pub(crate) compaction_bytes_written: AtomicU64,
     pub(crate) deletes: AtomicU64,
     pub(crate) rows_overwritten: AtomicU64,
     pub(crate) replayed_batches: AtomicU64,
@@ -60,6 +71,12 @@ pub struct EngineStats {
     pub cut_rows: u64,
     pub cut_bytes: u64,
     pub merges: u64,
+    pub compactions_running: u64,
+    pub compactions_failed: u64,
+    pub compaction_rows: u64,
+    pub compaction_bytes_read: u64,
+    pub compaction_bytes_written: u64,
+    pub compaction_paused_ns: u64,
     pub deletes: u64,
     pub tombstones: u64,
     pub tombstone_bytes: u64,
@@ -101,6 +118,10 @@ impl Counters {
             cut_rows: get(&self.cut_rows),
             cut_bytes: get(&self.cut_bytes),
             merges: get(&self.merges),
+            compactions_failed: get(&self.compactions_failed),
+            compaction_rows: get(&self.compaction_rows),
+            compaction_bytes_read: get(&self.compaction_bytes_read),
+            compaction_bytes_written: get(&self.compaction_bytes_written),
             deletes: get(&self.deletes),
             tombstones: published.tombstones.all().count() as u64,
             tombstone_bytes: published.tombstones.bytes(),

@@ -1,7 +1,7 @@
-//! The three threads of an open engine, and what they tell each other.
+//! The four threads of an open engine, and what they tell each other.
 //!
 //! ```text
-//! producers ─► queue ─► committer ─► applier ─► keeper
+//! producers ─► queue ─► committer ─► applier ─► keeper ◄─► compactor
 //!                          ▲            ▲          │
 //!                          └── placed ──┴─ place ──┘
 //! ```
@@ -9,7 +9,7 @@
 //! The queue is bounded by bytes, the channel to the applier by count, cuts by their callers. The keeper sends back
 //! twice: the applier publishes what it placed, the committer names its edit in the log and frees slots. No thread waits
 //! for one that may be waiting for it: the committer waits for the applier only, the keeper for the applier only, the
-//! applier for nobody.
+//! applier for nobody. The compactor gets one job at a time and answers each, so neither it nor the keeper waits.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,12 +21,15 @@ use std::time::Duration;
 
 use crate::applier::{Applier, Sealed};
 use crate::committer::{Committer, Logged, Submission};
+use crate::compaction::{Done, Job};
 use crate::engine::{Command, Inline, Shared};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, OptimizeReply, Optimized};
 use crate::memtable::MemSet;
 use crate::placement::Placement;
+use crate::priority::lower_priority;
+use crate::schema::TableId;
 use crate::sync::lock;
 use crate::wal::SlotOrder;
 use crate::wal::queue::Drained;
@@ -38,19 +41,36 @@ const WITNESS_AFTER: Duration = Duration::from_millis(10);
 /// A cut that failed is tried again after this long.
 const CUT_RETRY: Duration = Duration::from_secs(1);
 
+/// Compactions are that much nicer than the threads that acknowledge.
+const COMPACTOR_NICE: u8 = 10;
+
 type CutReply = SyncSender<Result<()>>;
 
 /// To the applier.
 enum Step {
     Group(Vec<Logged>),
-    Seal { generation: Arc<Generation>, positions: BTreeMap<u128, u64>, reply: Option<CutReply> },
-    Place { placement: Arc<Placement>, cut: Option<Arc<MemSet>> },
+    Seal {
+        generation: Arc<Generation>,
+        positions: BTreeMap<u128, u64>,
+        reply: Option<CutReply>,
+    },
+    Place {
+        placement: Arc<Placement>,
+        cut: Option<Arc<MemSet>>,
+    },
+    /// Somebody's answer, behind what was placed for it.
+    Optimized {
+        reply: OptimizeReply,
+        answer: Result<Optimized>,
+    },
     Stop,
 }
 
 /// To the keeper.
-enum Task {
+pub(crate) enum Task {
     Cut { sealed: Sealed, reply: Option<CutReply> },
+    Compacted(Done),
+    Optimize { table: TableId, is_final: bool, reply: OptimizeReply },
     Stop,
 }
 
@@ -60,13 +80,18 @@ pub(crate) fn start(shared: &Arc<Shared>, parts: Inline) -> Result<Vec<JoinHandl
     let (to_applier, steps) = sync_channel(2);
     // As many as there are callers of `cut`, and one of our own.
     let (to_keeper, tasks) = channel();
+    let (to_compactor, jobs) = sync_channel(1);
+    let back_to_keeper = to_keeper.clone();
+    let _first = shared.to_keeper.set(to_keeper.clone());
+    let for_compactor = Arc::clone(shared);
     let back_to_applier = to_applier.clone();
     let for_applier = Arc::clone(shared);
     let for_keeper = Arc::clone(shared);
     let for_committer = Arc::clone(shared);
     Ok(vec![
         guard(shared, "applier", move || applier_loop(&for_applier, applier, &steps, &to_keeper))?,
-        guard(shared, "keeper", move || keeper_loop(&for_keeper, keeper, &tasks, &back_to_applier))?,
+        guard(shared, "keeper", move || keeper_thread(&for_keeper, keeper, &tasks, &back_to_applier, to_compactor))?,
+        guard(shared, "compactor", move || compactor_loop(&for_compactor, &jobs, &back_to_keeper))?,
         guard(shared, "committer", move || committer_loop(&for_committer, committer, &to_applier))?,
     ])
 }
@@ -114,7 +139,14 @@ fn committer_loop(shared: &Arc<Shared>, mut committer: Committer, to_applier: &S
             Drained::Idle => {
                 silent = true;
                 match committer.witness() {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        // What was applied since the last look may have filled the memtable, and writes may wait for that
+                        // before they come here.
+                        if shared.cut_wanted(committer.wal().used_bytes()) {
+                            seal(shared, &mut committer, to_applier, None);
+                        }
+                        continue;
+                    }
                     Err(error) => break Err(error),
                 }
             }
@@ -152,7 +184,7 @@ fn run_commands(
             Command::Write(submission) => group.push(submission),
             Command::Cut(reply) => {
                 write_group(committer, &mut group, to_applier)?;
-                shared.cutting.store(true, Ordering::Release);
+                shared.pressure.cutting.store(true, Ordering::Release);
                 seal(shared, committer, to_applier, reply);
             }
             Command::Placed { sequence, edit } => {
@@ -233,13 +265,42 @@ fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, t
                 applier.place(placement, cut.as_ref());
                 shared.wake_waiters();
             }
+            Step::Optimized { reply, answer } => drop(reply.try_send(answer)),
             Step::Stop => break,
         }
     }
     let _gone = to_keeper.send(Task::Stop);
 }
 
-fn keeper_loop(shared: &Shared, mut keeper: Keeper, tasks: &Receiver<Task>, to_applier: &SyncSender<Step>) {
+/// Runs one compaction after the other, each given up once the keeper has gone.
+fn compactor_loop(shared: &Shared, jobs: &Receiver<Job>, to_keeper: &Sender<Task>) {
+    if let Err(error) = lower_priority(COMPACTOR_NICE) {
+        tracing::warn!(%error, "compactions run at full priority");
+    }
+    while let Ok(job) = jobs.recv() {
+        let _gone = to_keeper.send(Task::Compacted(job.run(&shared.world)));
+    }
+}
+
+fn keeper_thread(
+    shared: &Shared,
+    mut keeper: Keeper,
+    tasks: &Receiver<Task>,
+    to_applier: &SyncSender<Step>,
+    to_compactor: SyncSender<Job>,
+) {
+    keeper_loop(shared, &mut keeper, tasks, to_applier, &to_compactor);
+    // Nobody commits any more: what is being written would be for nothing.
+    keeper.abandon();
+}
+
+fn keeper_loop(
+    shared: &Shared,
+    keeper: &mut Keeper,
+    tasks: &Receiver<Task>,
+    to_applier: &SyncSender<Step>,
+    to_compactor: &SyncSender<Job>,
+) {
     let mut replies: Vec<CutReply> = Vec::new();
     loop {
         let wait = if keeper.has_pending() { CUT_RETRY } else { shared.options.trash_period };
@@ -248,54 +309,78 @@ fn keeper_loop(shared: &Shared, mut keeper: Keeper, tasks: &Receiver<Task>, to_a
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        if task.is_none() && !keeper.has_pending() {
-            keeper.tidy_trash();
-            keeper.ballast_mut().restore();
-            continue;
-        }
+        let mut outcome = Ok(());
         match task {
             Some(Task::Cut { sealed, reply }) => {
                 keeper.enqueue(sealed);
                 replies.extend(reply);
             }
+            Some(Task::Compacted(done)) => {
+                outcome = keeper.finish(done).map(|placement| publish(shared, placement, to_applier));
+            }
+            Some(Task::Optimize { table, is_final, reply }) => keeper.optimize(table, is_final, Some(reply)),
             Some(Task::Stop) => return,
-            None => {}
+            None if keeper.has_pending() => {}
+            None => {
+                keeper.tidy_trash();
+                keeper.ballast_mut().restore();
+            }
         }
-        let outcome = work(shared, &mut keeper, to_applier);
-        if !keeper.has_pending() {
-            shared.cutting.store(false, Ordering::Release);
-        }
-        for reply in replies.drain(..) {
-            let _gone = reply.try_send(match &outcome {
-                Ok(()) => Ok(()),
-                Err(Error::Poisoned) => Err(Error::Poisoned),
-                Err(Error::DiskFull { free_bytes, reserve_bytes }) => {
-                    Err(Error::DiskFull { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes })
-                }
-                Err(error) => Err(Error::ReadOnly { reason: format!("the cut failed: {error}") }),
-            });
+        let tried_cut = keeper.has_pending();
+        let outcome = outcome.and_then(|()| cut_all(shared, keeper, to_applier));
+        if tried_cut {
+            answer_cuts(&mut replies, &outcome);
         }
         if let Err(error) = outcome {
-            shared.counters.cuts_failed.fetch_add(1, Ordering::Relaxed);
             if matches!(error, Error::Poisoned) {
                 shared.poison(&error);
                 return;
             }
-            tracing::warn!(%error, "cut or merge failed, it will be tried again");
+            shared.counters.cuts_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "cut failed, it will be tried again");
+        }
+        if let Some(job) = keeper.next_job() {
+            // There is room: the one before was answered.
+            let _gone = to_compactor.try_send(job);
+        }
+        for (reply, answer) in keeper.take_answers() {
+            if let Some(reply) = reply {
+                let _gone = to_applier.send(Step::Optimized { reply, answer });
+            }
         }
     }
 }
 
-/// Writes every pending cut, then merges what is worth it.
-fn work(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) -> Result<()> {
+fn answer_cuts(replies: &mut Vec<CutReply>, outcome: &Result<()>) {
+    for reply in replies.drain(..) {
+        let _gone = reply.try_send(match outcome {
+            Ok(()) => Ok(()),
+            Err(Error::Poisoned) => Err(Error::Poisoned),
+            Err(Error::DiskFull { free_bytes, reserve_bytes }) => {
+                Err(Error::DiskFull { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes })
+            }
+            Err(error) => Err(Error::ReadOnly { reason: format!("the cut failed: {error}") }),
+        });
+    }
+}
+
+/// Writes every pending cut.
+fn cut_all(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) -> Result<()> {
     while let Some(placed) = keeper.cut_next()? {
         let _gone = to_applier.send(Step::Place { placement: placed.placement, cut: Some(placed.memtable) });
+        // Before the committer looks whether the next one is due.
+        if !keeper.has_pending() {
+            shared.pressure.cutting.store(false, Ordering::Release);
+        }
         let _closed = shared.queue.push(Command::Placed { sequence: placed.sequence, edit: placed.edit }, 0, None);
     }
-    while let Some(placement) = keeper.merge_next()? {
-        let edit = placement.edit;
-        let _gone = to_applier.send(Step::Place { placement, cut: None });
-        let _closed = shared.queue.push(Command::Placed { sequence: 0, edit }, 0, None);
-    }
     Ok(())
+}
+
+/// Shows what a compaction has placed.
+fn publish(shared: &Shared, placement: Option<Arc<Placement>>, to_applier: &SyncSender<Step>) {
+    let Some(placement) = placement else { return };
+    let edit = placement.edit;
+    let _gone = to_applier.send(Step::Place { placement, cut: None });
+    let _closed = shared.queue.push(Command::Placed { sequence: 0, edit }, 0, None);
 }

@@ -107,6 +107,23 @@ fn tables_that_cannot_be_kept_are_refused_by_name() {
 }
 
 #[test]
+fn optimize_names_a_table_and_may_be_final() {
+    let table = |database: Option<&str>| TableName {
+        database: database.map(str::to_owned),
+        schema: database.map(|_| "public".to_owned()),
+        table: "t".to_owned(),
+    };
+    assert_eq!(read("OPTIMIZE TABLE t"), Ok(Statement::Optimize { name: table(None), is_final: false }));
+    assert_eq!(
+        read("optimize table db.public.T final;"),
+        Ok(Statement::Optimize { name: table(Some("db")), is_final: true })
+    );
+    refused("OPTIMIZE TABLE", "42601", "");
+    refused("OPTIMIZE TABLE t DEDUPLICATE", "42601", "end of the statement");
+    refused("EXPLAIN OPTIMIZE TABLE t", "42601", "");
+}
+
+#[test]
 fn parts_that_nothing_plans_are_refused() {
     refused("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "0A000", "TABLESAMPLE");
     refused("SELECT * FROM t FOR UPDATE", "0A000", "FOR UPDATE");

@@ -183,6 +183,7 @@ fn reading_methods_do_not_change_anything() {
         "DROP DATABASE main",
         "CREATE TABLE t (time TIMESTAMP, v REAL)",
         "DROP TABLE gauge",
+        "OPTIMIZE TABLE gauge",
         "INSERT INTO gauge (station, time, n) VALUES ('a', '2020-01-01', 1)",
     ] {
         let mut request = Request::new("main", sql);
@@ -246,6 +247,31 @@ fn rows_are_found_after_a_cut_and_pages_are_counted() {
     let pages: u64 = read[0][0].parse().unwrap();
     assert!((1..=4).contains(&pages), "two columns of one series in one segment: {pages} pages");
     assert_eq!(read[0][1..], ["true", "11"], "a page of time and one of n, and nine of n that the tag ruled out");
+}
+
+/// Whatever was cut before is one segment behind it, and the answers are the same.
+#[test]
+fn optimize_merges_the_segments_of_a_table_and_says_so() {
+    let store = filled(1000);
+    store.engine.cut().unwrap();
+    for time in 0..3 {
+        store.rows(&format!("INSERT INTO gauge (station, time, n) VALUES ('s1', '1970-01-01T00:00:0{time}', 7)"));
+        store.engine.cut().unwrap();
+    }
+    let sums = "SELECT station, count(*), sum(n), min(time), last(level, time) FROM gauge GROUP BY 1 ORDER BY 1";
+    let before = store.rows(sums);
+    assert_eq!(store.rows("SELECT count(*) FROM system.segments"), [["4"]]);
+    store.rows("OPTIMIZE TABLE gauge");
+    assert_eq!(store.rows("SELECT count(*) FROM system.segments"), [["1"]]);
+    assert_eq!(store.rows(sums), before);
+    store.rows("OPTIMIZE TABLE gauge FINAL");
+    store.rows("OPTIMIZE TABLE gauge FINAL"); // nothing is left to do
+    assert_eq!(store.rows(sums), before);
+    assert_eq!(
+        store.rows("SELECT kind, state, table_name, segments, rows > 0, bytes > 0 FROM system.tasks ORDER BY task_id"),
+        [["optimize", "done", "gauge", "4", "true", "true"], ["optimize", "done", "gauge", "1", "true", "true"]],
+    );
+    assert_eq!(store.error("OPTIMIZE TABLE nothing").sqlstate, "42P01");
 }
 
 #[test]

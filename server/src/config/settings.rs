@@ -292,6 +292,33 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| format_duration(config.connection.drain_max),
     },
     Setting {
+        key: "compaction.bytes_per_second_max",
+        unit: "bytes",
+        default: "128 MiB",
+        about: "What compactions read in a second at most; an eighth of it while writes wait or memory is written out.",
+        set: |config, text| put(&mut config.compaction.bytes_per_second_max, at_least(bytes(text)?, 1 << 20)),
+        get: |config| format_bytes(config.compaction.bytes_per_second_max),
+    },
+    Setting {
+        key: "compaction.segment_bytes_max",
+        unit: "bytes",
+        default: "1 GiB",
+        about: "No merge makes a larger segment, unless OPTIMIZE TABLE asks for it.",
+        set: |config, text| put(&mut config.compaction.segment_bytes_max, at_least(bytes(text)?, 1 << 20)),
+        get: |config| format_bytes(config.compaction.segment_bytes_max),
+    },
+    Setting {
+        key: "compaction.late_grace",
+        unit: "duration",
+        default: AUTO,
+        about: "How long after the end of a partition late rows are expected; then it is written as small as it gets; auto: as long as the partition is wide.",
+        set: |config, text| {
+            config.compaction.late_grace = if text == AUTO { None } else { Some(duration(text)?) };
+            Ok(())
+        },
+        get: |config| config.compaction.late_grace.map_or(AUTO.to_owned(), format_duration),
+    },
+    Setting {
         key: "disk.ballast_bytes",
         unit: "bytes",
         default: "64 MiB",

@@ -197,7 +197,7 @@ impl SegmentCursor {
         }
     }
 
-    fn key(&mut self) -> Result<Option<Arc<[u8]>>> {
+    pub(super) fn key(&mut self) -> Result<Option<Arc<[u8]>>> {
         let Some(series) = self.series() else { return Ok(None) };
         if let Some((known, key)) = &self.key
             && *known == series
@@ -223,7 +223,7 @@ impl SegmentCursor {
     }
 
     /// The next series: what deletes left of its rows.
-    fn take_living(&mut self, stats: &ScanStats) -> Result<Vec<Run>> {
+    pub(super) fn take_living(&mut self, stats: &ScanStats) -> Result<Vec<Run>> {
         let key = if self.deleted.is_empty() { None } else { self.key()? };
         let Some(run) = self.take() else { return Ok(Vec::new()) };
         match key.map(|key| tombstone::fate(&self.deleted, &key)) {
@@ -346,20 +346,20 @@ impl SegmentCursor {
         if rows.is_empty() {
             return Ok(());
         }
+        if let Some(places) = &mut out.places
+            && let Some(page) = self.reader.pages().get(page)
+        {
+            places.push(page.first_row + rows.start as u64..page.first_row + rows.end as u64);
+        }
         if times && let Values::I64(values) = &self.time_page.values {
             out.buffer.times.extend_from_slice(values.get(rows.clone()).unwrap_or_default());
         }
         for (((column, kind), (loaded, buffer)), target) in
             spec.fields.iter().zip(&mut self.pages).zip(&mut out.buffer.columns)
         {
-            match self.reader.field(*column) {
-                // What was written before its column was widened becomes doubles here.
-                Some(stored) if stored == *kind || stored.widens_to(*kind) => {}
-                Some(stored) => return Err(self.segment.damaged(mistyped(&self.segment, *column, stored, *kind))),
-                None => {
-                    target.push_absent(rows.len());
-                    continue;
-                }
+            if !has_field(&self.segment, &self.reader, *column, *kind)? {
+                target.push_absent(rows.len());
+                continue;
             }
             if *loaded != Some(page) {
                 *loaded = None;
@@ -396,7 +396,18 @@ impl SegmentCursor {
     }
 }
 
-pub(super) fn read(
+/// Whether rows of a segment may have a value of a field that is read as this type. What was written before its column was
+/// widened becomes doubles where it is appended to them.
+pub(crate) fn has_field(segment: &Segment, reader: &SegmentReader, column: ColumnId, kind: FieldType) -> Result<bool> {
+    match reader.field(column) {
+        Some(stored) if stored == kind || stored.widens_to(kind) => Ok(true),
+        Some(stored) => Err(segment.damaged(mistyped(segment, column, stored, kind))),
+        None => Ok(false),
+    }
+}
+
+/// Reads a page of a field that the segment has, as it was written.
+pub(crate) fn read(
     segment: &Segment,
     reader: &SegmentReader,
     column: ColumnId,

@@ -66,8 +66,7 @@ fn strings(texts: &[&str]) -> Values {
 
 #[test]
 fn packing_leaves_out_the_absent_rows() {
-    let mut column =
-        DenseColumn { column: ColumnId(16), presence: Presence::default(), values: Values::new(FieldType::String) };
+    let mut column = DenseColumn { presence: Presence::default(), values: Values::new(FieldType::String) };
     let source = FieldColumn { column: ColumnId(16), rows: Some(vec![1, 3]), values: strings(&["b", "dd"]) };
     for row in 0..5 {
         column.push_from(&source, row);
@@ -82,7 +81,7 @@ fn packing_leaves_out_the_absent_rows() {
 
 #[test]
 fn a_dense_column_is_packed_already() {
-    let mut column = DenseColumn { column: ColumnId(16), presence: Presence::default(), values: Values::I64(vec![]) };
+    let mut column = DenseColumn { presence: Presence::default(), values: Values::I64(vec![]) };
     column.extend_dense(&Values::I64(vec![1, 2, 3]), None, 1, 3);
     assert_eq!(column.packed(), Values::I64(vec![2, 3]));
 }

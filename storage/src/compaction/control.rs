@@ -1,0 +1,162 @@
+//! How far a compaction is, whether it is still wanted, and how fast it may go.
+//!
+//! Shared by the thread that compacts, which reports and asks, and everybody else, who watches and gives it up.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::sync::lock;
+
+/// One pause is no longer, and what is owed beyond is forgiven.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// Shorter ones are saved up.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// While writes are pressed a compaction reads so many times slower.
+const PRESSED_SLOWER: u64 = 8;
+
+/// What holds a compaction back. Shared by all of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Pressure {
+    /// Writes that wait for room in memory or in the log.
+    pub(crate) writes_waiting: AtomicU64,
+    /// A cut is under way.
+    pub(crate) cutting: AtomicBool,
+    /// So much is left to merge that reads suffer: compactions go on at their full rate.
+    pub(crate) is_behind: AtomicBool,
+    /// How long compactions have paused, for the figures.
+    pub(crate) paused_ns: AtomicU64,
+}
+
+/// A write that waits, until it is dropped.
+pub(crate) struct Waits<'a>(&'a Pressure);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.writes_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pressure {
+    /// A write waits from here on.
+    pub(crate) fn wait(&self) -> Waits<'_> {
+        self.writes_waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(self)
+    }
+
+    fn is_pressed(&self) -> bool {
+        (self.writes_waiting.load(Ordering::Relaxed) > 0 || self.cutting.load(Ordering::Relaxed))
+            && !self.is_behind.load(Ordering::Relaxed)
+    }
+}
+
+/// A budget of bytes a second.
+struct Throttle {
+    clock: Arc<dyn Clock>,
+    pressure: Arc<Pressure>,
+    bytes_per_second: u64,
+    /// When what was read so far may have been read, by the monotonic clock.
+    due_ns: Mutex<u64>,
+}
+
+/// One compaction as others see it.
+pub(crate) struct Control {
+    cancelled: Mutex<bool>,
+    wake: Condvar,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    throttle: Option<Throttle>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("rows", &self.rows).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// A compaction that never waits.
+    pub(crate) fn unthrottled() -> Self {
+        Self {
+            cancelled: Mutex::new(false),
+            wake: Condvar::new(),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            throttle: None,
+        }
+    }
+
+    /// One that reads at most so many bytes a second, and fewer while writes are pressed.
+    pub(crate) fn throttled(clock: &Arc<dyn Clock>, pressure: &Arc<Pressure>, bytes_per_second: u64) -> Self {
+        let throttle = Throttle {
+            clock: Arc::clone(clock),
+            pressure: Arc::clone(pressure),
+            bytes_per_second: bytes_per_second.max(1),
+            due_ns: Mutex::new(0),
+        };
+        Self { throttle: Some(throttle), ..Self::unthrottled() }
+    }
+
+    /// Gives the work up: it ends at its next page.
+    pub(crate) fn cancel(&self) {
+        *lock(&self.cancelled) = true;
+        self.wake.notify_all();
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_rows(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Says that so many bytes were read, waits if that is too fast.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub(crate) fn pace(&self, bytes: u64) -> Result<()> {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let cancelled = lock(&self.cancelled);
+        if *cancelled {
+            return Err(Error::Cancelled);
+        }
+        let Some(throttle) = &self.throttle else { return Ok(()) };
+        let pause = throttle.pause(bytes);
+        if pause.is_zero() {
+            return Ok(());
+        }
+        let before = throttle.clock.monotonic_ns();
+        let waited = self.wake.wait_timeout_while(cancelled, pause, |cancelled| !*cancelled);
+        let is_cancelled = waited.is_ok_and(|(cancelled, _)| *cancelled);
+        let paused = throttle.clock.monotonic_ns().saturating_sub(before);
+        throttle.pressure.paused_ns.fetch_add(paused, Ordering::Relaxed);
+        if is_cancelled { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+impl Throttle {
+    /// How long to wait after so many bytes more.
+    fn pause(&self, bytes: u64) -> Duration {
+        let slower = if self.pressure.is_pressed() { PRESSED_SLOWER } else { 1 };
+        let cost = u128::from(bytes) * 1_000_000_000 * u128::from(slower) / u128::from(self.bytes_per_second);
+        let now = self.clock.monotonic_ns();
+        let mut due = lock(&self.due_ns);
+        // What was not used before is not saved up.
+        *due = (*due).max(now).saturating_add(u64::try_from(cost).unwrap_or(u64::MAX));
+        let ahead = Duration::from_nanos(*due - now);
+        if ahead < PAUSE_MIN {
+            return Duration::ZERO;
+        }
+        let pause = ahead.min(PAUSE_MAX);
+        // With a clock that stands still the wait is over all the same.
+        *due = (*due).min(now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)));
+        pause
+    }
+}

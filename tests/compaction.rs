@@ -1,0 +1,229 @@
+//! Schedules are invisible: whatever is cut, merged, recompressed and restarted in between, the same writes give the same
+//! answers, and once each partition is one segment, the same segments, byte for byte. (The heads of their files differ.)
+//!
+//! `MARIGRAM_SCHEDULES=n` runs n schedules; `MARIGRAM_SCHEDULE=n` repeats one.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use marigram_storage::clock::sim::{SimClock, SimRng};
+use marigram_storage::disk::Disk;
+use marigram_storage::disk::sim::SimDisk;
+use marigram_storage::draft::Draft;
+use marigram_storage::{Engine, Error, Options, TaskState, Threads, World};
+use marigram_tests::rig::{differs, open, small_options};
+use marigram_tests::{History, Model, read};
+
+/// So many schedules share a history.
+const SHARE: u64 = 50;
+const MINUTE_NS: u64 = 60_000_000_000;
+const YEAR_NS: u64 = 366 * 24 * 60 * MINUTE_NS;
+
+/// Segments by database, table, partition and place in the order: their bytes.
+type Segments = BTreeMap<(String, String, i64, usize), Vec<u8>>;
+
+/// What schedules do to the bytes is nothing; what decides them is the same for all.
+fn options(rng: &mut SimRng) -> Options {
+    Options {
+        memtable_bytes_max: 2 << 10 << rng.below(6),
+        wal_bytes_max: 256 << 10,
+        merge_segments_min: 2 + rng.below(4) as usize,
+        merge_segments_max: 2 + rng.below(6) as usize,
+        merge_bytes_max: 1 << 10 << rng.below(12),
+        late_grace: [None, Some(Duration::ZERO), Some(Duration::from_secs(1))][rng.below(3) as usize],
+        recompress_after: [Duration::ZERO, Duration::from_secs(600)][rng.below(2) as usize],
+        checkpoint_edits_max: 1 + rng.below(8),
+        ..small_options()
+    }
+}
+
+fn segments(engine: &Engine, disk: &SimDisk) -> Segments {
+    let snapshot = engine.snapshot();
+    let mut found = Segments::new();
+    let catalog = snapshot.catalog();
+    for database in catalog.databases() {
+        for table in catalog.tables(database.id) {
+            for segment in snapshot.segments(table.id) {
+                let file = disk.open_read(Path::new(&segment.file)).unwrap();
+                let mut bytes = vec![0; segment.bytes as usize];
+                assert_eq!(file.read_at(segment.offset, &mut bytes).unwrap(), bytes.len());
+                let number = found
+                    .keys()
+                    .filter(|key| (&key.0, &key.1, key.2) == (&database.name, &table.name, segment.partition_start))
+                    .count();
+                found.insert((database.name.clone(), table.name.clone(), segment.partition_start, number), bytes);
+            }
+        }
+    }
+    found
+}
+
+/// What became of a schedule, for those who ask whether it did anything.
+#[derive(Debug, Default)]
+struct Did {
+    cuts: u64,
+    restarts: u64,
+    tasks: BTreeMap<&'static str, u64>,
+}
+
+impl Did {
+    fn note(&mut self, engine: &Engine) {
+        self.cuts += engine.stats().cuts;
+        for task in engine.tasks() {
+            assert_eq!(task.state, TaskState::Done, "{task:?}");
+            assert!(task.bytes <= task.bytes_total, "{task:?}");
+            *self.tasks.entry(task.reason.name()).or_default() += 1;
+        }
+    }
+}
+
+/// Writes the drafts under one schedule. Returns the segments at the end, all compacted.
+fn run(drafts: &[(String, Draft)], want: &Model, schedule: u64, did: &mut Did) -> Result<Segments, String> {
+    let mut rng = SimRng::new(schedule);
+    let (mut disk, clock) = (SimDisk::new(schedule), SimClock::new(schedule));
+    let options = options(&mut rng);
+    let failed = |error: Error| error.to_string();
+    let mut engine = open(&disk, &clock, &options).map_err(failed)?;
+    let eagerness = 1 + rng.below(6);
+    for (database, draft) in drafts {
+        while engine.write(database, draft).is_err_and(|error| matches!(error, Error::Overloaded { .. })) {
+            engine.cut().map_err(failed)?;
+        }
+        if !rng.chance(eagerness) {
+            continue;
+        }
+        match rng.below(12) {
+            0..=4 => engine.cut().map_err(failed)?,
+            5 | 6 => {
+                clock.advance_ns(if rng.chance(4) { 20 * MINUTE_NS } else { YEAR_NS });
+                engine.cut().map_err(failed)?;
+            }
+            7 => {
+                let snapshot = engine.snapshot();
+                let tables: Vec<(String, String)> = snapshot
+                    .catalog()
+                    .databases()
+                    .flat_map(|database| {
+                        let tables = snapshot.catalog().tables(database.id);
+                        tables.map(|table| (database.name.clone(), table.name.clone())).collect::<Vec<_>>()
+                    })
+                    .collect();
+                if let Some((database, table)) = tables.get(rng.below(tables.len().max(1) as u64) as usize) {
+                    engine.optimize(database, table, rng.chance(4)).map_err(failed)?;
+                }
+            }
+            8 => {
+                did.note(&engine);
+                engine.close().map_err(failed)?;
+                did.restarts += 1;
+                engine = open(&disk, &clock, &options).map_err(failed)?;
+            }
+            9 => {
+                // A kill: what was not cut is replayed.
+                did.note(&engine);
+                drop(engine);
+                disk = disk.restart();
+                did.restarts += 1;
+                engine = open(&disk, &clock, &options).map_err(failed)?;
+            }
+            _ => {}
+        }
+    }
+    let shown = read(&engine.snapshot()).map_err(failed)?;
+    if shown != *want {
+        return Err(differs(want, None, &shown));
+    }
+    for (database, table) in want.tables.keys() {
+        engine.optimize(database, table, true).map_err(failed)?;
+    }
+    let shown = read(&engine.snapshot()).map_err(failed)?;
+    if shown != *want {
+        return Err(format!("compacted: {}", differs(want, None, &shown)));
+    }
+    did.note(&engine);
+    Ok(segments(&engine, &disk))
+}
+
+#[test]
+fn schedules_are_invisible() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let only = number("MARIGRAM_SCHEDULE");
+    let count = number("MARIGRAM_SCHEDULES").unwrap_or(1_000);
+    let schedules = only.map_or(0..count, |only| only - only % SHARE..only + 1);
+    let (mut did, mut first): (Did, Option<Segments>) = (Did::default(), None);
+    let (mut drafts, mut want) = (Vec::new(), Model::default());
+    for schedule in schedules {
+        if schedule.is_multiple_of(SHARE) {
+            let mut history = History::new(schedule / SHARE);
+            drafts =
+                (0..24).map(|at| (if at % 6 == 5 { "other" } else { "main" }.to_owned(), history.draft())).collect();
+            want = Model::default();
+            drafts.iter().for_each(|(database, draft)| want.write(database, draft));
+            first = None;
+        } else if only.is_some_and(|only| only != schedule) {
+            continue;
+        }
+        let found = run(&drafts, &want, schedule, &mut did)
+            .unwrap_or_else(|reason| panic!("MARIGRAM_SCHEDULE={schedule}: {reason}"));
+        for (place, segment) in first.as_ref().unwrap_or(&found) {
+            assert_eq!(place.3, 0, "MARIGRAM_SCHEDULE={schedule}: {place:?} is not one segment");
+            assert!(found.get(place) == Some(segment), "MARIGRAM_SCHEDULE={schedule}: {place:?} has other bytes");
+        }
+        assert_eq!(first.as_ref().map_or(found.len(), Segments::len), found.len(), "MARIGRAM_SCHEDULE={schedule}");
+        first.get_or_insert(found);
+    }
+    println!("{did:?}");
+    if only.is_none() && 1000 <= count {
+        for kind in ["merge", "leftovers", "overlays", "recompress", "optimize"] {
+            assert!(did.tasks.contains_key(kind), "no schedule made a task {kind:?}");
+        }
+        assert!(0 < did.restarts && count < did.cuts);
+    }
+}
+
+/// With threads: writes, cuts and drops while compactions run, which end before the engine does.
+#[test]
+fn compactions_beside_writes_and_drops_change_nothing() {
+    for seed in 0..6 {
+        let (disk, clock) = (SimDisk::new(seed), SimClock::new(seed));
+        let mut rng = SimRng::new(seed);
+        let options = Options { threads: Threads::Background, recompress_after: Duration::ZERO, ..options(&mut rng) };
+        let engine = Engine::open(World::of(&disk, &clock), options.clone()).unwrap();
+        let (mut history, mut model) = (History::new(seed), Model::default());
+        for at in 0..200 {
+            let draft = history.draft();
+            while engine.write("main", &draft).is_err_and(|error| matches!(error, Error::Overloaded { .. })) {}
+            model.write("main", &draft);
+            match rng.below(20) {
+                0..=5 => engine.cut().unwrap(),
+                6 if at % 3 == 0 => {
+                    engine
+                        .drop_table("main", "cpu")
+                        .or_else(|error| match error {
+                            Error::NotFound { .. } => Ok(()),
+                            other => Err(other),
+                        })
+                        .unwrap();
+                    model.drop_table("main", "cpu");
+                }
+                7 => clock.advance_ns(YEAR_NS),
+                8 => drop(engine.tasks().first().map(|task| engine.cancel_task(task.id))),
+                _ => {}
+            }
+        }
+        // A cut allows what was cancelled to be tried again.
+        engine.cut().unwrap();
+        for (database, table) in model.tables.keys() {
+            engine.optimize(database, table, true).unwrap();
+        }
+        assert!(read(&engine.snapshot()).unwrap() == model, "seed {seed}");
+        assert!(segments(&engine, &disk).keys().all(|place| place.3 == 0), "seed {seed}");
+        engine.close().unwrap();
+        drop(engine);
+        let engine = Engine::open(World::of(&disk, &clock), options).unwrap();
+        assert!(read(&engine.snapshot()).unwrap() == model, "seed {seed}");
+    }
+}
