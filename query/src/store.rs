@@ -1,6 +1,7 @@
 //! What statements read, and whether they may change it: a store that is open, or one snapshot of a store that nobody has open.
 
-use marigram_storage::{Engine, EngineStats, Snapshot, TaskInfo};
+use marigram_storage::schema::TableId;
+use marigram_storage::{Engine, EngineStats, Repeated, Snapshot, TaskInfo};
 
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -38,6 +39,14 @@ impl Store {
         match self {
             Self::Engine(engine) => engine.tasks(),
             Self::Snapshot(_) => Vec::new(),
+        }
+    }
+
+    /// How many rows of a table repeated a key, if the store is open.
+    pub(crate) fn repeated(&self, table: TableId) -> Option<Repeated> {
+        match self {
+            Self::Engine(engine) => Some(engine.repeated(table)),
+            Self::Snapshot(_) => None,
         }
     }
 

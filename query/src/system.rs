@@ -49,6 +49,8 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
             ("segment_rows", Kind::I64),
             ("segment_bytes", Kind::I64),
             ("memtable_rows", Kind::I64),
+            ("overwritten", Kind::I64),
+            ("resent", Kind::I64),
         ],
         rows: tables,
     },
@@ -197,6 +199,7 @@ fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     for table in source.context.snapshot.catalog().tables(source.database) {
         let segments = source.context.snapshot.segments(table.id);
         let memtables = source.context.snapshot.memtables(table.id);
+        let repeated = source.context.store.repeated(table.id);
         let width = table.widths.last().map_or(Cell::Null, |width| Cell::I64(width.width / 1_000_000));
         rows.push(vec![
             Cell::text(&table.name),
@@ -213,6 +216,8 @@ fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
             count(segments.iter().map(|segment| segment.rows).sum::<u64>()),
             count(segments.iter().map(|segment| segment.bytes).sum::<u64>()),
             count(memtables.iter().map(|memtable| memtable.rows).sum::<u64>()),
+            repeated.map_or(Cell::Null, |repeated| count(repeated.overwritten)),
+            repeated.map_or(Cell::Null, |repeated| count(repeated.resent)),
         ]);
     }
     Ok(rows)

@@ -31,7 +31,7 @@ use crate::registry::{Registry, Resolved, TableSpec};
 use crate::schema::{ColumnKind, TableId};
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
-use crate::stats::{Counters, EngineStats};
+use crate::stats::{Counters, EngineStats, Repeated};
 use crate::sync::{Pointer, lock};
 use crate::tombstone::Erase;
 use crate::wal::queue::{Queue, Refused};
@@ -424,6 +424,11 @@ impl Engine {
     /// Whether writes wait for the disk to have room for what an open found in the log.
     pub fn is_starved(&self) -> bool {
         self.shared.starved.load(Ordering::Acquire)
+    }
+
+    /// How many rows of a table repeated a key, as the cuts since the open found them.
+    pub fn repeated(&self, table: TableId) -> Repeated {
+        self.shared.counters.repeated(table)
     }
 
     /// Whether a failed sync has ended all writing.

@@ -19,13 +19,14 @@ use crate::compaction::control::Pressure;
 use crate::compaction::tasks::Tasks;
 use crate::datafile::{NewFile, NewSegment, discard, write_file, write_segment};
 use crate::error::{Error, Result};
+use crate::late::{self, Budget, Late};
 use crate::manifest::{self, Change, Cut, Encoding, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
 use crate::memtable::MemSet;
 use crate::options::Options;
-use crate::placement::Placement;
-use crate::schema::Table;
-use crate::stats::Counters;
+use crate::placement::{Placement, Segment};
+use crate::schema::{Table, TableMode};
+use crate::stats::{Counters, Repeated};
 use crate::tombstone::{self, Pending, Tombstones};
 use crate::world::World;
 
@@ -168,7 +169,7 @@ impl Keeper {
             stands && tombstone::is_in_segments(tombstone, &self.placement)
         });
         self.tombstones = tombstones;
-        let added = self.write_memtable(sealed)?;
+        let (added, repeated) = self.write_memtable(sealed)?;
         let rows: u64 = added.iter().map(|entry| entry.rows).sum();
         let bytes: u64 = added.iter().map(|entry| entry.bytes).sum();
         let dropped = self.manifest.state().segments();
@@ -187,8 +188,7 @@ impl Keeper {
         self.counters.cuts.fetch_add(1, Ordering::Relaxed);
         self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);
         self.counters.cut_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let overwritten = sealed.memtable.rows().saturating_sub(rows);
-        self.counters.rows_overwritten.fetch_add(overwritten, Ordering::Relaxed);
+        self.counters.note_repeated(&repeated);
         tracing::info!(sequence = sealed.sequence, rows, bytes, "cut memtables");
         // Not before: who gave it up needs its space for this very cut.
         self.ballast.restore();
@@ -278,8 +278,8 @@ impl Keeper {
         }
     }
 
-    /// One file with a segment for each table and partition. Empty memtables write none.
-    fn write_memtable(&mut self, sealed: &Sealed) -> Result<Vec<SegmentEntry>> {
+    /// One file with a segment for each table and partition. Empty memtables write none, nor do those that say nothing new.
+    fn write_memtable(&mut self, sealed: &Sealed) -> Result<(Vec<SegmentEntry>, Vec<(TableId, Repeated)>)> {
         let mut jobs = Vec::new();
         for (id, memtable) in sealed.memtable.tables().iter() {
             let Some(table) = sealed.catalog.table_by_id(*id) else { continue };
@@ -288,12 +288,23 @@ impl Keeper {
             }
         }
         let file = self.new_file()?;
-        write_file(&self.world, file, |sink, entries| {
+        let mut repeated = Vec::new();
+        let mut budget = Budget::new(self.options.late_pages_max);
+        let added = write_file(&self.world, file, |sink, entries| {
             let mut times = Vec::new();
             for (table, start, series, partition) in jobs {
                 let tombstones = sealed.tombstones.of(table.id);
                 let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode, &tombstones);
-                let Some(cut) = cut else { continue };
+                let Some(mut cut) = cut else { continue };
+                let overwritten = cut.rows_sent() - cut.rows();
+                let mut late = Late::default();
+                if table.mode == TableMode::Upsert {
+                    let older = self.placement.partitions(table.id).and_then(|partitions| partitions.get(&start));
+                    let erased = |older: &Segment| erased_between(&older.entry, &tombstones);
+                    late = late::check(&mut cut, older.map_or(&[][..], Vec::as_slice), erased, &mut budget);
+                }
+                let overwritten = overwritten + late.overwritten;
+                repeated.push((table.id, Repeated { overwritten, resent: late.resent }));
                 let rows_max = self.options.stripe_rows_max;
                 let sequences = partition.sequences();
                 let (encoding, erased_through) = (Encoding::Hot, erased_through(&tombstones));
@@ -305,11 +316,13 @@ impl Keeper {
                         cut.times(&stripe, &mut times);
                         writer.stripe_from(&cut.runs(&stripe), &times, &mut columns)?;
                     }
+                    writer.suspects(late.suspects);
                     Ok(())
                 })?);
             }
             Ok(())
-        })
+        })?;
+        Ok((added, repeated))
     }
 
     fn new_file(&self) -> Result<NewFile> {
@@ -321,4 +334,9 @@ impl Keeper {
 /// The last delete that rows which saw all of these have seen.
 fn erased_through(tombstones: &Pending) -> u64 {
     tombstones.last().map_or(0, |last| last.sequence)
+}
+
+/// Whether a delete that an older segment has not seen may have taken rows of it away before those of this memtable came.
+fn erased_between(older: &SegmentEntry, tombstones: &Pending) -> bool {
+    !Tombstones::for_segment(tombstones, older.erased_through(), older.time_min, older.time_max).is_empty()
 }

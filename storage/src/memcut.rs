@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -62,6 +63,15 @@ enum Item {
     Span { chunk: u32, start: u32, rows: u32 },
     /// One row made of several of the same key.
     Newest { from: u32, to: u32 },
+}
+
+impl Item {
+    fn rows(&self) -> u32 {
+        match self {
+            Self::Span { rows, .. } => *rows,
+            Self::Newest { .. } => 1,
+        }
+    }
 }
 
 /// The rows of one series in one chunk.
@@ -203,6 +213,86 @@ impl MemCut {
             }
         }
         self.series.push((rank, count));
+    }
+
+    /// How many rows come out.
+    pub(crate) fn rows(&self) -> u64 {
+        self.series.iter().map(|(_, rows)| u64::from(*rows)).sum()
+    }
+
+    /// How many rows went in.
+    pub(crate) fn rows_sent(&self) -> u64 {
+        self.chunks.iter().map(|ordered| ordered.rows.len() as u64).sum()
+    }
+
+    /// No row is earlier.
+    pub(crate) fn time_min(&self) -> i64 {
+        self.chunks.iter().map(|ordered| ordered.chunk.time_min).min().unwrap_or(i64::MAX)
+    }
+
+    /// The fields that some row may have.
+    pub(crate) fn columns(&self) -> BTreeSet<ColumnId> {
+        self.chunks.iter().flat_map(|ordered| ordered.chunk.fields.iter().map(|field| field.column)).collect()
+    }
+
+    /// Hands on what some rows, ascending, send of a field: where the value lies, if they send one.
+    pub(crate) fn values_of(&self, column: ColumnId, rows: &[u32], mut each: impl FnMut(Option<(&Values, usize)>)) {
+        let find = |ordered: &'_ Ordered| ordered.chunk.fields.iter().position(|field| field.column == column);
+        let bound: Vec<Option<usize>> = self.chunks.iter().map(find).collect();
+        let value = |place: Place| {
+            let (chunk, row) = self.row(place)?;
+            let field = chunk.fields.get(bound.get(place.chunk as usize).copied().flatten()?)?;
+            Some((&field.values, field.position(row)?))
+        };
+        let (mut wanted, mut first) = (rows.iter().copied().peekable(), 0);
+        for item in &self.items {
+            let behind = first + item.rows();
+            while let Some(row) = wanted.next_if(|row| *row < behind) {
+                each(match *item {
+                    Item::Span { chunk, start, .. } => value(Place { chunk, at: start + row - first }),
+                    Item::Newest { from, to } => {
+                        let places = self.repeated.get(from as usize..to as usize).unwrap_or_default();
+                        places.iter().rev().find_map(|place| value(*place))
+                    }
+                });
+            }
+            first = behind;
+        }
+    }
+
+    /// Takes rows out, given ascending.
+    pub(crate) fn remove(&mut self, rows: &[u32]) {
+        if rows.is_empty() {
+            return;
+        }
+        let (mut gone, mut first) = (rows.iter().copied().peekable(), 0);
+        for item in std::mem::take(&mut self.items) {
+            let behind = first + item.rows();
+            let mut left = first;
+            // Spans are torn; what is left of a row that was one is nothing.
+            let piece = |from: u32, to: u32| match item {
+                Item::Span { chunk, start, .. } => Item::Span { chunk, start: start + from - first, rows: to - from },
+                newest @ Item::Newest { .. } => newest,
+            };
+            while let Some(row) = gone.next_if(|row| *row < behind) {
+                if left < row {
+                    self.items.push(piece(left, row));
+                }
+                left = row + 1;
+            }
+            if left < behind {
+                self.items.push(piece(left, behind));
+            }
+            first = behind;
+        }
+        let (mut rest, mut first) = (rows, 0);
+        self.series.retain_mut(|(_, count)| {
+            first += *count;
+            let (own, behind) = rest.split_at(rest.partition_point(|row| *row < first));
+            rest = behind;
+            *count -= own.len() as u32;
+            *count > 0
+        });
     }
 
     fn row(&self, place: Place) -> Option<(&Chunk, u32)> {

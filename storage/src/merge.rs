@@ -121,6 +121,14 @@ impl Source {
         }
     }
 
+    /// Whether a row of it may have the key of a row of an older source.
+    pub(crate) fn may_repeat(&self) -> bool {
+        match self {
+            Self::Segment(segment, _) => segment.entry.marks.suspects != Some(0),
+            Self::Memory(_) => true,
+        }
+    }
+
     pub(crate) fn rows(&self) -> u64 {
         match self {
             Self::Segment(segment, _) => segment.entry.rows,

@@ -27,6 +27,9 @@ pub struct Options {
     pub ballast_bytes: u64,
     /// How fast the scrubber reads all segments again; 0: not at all.
     pub scrub_bytes_per_second: u64,
+    /// Pages and key blocks of older segments that a cut reads to find out which late rows repeat a key. Behind that many all
+    /// are taken for repeating one.
+    pub late_pages_max: u64,
     /// Rows of a stripe in segments.
     pub stripe_rows_max: usize,
     /// So many neighbours of about one size are worth a merge.
@@ -94,6 +97,7 @@ impl Default for Options {
             disk_reserve_bytes: memtable_bytes_max + memtable_bytes_max / 5 + wal_slot_bytes + (64 << 20),
             ballast_bytes: 0,
             scrub_bytes_per_second: 0,
+            late_pages_max: 16 * 1024,
             stripe_rows_max: 1 << 20,
             merge_segments_min: 8,
             merge_segments_max: 16,

@@ -168,7 +168,8 @@ pub(crate) fn partitions(snapshot: &Published, table: &Table) -> BTreeMap<i64, V
     partitions
 }
 
-/// Sources that overlap in time may hold versions of the same row and are merged; the others are not.
+/// Sources that may hold versions of the same row are merged, the others are not: a source may repeat keys of the older ones
+/// that it overlaps in time, unless it is a segment that is known not to. A source that is alone compares no key.
 fn group(mode: TableMode, sources: Vec<Source>) -> Vec<Unit> {
     let unit = |sources: Vec<Source>| Unit {
         rows: sources.iter().map(Source::rows).sum(),
@@ -179,17 +180,17 @@ fn group(mode: TableMode, sources: Vec<Source>) -> Vec<Unit> {
     if mode == TableMode::Append {
         return sources.into_iter().map(|source| unit(vec![source])).collect();
     }
-    let mut by_time: Vec<(usize, Source)> = sources.into_iter().enumerate().collect();
-    by_time.sort_by_key(|(_, source)| source.time_min());
     let mut groups: Vec<Vec<(usize, Source)>> = Vec::new();
-    let mut reach = i64::MIN;
-    for (age, source) in by_time {
-        let (first, last) = (source.time_min(), source.time_max());
-        match groups.last_mut() {
-            Some(group) if first <= reach => group.push((age, source)),
-            _ => groups.push(vec![(age, source)]),
-        }
-        reach = reach.max(last);
+    for (age, source) in sources.into_iter().enumerate() {
+        let repeats = |(_, older): &(usize, Source)| {
+            source.may_repeat() && source.time_min() <= older.time_max() && older.time_min() <= source.time_max()
+        };
+        // All groups that it may repeat a key of become one.
+        let (met, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.iter().any(repeats));
+        groups = apart;
+        let mut group: Vec<(usize, Source)> = met.into_iter().flatten().collect();
+        group.push((age, source));
+        groups.push(group);
     }
     groups
         .into_iter()
@@ -496,5 +497,57 @@ mod tests {
         assert!(tag_array(TAG, &runs, rows + 1).is_err(), "runs cover the rows");
         let damaged = tag_array(TAG, &[(key(b"\xff"), 1)], 1).unwrap();
         assert_eq!(damaged.null_count(), 1, "what is damaged in a key is absent");
+    }
+
+    /// The groups of a scan of one table, as the number of sources that each merges.
+    fn merged(engine: &crate::Engine) -> Vec<usize> {
+        let snapshot = engine.snapshot();
+        let table = snapshot.catalog().all_tables().next().unwrap().id;
+        let request =
+            ScanRequest { columns: vec![ColumnId::TIME], time: TimeRange::ALL, tags: Vec::new(), parts_max: 1 };
+        let scan = snapshot.scan(table, &request).unwrap();
+        let mut sources: Vec<usize> = scan.parts[0].units.iter().map(|unit| unit.sources.len()).collect();
+        sources.sort_unstable();
+        sources
+    }
+
+    #[test]
+    fn sources_without_late_rows_are_read_side_by_side() {
+        let options = crate::Options { threads: crate::Threads::None, disk_reserve_bytes: 0, ..Default::default() };
+        let engine = crate::Engine::open(crate::World::sim(1), options).unwrap();
+        let write = |host: &str, times: [i64; 2], value: i64| {
+            let mut series = crate::draft::DraftSeries::default();
+            series.push_tag(0, host.as_bytes());
+            series.finish();
+            let table = crate::draft::DraftTable {
+                name: "cpu".to_owned(),
+                mode: TableMode::Upsert,
+                tags: vec!["host".to_owned()],
+                series,
+                row_series: vec![0, 0],
+                times: times.to_vec(),
+                fields: vec![crate::values::FieldColumn {
+                    column: "v".to_owned(),
+                    rows: None,
+                    values: Values::I64(vec![value; 2]),
+                }],
+            };
+            engine.write("main", &crate::draft::Draft { tables: vec![table], position: None }).unwrap();
+        };
+        // Three cuts that overlap in time and repeat no key.
+        for (host, times) in [("a", [1, 10]), ("b", [5, 15]), ("a", [11, 20])] {
+            write(host, times, 1);
+            engine.cut().unwrap();
+        }
+        assert_eq!(merged(&engine), [1, 1, 1]);
+        // What is in memory is merged with those alone that it overlaps.
+        write("b", [18, 30], 1);
+        assert_eq!(merged(&engine), [1, 1, 2]);
+        engine.cut().unwrap();
+        assert_eq!(merged(&engine), [1, 1, 1, 1]);
+        // A key of the second segment again: it is merged with that one, and with the third, which it overlaps too.
+        write("b", [15, 16], 2);
+        engine.cut().unwrap();
+        assert_eq!(merged(&engine), [1, 1, 3]);
     }
 }

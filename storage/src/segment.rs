@@ -35,6 +35,7 @@ pub use head::FileHead;
 pub use index::{ColumnPage, PageRange, StripeRange};
 pub(crate) use keys::BlockKeys;
 pub use keys::KeyCursor;
+pub(crate) use reader::KeyBlockHeld;
 pub use reader::{ReadCounters, SegmentReader};
 pub use run::RunRange;
 pub use sink::{FileSink, Sink};

@@ -37,6 +37,8 @@ pub struct SegmentInfo {
     pub sequences: (u64, u64),
     /// First and last time, ns.
     pub times: (i64, i64),
+    /// Rows that may repeat a key of an older segment; `None`: any may.
+    pub suspects: Option<u64>,
 }
 
 /// A delete that some segment or memtable has not seen yet, for people.
@@ -107,6 +109,7 @@ impl Snapshot {
                 rows: segment.entry.rows,
                 sequences: (segment.entry.sequence_min, segment.entry.sequence_max),
                 times: (segment.entry.time_min, segment.entry.time_max),
+                suspects: segment.entry.marks.suspects,
             })
             .collect()
     }

@@ -1,11 +1,14 @@
 //! What the engine counts.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::applier::Published;
 use crate::compaction::control::Pressure;
 use crate::compaction::tasks::Tasks;
+use crate::schema::TableId;
+use crate::sync::lock;
 use crate::wal::WalWriter;
 
 /// Counters that only grow, and gauges of the log; shared by all threads of an engine.
@@ -28,7 +31,8 @@ pub(crate) struct Counters {
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
     pub(crate) deletes: AtomicU64,
-    pub(crate) rows_overwritten: AtomicU64,
+    /// By table.
+    pub(crate) repeated: Mutex<HashMap<TableId, Repeated>>,
     pub(crate) replayed_batches: AtomicU64,
     pub(crate) replayed_rows: AtomicU64,
     /// What reading and applying the log took at the open, without the cuts in between.
@@ -45,6 +49,15 @@ pub(crate) struct Counters {
     pub(crate) wal_syncs: AtomicU64,
     /// The last manifest edit that a durable group names.
     pub(crate) edit_named: AtomicU64,
+}
+
+/// Rows of a table that repeated a key, as the cuts since the open found them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeated {
+    /// They changed or added a value.
+    pub overwritten: u64,
+    /// They said again what was stored, and were not stored again.
+    pub resent: u64,
 }
 
 /// A picture of an engine in numbers. Fields that end in `_total` or name an event count since the open.
@@ -64,6 +77,7 @@ pub struct EngineStats {
     pub queue_bytes: u64,
     pub rows_written: u64,
     pub rows_overwritten: u64,
+    pub rows_resent: u64,
     pub batches_bounced: u64,
     pub writes_overloaded: u64,
     pub cuts: u64,
@@ -102,15 +116,35 @@ impl Counters {
         self.edit_named.store(wal.edit_named(), Ordering::Release);
     }
 
+    /// Rows that a durable cut found to repeat a key.
+    pub(crate) fn note_repeated(&self, found: &[(TableId, Repeated)]) {
+        let mut tables = lock(&self.repeated);
+        for (table, found) in found.iter().filter(|(_, found)| *found != Repeated::default()) {
+            let table = tables.entry(*table).or_default();
+            table.overwritten += found.overwritten;
+            table.resent += found.resent;
+        }
+    }
+
+    pub(crate) fn repeated(&self, table: TableId) -> Repeated {
+        lock(&self.repeated).get(&table).copied().unwrap_or_default()
+    }
+
     pub(crate) fn stats(&self, published: &Published, queue_bytes: u64) -> EngineStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut repeated = Repeated::default();
+        for table in lock(&self.repeated).values() {
+            repeated.overwritten += table.overwritten;
+            repeated.resent += table.resent;
+        }
         let mut stats = EngineStats {
             sequence: published.sequence,
             manifest_edit: published.placement.edit,
             memtables_sealed: published.memtables.len().saturating_sub(1) as u64,
             queue_bytes,
             rows_written: get(&self.rows_written),
-            rows_overwritten: get(&self.rows_overwritten),
+            rows_overwritten: repeated.overwritten,
+            rows_resent: repeated.resent,
             batches_bounced: get(&self.batches_bounced),
             writes_overloaded: get(&self.writes_overloaded),
             cuts: get(&self.cuts),

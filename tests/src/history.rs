@@ -189,8 +189,11 @@ pub struct History {
     alters: bool,
     /// How many different times there are: few make overwrites.
     times: u64,
+    /// Bodies that may be sent again as they were.
+    sent: Vec<(String, Draft)>,
 }
 
+const SENT_MAX: usize = 8;
 const DATABASES: [&str; 2] = ["main", "other"];
 const TABLES: [(&str, TableMode); 5] = [
     ("cpu", TableMode::Upsert),
@@ -216,7 +219,7 @@ impl History {
     pub fn new(seed: u64) -> Self {
         let mut rng = SimRng::new(seed);
         let times = 1 + rng.below(40);
-        Self { rng, alters: false, times }
+        Self { rng, alters: false, times, sent: Vec::new() }
     }
 
     /// From a seed, with changes of tables.
@@ -240,7 +243,19 @@ impl History {
                 let doomed = self.doomed(mode);
                 Op::Delete(database, table.to_owned(), doomed)
             }
-            _ => Op::Write(database, self.draft()),
+            // A client that got no answer, or a file that is loaded twice. What a change of a table refuses is not sent again.
+            8..=12 if !self.alters && !self.sent.is_empty() => {
+                let at = self.rng.below(self.sent.len() as u64) as usize;
+                let (database, draft) = self.sent.swap_remove(at);
+                Op::Write(database, draft)
+            }
+            _ => {
+                let draft = self.draft();
+                if self.sent.len() < SENT_MAX {
+                    self.sent.push((database.clone(), draft.clone()));
+                }
+                Op::Write(database, draft)
+            }
         }
     }
 

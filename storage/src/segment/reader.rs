@@ -23,6 +23,9 @@ use super::tags::TagColumn;
 /// What an open reads at once: usually all directories.
 const OPEN_BYTES: u64 = 64 * 1024;
 
+/// A block of keys and its number, and the number of its first series.
+pub(crate) type KeyBlockHeld = Option<(usize, u32, BlockKeys)>;
+
 /// What was read since the segment was opened.
 #[derive(Debug, Default)]
 pub struct ReadCounters {
@@ -237,6 +240,27 @@ impl SegmentReader {
         let Some(block) = self.key_index.block_of_key(key) else { return Ok(None) };
         let (first, keys) = self.key_block(block)?;
         Ok(keys.find(key).map(|index| first + index as u32))
+    }
+
+    /// As [`SegmentReader::find_series`], for keys that mostly ascend: `held` is the block that was read last. `reads` is
+    /// called before another one is read.
+    pub(crate) fn find_series_near(
+        &self,
+        key: &[u8],
+        held: &mut KeyBlockHeld,
+        reads: &mut dyn FnMut(),
+    ) -> Result<Option<u32>> {
+        let Some(block) = self.key_index.block_of_key(key) else { return Ok(None) };
+        let known = held.take().filter(|(known, ..)| *known == block);
+        let (_, first, keys) = match known {
+            Some(known) => held.insert(known),
+            None => {
+                reads();
+                let (first, keys) = self.key_block(block)?;
+                held.insert((block, first, keys))
+            }
+        };
+        Ok(keys.find(key).map(|index| *first + index as u32))
     }
 
     pub(crate) fn key_block_of(&self, series: u32) -> Result<(u32, BlockKeys)> {
