@@ -79,6 +79,10 @@ pub struct WriteConfig {
     pub columns_max: u64,
     /// Tags and fields of a line.
     pub line_columns_max: u64,
+    /// Series of a table that are written to between two cuts.
+    pub table_series_max: u64,
+    /// Series of a database that are.
+    pub database_series_max: u64,
     /// How long a write waits for room before it is refused.
     pub wait_max: Duration,
     /// Whether a write creates its database.

@@ -248,6 +248,8 @@ fn storage_options(config: &Config) -> Options {
         late_grace: config.compaction.late_grace,
         limits: SchemaLimits {
             columns_max: usize::try_from(config.write.columns_max).unwrap_or(usize::MAX),
+            table_series_max: usize::try_from(config.write.table_series_max).unwrap_or(usize::MAX),
+            database_series_max: config.write.database_series_max,
             ..defaults.limits.clone()
         },
         ..defaults

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::bytes::Reader;
 use crate::catalog::Fact;
 use crate::codec::{self, EncodeScratch, ValuesRef};
@@ -37,8 +39,8 @@ pub(crate) struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SeriesDefinitions {
     pub(crate) table: TableId,
-    /// Ascending by ordinal.
-    pub(crate) keys: Vec<(u32, Vec<u8>)>,
+    /// Ascending by ordinal. The bytes are those of the generation.
+    pub(crate) keys: Vec<(u32, Arc<[u8]>)>,
 }
 
 /// The rows of one table, in the order of the body.
@@ -237,7 +239,7 @@ impl SeriesDefinitions {
         let mut keys = Vec::with_capacity(count.min(1 << 20));
         let mut raw = Reader::new(raw);
         for (ordinal, length) in ordinals.iter().zip(&lengths) {
-            keys.push((*ordinal, raw.take(*length as usize)?.to_vec()));
+            keys.push((*ordinal, raw.take(*length as usize)?.into()));
         }
         if !raw.is_empty() {
             return Err("series definitions are longer than their keys".to_owned());

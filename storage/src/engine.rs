@@ -626,6 +626,8 @@ impl Shared {
         let positions = position.into_iter().collect();
         let encoded = EncodedBatch::new(kind, positions, payload)?;
         let bytes = encoded.encoded_bytes();
+        // New series stay until the fate of the batch is known, and then if it is durable.
+        let staged = resolved.staged;
         let (reply, fate) = sync_channel(1);
         let submission = Submission {
             batch: resolved.batch,
@@ -649,7 +651,9 @@ impl Shared {
             });
         }
         // The committer answers every submission, or is gone because a sync failed.
-        Ok(fate.recv().unwrap_or(Reply::Failed(Error::Poisoned)))
+        let reply = fate.recv().unwrap_or(Reply::Failed(Error::Poisoned));
+        drop(staged);
+        Ok(reply)
     }
 
     /// Logs a drop while nobody else resolves names; what the log refuses did not happen.

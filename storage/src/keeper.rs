@@ -26,7 +26,7 @@ use crate::memtable::MemSet;
 use crate::options::Options;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableMode};
-use crate::stats::{Counters, Repeated};
+use crate::stats::{Counters, Repeated, RepeatedRows};
 use crate::tombstone::{self, Pending, Tombstones};
 use crate::world::World;
 
@@ -279,7 +279,7 @@ impl Keeper {
     }
 
     /// One file with a segment for each table and partition. Empty memtables write none, nor do those that say nothing new.
-    fn write_memtable(&mut self, sealed: &Sealed) -> Result<(Vec<SegmentEntry>, Vec<(TableId, Repeated)>)> {
+    fn write_memtable(&mut self, sealed: &Sealed) -> Result<(Vec<SegmentEntry>, RepeatedRows)> {
         let mut jobs = Vec::new();
         for (id, memtable) in sealed.memtable.tables().iter() {
             let Some(table) = sealed.catalog.table_by_id(*id) else { continue };

@@ -17,7 +17,7 @@ use crate::batch::{Batch, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
 use crate::draft::{Draft, DraftTable};
 use crate::error::{Error, Result};
-use crate::generation::Generation;
+use crate::generation::{Generation, NewSeries, Ordinals, SeriesTable, Staged};
 use crate::schema::{
     Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, Table, TableId,
     TableMode,
@@ -37,7 +37,9 @@ pub struct SchemaLimits {
     pub tables_max: usize,
     /// Series of one table between two cuts.
     pub table_series_max: usize,
-    /// Series of the store between two cuts.
+    /// Series of one database between two cuts.
+    pub database_series_max: u64,
+    /// Series of the store between two cuts; so many start one.
     pub series_max: u64,
     /// Partitions that one batch may touch.
     pub batch_partitions_max: usize,
@@ -49,6 +51,7 @@ impl Default for SchemaLimits {
             columns_max: 4096,
             tables_max: 100_000,
             table_series_max: 10_000_000,
+            database_series_max: 10_000_000,
             series_max: 10_000_000,
             batch_partitions_max: 4096,
         }
@@ -74,6 +77,8 @@ pub(crate) struct Resolved {
     pub(crate) batch: Batch,
     pub(crate) drops: u64,
     pub(crate) rows: u64,
+    /// Its new series stay as long as this does, or for good once they are durable.
+    pub(crate) staged: Option<Staged>,
 }
 
 #[derive(Debug)]
@@ -130,87 +135,60 @@ impl Registry {
     }
 
     /// Gives every name of a draft its id. With `create` an unknown database is made.
-    pub(crate) fn resolve(&self, database: &str, draft: &Draft, create: bool) -> Result<Resolved> {
+    pub(crate) fn resolve(&self, database_name: &str, draft: &Draft, create: bool) -> Result<Resolved> {
         let _passed = read(&self.gate);
         let filled = || draft.tables.iter().filter(|table| !table.times.is_empty());
         let (database, catalog, generation, drops) = {
             let mut state = lock(&self.state);
-            if filled().next().is_none() && state.catalog.database(database).is_none() && create {
+            if filled().next().is_none() && state.catalog.database(database_name).is_none() && create {
                 // Nothing to store makes nothing.
                 return Ok(state.resolved(Vec::new()));
             }
-            let database = state.database(database, create)?;
+            let database = state.database(database_name, create)?;
             for table in filled() {
                 state.register(&self.limits, database, table)?;
             }
             (database, Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
         };
-        let mut batch = Batch { generation: generation.number, ..Batch::default() };
-        let mut rows = 0;
+        // Nothing gets an ordinal before everything that can be refused was looked at.
+        let mut named = Vec::new();
         for table in filled() {
             let Some(known) = catalog.table(database, &table.name) else {
                 return Err(Error::NotFound { what: "table", name: table.name.clone() });
             };
-            rows += table.times.len() as u64;
-            self.resolve_table(&catalog, known, table, &generation, &mut batch)?;
+            named.push(self.name_series(known, table, &generation)?);
         }
-        Ok(Resolved { batch, drops, rows })
+        let keys: Vec<Vec<&[u8]>> = named.iter().map(|named| slices(&named.keys, &named.ends)).collect();
+        let series: Vec<NewSeries<'_>> = named
+            .iter()
+            .zip(&keys)
+            .map(|(named, keys)| NewSeries {
+                series: &named.series,
+                name: &named.known.name,
+                keys,
+                fingerprints: &named.fingerprints,
+            })
+            .collect();
+        let (staged, ordinals) = generation.stage((database, database_name), &series, &self.limits)?;
+        let mut batch = Batch { generation: generation.number, ..Batch::default() };
+        let mut rows = 0;
+        for ((table, named), ordinals) in filled().zip(&named).zip(&ordinals) {
+            rows += table.times.len() as u64;
+            push_definitions(&catalog, &named.known, named.columns_durable, &mut batch.facts);
+            push_rows(named, table, ordinals, &mut batch)?;
+        }
+        Ok(Resolved { batch, drops, rows, staged: Some(staged) })
     }
 
-    fn resolve_table(
-        &self,
-        catalog: &Catalog,
-        known: &Arc<Table>,
-        table: &DraftTable,
-        generation: &Generation,
-        batch: &mut Batch,
-    ) -> Result<()> {
+    /// The keys of a draft's series, and where they will get their ordinals.
+    fn name_series(&self, known: &Arc<Table>, table: &DraftTable, generation: &Generation) -> Result<Named> {
         check_draft(table, known, &self.limits)?;
-        if generation.series_count() > self.limits.series_max {
-            return Err(Error::Limit {
-                what: "series",
-                reason: format!("the store has seen {} series since the last cut", generation.series_count()),
-            });
-        }
-        let series_table = generation.table(known.id);
-        push_definitions(catalog, known, series_table.columns_durable.load(Ordering::Acquire), &mut batch.facts);
-
         let (keys, ends) = encode_keys(known, table)?;
-        let keys: Vec<&[u8]> = slices(&keys, &ends);
-        let fingerprints: Vec<u128> =
-            keys.iter().map(|key| series::fingerprint(self.series_seed, known.id, key)).collect();
-        let mut undefined = Vec::new();
-        let series_max = self.limits.table_series_max.min(crate::batch::ORDINALS_MAX as usize);
-        let ordinals = series_table.resolve(&keys, &fingerprints, series_max, generation, &mut undefined)?;
-        if !undefined.is_empty() {
-            let mut definitions: Vec<(u32, Vec<u8>)> = undefined
-                .iter()
-                .filter_map(|at| Some((*ordinals.get(*at as usize)?, keys.get(*at as usize)?.to_vec())))
-                .collect();
-            definitions.sort_unstable();
-            definitions.dedup();
-            batch.series.push(SeriesDefinitions { table: known.id, keys: definitions });
-        }
-        let mut fields = Vec::with_capacity(table.fields.len());
-        for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
-            let column = known.column(&field.column).ok_or_else(|| missing(&field.column))?;
-            let values = match column.kind {
-                ColumnKind::Field(kind) if kind != field.values.kind() => {
-                    let widened = field.values.widened().filter(|_| field.values.kind().widens_to(kind));
-                    Values::F64(widened.ok_or_else(|| conflict(known, column, field.values.kind()))?)
-                }
-                _ => field.values.clone(),
-            };
-            fields.push(FieldColumn { column: column.id, rows: field.rows.clone(), values });
-        }
-        let series = table
-            .row_series
-            .iter()
-            .map(|local| ordinals.get(*local as usize).copied())
-            .collect::<Option<Vec<u32>>>()
-            .ok_or_else(|| Error::invalid("draft", "a row names a series that the draft does not have"))?;
-        batch.tables.push(TableRows { table: known.id, series, times: table.times.clone(), fields });
-        Ok(())
+        let fingerprint = |key: &&[u8]| series::fingerprint(self.series_seed, known.id, key);
+        let fingerprints = slices(&keys, &ends).iter().map(fingerprint).collect();
+        let series = generation.table(known.id);
+        let columns_durable = series.columns_durable.load(Ordering::Acquire);
+        Ok(Named { known: Arc::clone(known), series, columns_durable, keys, ends, fingerprints })
     }
 
     /// The batch of a delete. A condition must name columns of the table, and in an `upsert` table no field.
@@ -244,7 +222,7 @@ impl Registry {
         push_definitions(&catalog, known, durable, &mut batch.facts);
         let (erase, statement) = (erase.clone(), statement.to_owned());
         batch.delete = Some(Box::new(Delete { table, at_ns, erase, tags, statement }));
-        Ok(Resolved { batch, drops, rows: 0 })
+        Ok(Resolved { batch, drops, rows: 0, staged: None })
     }
 
     /// The batch of `CREATE DATABASE`.
@@ -357,7 +335,7 @@ impl State {
 
     fn resolved(&self, facts: Vec<Fact>) -> Resolved {
         let batch = Batch { generation: self.generation.number, facts, ..Batch::default() };
-        Resolved { batch, drops: self.drops, rows: 0 }
+        Resolved { batch, drops: self.drops, rows: 0, staged: None }
     }
 
     fn apply(&mut self, fact: &Fact) -> Result<()> {
@@ -444,6 +422,45 @@ impl State {
         let id = known.next_column();
         self.apply(&Fact::Column { table, column: Column { id, name: name.to_owned(), kind } })
     }
+}
+
+/// The series of a draft's table, before they have ordinals.
+struct Named {
+    known: Arc<Table>,
+    series: Arc<SeriesTable>,
+    columns_durable: u32,
+    /// Behind one another, and where each ends.
+    keys: Vec<u8>,
+    ends: Vec<usize>,
+    fingerprints: Vec<u128>,
+}
+
+/// The rows of a draft's table, and the definitions of their series.
+fn push_rows(named: &Named, table: &DraftTable, found: &Ordinals, batch: &mut Batch) -> Result<()> {
+    let known = &named.known;
+    if !found.undefined.is_empty() {
+        batch.series.push(SeriesDefinitions { table: known.id, keys: named.series.definitions(found) });
+    }
+    let mut fields = Vec::with_capacity(table.fields.len());
+    for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
+        let column = known.column(&field.column).ok_or_else(|| missing(&field.column))?;
+        let values = match column.kind {
+            ColumnKind::Field(kind) if kind != field.values.kind() => {
+                let widened = field.values.widened().filter(|_| field.values.kind().widens_to(kind));
+                Values::F64(widened.ok_or_else(|| conflict(known, column, field.values.kind()))?)
+            }
+            _ => field.values.clone(),
+        };
+        fields.push(FieldColumn { column: column.id, rows: field.rows.clone(), values });
+    }
+    let series = table
+        .row_series
+        .iter()
+        .map(|local| found.ordinals.get(*local as usize).copied())
+        .collect::<Option<Vec<u32>>>()
+        .ok_or_else(|| Error::invalid("draft", "a row names a series that the draft does not have"))?;
+    batch.tables.push(TableRows { table: known.id, series, times: table.times.clone(), fields });
+    Ok(())
 }
 
 /// The definitions of a table that are not durable yet in this generation.

@@ -60,6 +60,9 @@ pub struct Repeated {
     pub resent: u64,
 }
 
+/// What a cut found, by table and partition.
+pub(crate) type RepeatedRows = Vec<(TableId, Repeated)>;
+
 /// A picture of an engine in numbers. Fields that end in `_total` or name an event count since the open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it, and the server's metrics carry the sentences")]

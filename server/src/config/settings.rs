@@ -143,6 +143,22 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| config.write.line_columns_max.to_string(),
     },
     Setting {
+        key: "write.table_series_max",
+        unit: "count",
+        default: "10000000",
+        about: "Series of one table that are written to between two cuts; a write that would add more is refused, and adds none.",
+        set: |config, text| put(&mut config.write.table_series_max, within(count(text, 1)?, 1, 60_000_000)),
+        get: |config| config.write.table_series_max.to_string(),
+    },
+    Setting {
+        key: "write.database_series_max",
+        unit: "count",
+        default: "10000000",
+        about: "The same for all tables of a database.",
+        set: |config, text| put(&mut config.write.database_series_max, within(count(text, 1)?, 1, 60_000_000)),
+        get: |config| config.write.database_series_max.to_string(),
+    },
+    Setting {
         key: "write.wait_max",
         unit: "duration",
         default: "2 s",

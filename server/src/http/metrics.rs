@@ -101,7 +101,11 @@ fn pools(page: &mut Page, query: &QueryEngine) {
 fn engine(page: &mut Page, stats: &EngineStats) {
     for (name, help, value) in [
         ("storage_rows_written_total", "Rows stored by any road.", stats.rows_written),
-        ("storage_rows_overwritten_total", "Rows that changed an older one of their key, as cuts found.", stats.rows_overwritten),
+        (
+            "storage_rows_overwritten_total",
+            "Rows that changed an older one of their key, as cuts found.",
+            stats.rows_overwritten,
+        ),
         ("storage_rows_resent_total", "Rows that repeated an older one and were not stored again.", stats.rows_resent),
         ("storage_batches_bounced_total", "Batches encoded again after a cut or a drop.", stats.batches_bounced),
         ("storage_writes_overloaded_total", "Writes refused for want of room in memory.", stats.writes_overloaded),

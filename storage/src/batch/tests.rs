@@ -34,7 +34,7 @@ fn sample() -> Batch {
             column(16, "host", ColumnKind::Tag),
             column(17, "load", ColumnKind::Field(FieldType::F64)),
         ],
-        series: vec![SeriesDefinitions { table: TableId(3), keys: vec![(0, host_a), (1, Vec::new())] }],
+        series: vec![SeriesDefinitions { table: TableId(3), keys: vec![(0, host_a.into()), (1, Arc::default())] }],
         tables: vec![TableRows {
             table: TableId(3),
             series: vec![0, 1, 0],
@@ -145,7 +145,8 @@ fn claimed_counts_are_bounded() {
 
 #[test]
 fn long_keys_are_compressed_and_come_back() {
-    let keys: Vec<(u32, Vec<u8>)> = (0..1000_u32).map(|at| (at * 2, format!("host=server-{at:08}").into())).collect();
+    let key = |at: u32| format!("host=server-{at:08}").into_bytes().into();
+    let keys: Vec<(u32, Arc<[u8]>)> = (0..1000_u32).map(|at| (at * 2, key(at))).collect();
     let raw: usize = keys.iter().map(|(_, key)| key.len()).sum();
     let batch = Batch { series: vec![SeriesDefinitions { table: TableId(1), keys }], ..Batch::default() };
     let bytes = encoded(&batch);
@@ -225,8 +226,12 @@ fn table_rows() -> impl Strategy<Value = TableRows> {
 }
 
 fn definitions() -> impl Strategy<Value = SeriesDefinitions> {
-    (any::<u32>(), proptest::collection::btree_map(0..ORDINALS_MAX, vec(any::<u8>(), 0..60), 0..20))
-        .prop_map(|(table, keys)| SeriesDefinitions { table: TableId(table), keys: keys.into_iter().collect() })
+    (any::<u32>(), proptest::collection::btree_map(0..ORDINALS_MAX, vec(any::<u8>(), 0..60), 0..20)).prop_map(
+        |(table, keys)| SeriesDefinitions {
+            table: TableId(table),
+            keys: keys.into_iter().map(|(ordinal, key)| (ordinal, key.into())).collect(),
+        },
+    )
 }
 
 fn batches() -> impl Strategy<Value = Batch> {

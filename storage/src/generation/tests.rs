@@ -5,12 +5,30 @@ use crate::series::fingerprint;
 
 const TABLE: TableId = TableId(1);
 
-fn resolve(generation: &Generation, keys: &[&[u8]], series_max: usize) -> Result<(Vec<u32>, Vec<u32>)> {
-    let fingerprints: Vec<u128> = keys.iter().map(|key| fingerprint(7, TABLE, key)).collect();
-    let mut undefined = Vec::new();
-    let table = generation.table(TABLE);
-    let ordinals = table.resolve(keys, &fingerprints, series_max, generation, &mut undefined)?;
+/// Ordinals and undefined positions of a batch whose fate stays open.
+fn resolve(generation: &Arc<Generation>, keys: &[&[u8]], series_max: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+    let (staged, ordinals, undefined) = stage(generation, keys, series_max)?;
+    std::mem::forget(staged);
     Ok((ordinals, undefined))
+}
+
+fn stage(generation: &Arc<Generation>, keys: &[&[u8]], series_max: usize) -> Result<(Staged, Vec<u32>, Vec<u32>)> {
+    stage_within(generation, keys, series_max, u64::MAX)
+}
+
+fn stage_within(
+    generation: &Arc<Generation>,
+    keys: &[&[u8]],
+    table_series_max: usize,
+    database_series_max: u64,
+) -> Result<(Staged, Vec<u32>, Vec<u32>)> {
+    let fingerprints: Vec<u128> = keys.iter().map(|key| fingerprint(7, TABLE, key)).collect();
+    let table = generation.table(TABLE);
+    let limits = SchemaLimits { table_series_max, database_series_max, ..SchemaLimits::default() };
+    let series = NewSeries { series: &table, name: "cpu", keys, fingerprints: &fingerprints };
+    let (staged, mut found) = generation.stage((DatabaseId(1), "main"), &[series], &limits)?;
+    let found = found.remove(0);
+    Ok((staged, found.ordinals, found.undefined))
 }
 
 fn define(generation: &Generation, ordinal: u32, key: &[u8]) -> Result<(), String> {
@@ -19,7 +37,7 @@ fn define(generation: &Generation, ordinal: u32, key: &[u8]) -> Result<(), Strin
 
 #[test]
 fn a_definition_is_carried_until_it_is_durable() {
-    let generation = Generation::new(1);
+    let generation = Arc::new(Generation::new(1));
     assert_eq!(resolve(&generation, &[b"a", b"b"], 9).unwrap(), (vec![0, 1], vec![0, 1]));
     // Resolved again before the first batch was applied: the second one must explain itself too.
     assert_eq!(resolve(&generation, &[b"b", b"c"], 9).unwrap(), (vec![1, 2], vec![0, 1]));
@@ -27,12 +45,12 @@ fn a_definition_is_carried_until_it_is_durable() {
     assert_eq!(resolve(&generation, &[b"a", b"b", b"c"], 9).unwrap(), (vec![0, 1, 2], vec![0, 2]));
     assert_eq!(generation.series_count(), 3);
     // Another generation knows none of it.
-    assert_eq!(resolve(&Generation::new(2), &[b"b"], 9).unwrap(), (vec![0], vec![0]));
+    assert_eq!(resolve(&Arc::new(Generation::new(2)), &[b"b"], 9).unwrap(), (vec![0], vec![0]));
 }
 
 #[test]
 fn a_key_that_occurs_twice_gets_one_ordinal() {
-    let generation = Generation::new(1);
+    let generation = Arc::new(Generation::new(1));
     let (ordinals, _) = resolve(&generation, &[b"a", b"a", b""], 9).unwrap();
     assert_eq!(ordinals, [0, 0, 1]);
     assert_eq!(generation.series_count(), 2);
@@ -40,7 +58,7 @@ fn a_key_that_occurs_twice_gets_one_ordinal() {
 
 #[test]
 fn a_table_that_is_full_takes_known_series_only() {
-    let generation = Generation::new(1);
+    let generation = Arc::new(Generation::new(1));
     resolve(&generation, &[b"a", b"b"], 2).unwrap();
     assert!(matches!(resolve(&generation, &[b"a", b"c"], 2), Err(Error::Limit { what: "series", .. })));
     assert_eq!(generation.series_count(), 2, "a refused batch leaves nothing behind");
@@ -48,8 +66,63 @@ fn a_table_that_is_full_takes_known_series_only() {
 }
 
 #[test]
+fn series_that_only_refused_batches_named_leave() {
+    let generation = Arc::new(Generation::new(1));
+    let order = || generation.table(TABLE).key_order().sorted.iter().map(|(_, ordinal)| *ordinal).collect::<Vec<_>>();
+    let (first, ordinals, _) = stage(&generation, &[b"a", b"b", b"b"], 3).unwrap();
+    assert_eq!(ordinals, [0, 1, 1]);
+    // Another batch names one of them before the fate of the first is known.
+    let (second, ordinals, undefined) = stage(&generation, &[b"c", b"b"], 3).unwrap();
+    assert_eq!((ordinals, undefined), (vec![2, 1], vec![0, 1]));
+    assert!(stage(&generation, &[b"d"], 3).is_err());
+    drop(first);
+    assert_eq!(generation.series_count(), 2, "`a` left, `b` is claimed by the second");
+    let (third, ordinals, _) = stage(&generation, &[b"d"], 3).unwrap();
+    assert_eq!(ordinals, [3], "an ordinal in the middle is not given again");
+    assert!(generation.table(TABLE).find_undefined(&[0]).is_some());
+    // What the log has stays, whatever becomes of others that named it.
+    define(&generation, 1, b"b").unwrap();
+    define(&generation, 2, b"c").unwrap();
+    drop(second);
+    drop(third);
+    assert_eq!(generation.series_count(), 2);
+    assert_eq!(
+        resolve(&generation, &[b"b", b"c", b"e"], 3).unwrap(),
+        (vec![1, 2, 3], vec![2]),
+        "the last is given again"
+    );
+    assert_eq!(order(), [1, 2, 3]);
+    // Behind an order of keys that knows it an ordinal is not given again, and the order is kept whole.
+    let (fourth, ordinals, _) = stage(&generation, &[b"f"], 9).unwrap();
+    assert_eq!((ordinals, order()), (vec![4], vec![1, 2, 3, 4]));
+    drop(fourth);
+    assert_eq!(resolve(&generation, &[b"0"], 9).unwrap().0, [5]);
+    assert_eq!(order().first(), Some(&5));
+}
+
+#[test]
+fn a_limit_names_who_is_full_and_by_how_much() {
+    #[track_caller]
+    fn check(result: Result<(Staged, Vec<u32>, Vec<u32>)>, want: &str) {
+        let error = result.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    }
+    let generation = Arc::new(Generation::new(1));
+    let _known = stage(&generation, &[b"a", b"b"], 3).unwrap();
+    check(
+        stage(&generation, &[b"c", b"d", b"a"], 3),
+        "table \"cpu\" has 2 series since the last cut, 2 more are new, 3 are",
+    );
+    check(
+        stage_within(&generation, &[b"c", b"d", b"e"], 9, 4),
+        "database \"main\" has 2 series since the last cut, 3 more are new, 4",
+    );
+    assert_eq!(generation.series_count(), 2, "a refused batch leaves nothing behind");
+}
+
+#[test]
 fn an_ordinal_stands_for_one_key() {
-    let generation = Generation::new(1);
+    let generation = Arc::new(Generation::new(1));
     // Replay: later ordinals may come first, and some never come.
     define(&generation, 5, b"f").unwrap();
     define(&generation, 2, b"c").unwrap();
@@ -69,7 +142,7 @@ fn an_ordinal_stands_for_one_key() {
 
 #[test]
 fn keys_are_in_order_whenever_they_came() {
-    let generation = Generation::new(1);
+    let generation = Arc::new(Generation::new(1));
     let order = || {
         let order = generation.table(TABLE).key_order();
         order.sorted.iter().map(|(key, ordinal)| (key.to_vec(), *ordinal)).collect::<Vec<_>>()

@@ -89,7 +89,10 @@ impl Pipeline {
 
     /// A body with ids, and its bytes in the log.
     pub(super) fn resolve(&self, value: i64) -> (Batch, Vec<u8>) {
-        let batch = self.registry.resolve("main", &body(value), true).unwrap().batch;
+        let resolved = self.registry.resolve("main", &body(value), true).unwrap();
+        // Nothing is refused here: what was given an ordinal keeps it.
+        std::mem::forget(resolved.staged);
+        let batch = resolved.batch;
         let payload = batch.encode(&mut EncodeScratch::default());
         (batch, payload)
     }
