@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use marigram_storage::schema::ColumnKind;
+use marigram_storage::schema::{ColumnKind, FieldType, Table};
 use marigram_storage::{Engine, Error as StorageError, TableSpec};
 
 use crate::context::{Context, schemas};
 use crate::error::{QueryError, QueryErrorKind};
+use crate::information::sql_type;
 use crate::request::Action;
-use crate::statement::{CreateTable, TableName};
+use crate::statement::{AlterTable, Change, CreateTable, TableName};
 
 pub(crate) async fn create_database(
     context: Arc<Context>,
@@ -48,7 +49,69 @@ pub(crate) async fn optimize(context: Arc<Context>, name: TableName, is_final: b
     }
 }
 
-/// The database that a table is created or dropped in.
+pub(crate) async fn alter_table(context: Arc<Context>, alter: AlterTable) -> Result<(), QueryError> {
+    let database = writable(&context, &alter.name)?;
+    let AlterTable { name, if_exists, change } = alter;
+    if let Change::Retype { column, kind } = &change
+        && let Ok((_, known)) = context.table(&name)
+        && is_retyped(&known, column, *kind)?
+    {
+        return Ok(());
+    }
+    let table = name.table;
+    blocking(context, move |engine| {
+        let done = match change {
+            Change::Add { column, kind, if_not_exists } => {
+                engine.add_column(&database, &table, (&column, kind), if_not_exists)
+            }
+            Change::Drop { column, if_exists } => match engine.hide_column(&database, &table, &column) {
+                Err(StorageError::NotFound { what: "column", .. }) if if_exists => Ok(()),
+                other => other,
+            },
+            Change::Rename { column, to } => engine.rename_column(&database, &table, &column, &to),
+            Change::Retype { column, .. } => engine.widen_column(&database, &table, &column),
+            Change::Width(width_ns) => engine.set_partition_width(&database, &table, width_ns),
+        };
+        match done {
+            Err(StorageError::NotFound { what: "table" | "database", .. }) if if_exists => Ok(()),
+            Err(StorageError::NotFound { what: "column", name }) => {
+                Err(unknown_column(engine, &database, &table, &name))
+            }
+            other => Ok(other?),
+        }
+    })
+    .await
+}
+
+/// Whether a column has a type already. `Err`: nothing but integers can get another type, and only that of doubles.
+fn is_retyped(table: &Table, column: &str, to: FieldType) -> Result<bool, QueryError> {
+    let Some(column) = table.column(column) else { return Ok(false) };
+    let to = ColumnKind::Field(to);
+    match (column.kind, to) {
+        (from, to) if from == to => Ok(true),
+        (ColumnKind::Field(from), ColumnKind::Field(to)) if from.widens_to(to) => Ok(false),
+        (from, to) => {
+            let what = if from == ColumnKind::Tag { "tag" } else { "column" };
+            let (from, to) = (sql_type(from).0, sql_type(to).0);
+            let message = format!(
+                "{what} {:?} of table {:?} is of type {from} and cannot become {to}; only integers become double precision",
+                column.name, table.name
+            );
+            Err(QueryError::new(QueryErrorKind::Type, message))
+        }
+    }
+}
+
+/// With the spelling that exists.
+fn unknown_column(engine: &Engine, database: &str, table: &str, column: &str) -> QueryError {
+    let snapshot = engine.snapshot();
+    let catalog = snapshot.catalog();
+    let known = catalog.database(database).and_then(|known| catalog.table(known.id, table));
+    let names = known.into_iter().flat_map(|table| &table.columns).map(|column| column.name.as_str());
+    QueryError::unknown_column(column, Some(table), names)
+}
+
+/// The database that a table is created, changed or dropped in.
 fn writable(context: &Context, name: &TableName) -> Result<String, QueryError> {
     let database = context.database_of(name).to_owned();
     context.principal.may(Action::Define, &database)?;

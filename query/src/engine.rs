@@ -301,6 +301,10 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             definition::create_table(context, table).await?;
             Head::Done
         }
+        Statement::AlterTable(alter) => {
+            definition::alter_table(context, alter).await?;
+            Head::Done
+        }
         Statement::DropTable { name, if_exists } => {
             definition::drop_table(context, name, if_exists).await?;
             Head::Done

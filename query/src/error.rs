@@ -168,10 +168,15 @@ impl From<marigram_storage::Error> for QueryError {
             E::Invalid { .. } => Self::new(QueryErrorKind::Invalid, message),
             E::NotFound { what: "database", name } => Self::unknown_database(&name),
             E::NotFound { what: "table", name } => Self::unknown_table(&name),
+            E::NotFound { what: "column", name } => Self::unknown_column(&name, None, []),
             E::NotFound { .. } => Self::new(QueryErrorKind::Invalid, message),
             E::AlreadyExists { what: "database", .. } => {
                 Self::new(QueryErrorKind::AlreadyExists, message).with_state("42P04")
             }
+            E::AlreadyExists { what: "column", .. } => {
+                Self::new(QueryErrorKind::AlreadyExists, message).with_state("42701")
+            }
+            E::Inexact { .. } => Self::new(QueryErrorKind::Overflow, message),
             E::AlreadyExists { .. } => Self::new(QueryErrorKind::AlreadyExists, message),
             E::TypeConflict { .. } => Self::new(QueryErrorKind::Type, message),
             E::Limit { .. } => Self::new(QueryErrorKind::Limit, message),

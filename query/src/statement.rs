@@ -4,6 +4,7 @@
 //! as a library and executed by `ddl`, `insert` and `show`. Trees are passed on, never printed and parsed again.
 //! One statement a request. Unquoted names fold to lower case ([`fold`]).
 
+mod alter_table;
 mod create_table;
 mod distinct;
 mod guard;
@@ -20,6 +21,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::{QueryError, QueryErrorKind};
 
+pub(crate) use alter_table::{AlterTable, Change};
 pub(crate) use create_table::CreateTable;
 pub(crate) use parameters::Parameters;
 pub use parameters::ScalarParam;
@@ -42,6 +44,7 @@ pub(crate) enum Statement {
         if_exists: bool,
     },
     CreateTable(CreateTable),
+    AlterTable(AlterTable),
     DropTable {
         name: TableName,
         if_exists: bool,
@@ -104,6 +107,7 @@ impl Statement {
                 | Self::CreateDatabase { .. }
                 | Self::DropDatabase { .. }
                 | Self::CreateTable(_)
+                | Self::AlterTable(_)
                 | Self::DropTable { .. }
                 | Self::Optimize { .. }
         )
@@ -170,6 +174,9 @@ fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     if parser.parse_keywords(&[Keyword::OPTIMIZE, Keyword::TABLE]) {
         let name = table_name_of(parser.parse_object_name(false)?)?;
         return Ok(Statement::Optimize { name, is_final: parser.parse_keyword(Keyword::FINAL) });
+    }
+    if parser.parse_keywords(&[Keyword::ALTER, Keyword::TABLE]) {
+        return alter_table::parse(parser).map(Statement::AlterTable);
     }
     translate(parser.parse_statement()?)
 }

@@ -3,6 +3,7 @@
 //! What belongs to a database is shown in that database only; `queries`, `settings` and `wal` are of the whole store;
 //! `tasks` shows those that concern the database.
 
+mod advice;
 mod places;
 
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
             ("memtable_rows", Kind::I64),
             ("time_min", Kind::Time),
             ("time_max", Kind::Time),
+            ("partition_end", Kind::Time),
+            ("advice", Kind::Text),
         ],
         rows: places::partitions,
     },

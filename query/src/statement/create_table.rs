@@ -32,7 +32,7 @@ pub(crate) struct CreateTable {
 
 /// What a declared type is before the key says which columns are tags.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Declared {
+pub(super) enum Declared {
     Time,
     Field(FieldType),
 }
@@ -120,7 +120,7 @@ fn column(
     Ok(())
 }
 
-fn declared_type(data_type: &DataType) -> Option<Declared> {
+pub(super) fn declared_type(data_type: &DataType) -> Option<Declared> {
     Some(Declared::Field(match data_type {
         DataType::Varchar(None) | DataType::CharacterVarying(None) | DataType::Text | DataType::String(None) => {
             FieldType::String
@@ -156,13 +156,7 @@ fn options(parser: &mut Parser<'_>) -> Result<(Option<TableMode>, Option<i64>), 
                     other => return Err(invalid(format!("mode is 'upsert' or 'append', not '{other}'"))),
                 })
                 .is_some(),
-            "partition_width" => width
-                .replace(width_ns(&value).ok_or_else(|| {
-                    invalid(format!(
-                        "partition_width is a whole number of hours or days such as '1 day', not '{value}'"
-                    ))
-                })?)
-                .is_some(),
+            "partition_width" => width.replace(width_of(&value)?).is_some(),
             other => {
                 return Err(invalid(format!("unknown table option {other:?}; there are mode and partition_width")));
             }
@@ -172,6 +166,14 @@ fn options(parser: &mut Parser<'_>) -> Result<(Option<TableMode>, Option<i64>), 
         }
     }
     Ok((mode, width))
+}
+
+/// A width in ns, or an error that says what one is.
+pub(super) fn width_of(text: &str) -> Result<i64, QueryError> {
+    width_ns(text).ok_or_else(|| {
+        let message = format!("partition_width is a whole number of hours or days such as '1 day', not '{text}'");
+        QueryError::new(QueryErrorKind::Invalid, message)
+    })
 }
 
 /// `'1 day'`, `'6 hours'`, `'1d'`, `'2 weeks'`: from one hour to 366 days.

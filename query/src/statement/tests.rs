@@ -48,6 +48,53 @@ fn a_request_is_one_statement() {
 }
 
 #[test]
+fn a_table_is_changed_by_one_change_a_statement() {
+    #[track_caller]
+    fn check(sql: &str, if_exists: bool, change: Change) {
+        let Ok(Statement::AlterTable(alter)) = read(sql) else { panic!("{sql}: {:?}", read(sql)) };
+        assert_eq!((alter.name.table.as_str(), alter.if_exists, alter.change), ("gauge", if_exists, change), "{sql}");
+    }
+    let column = || "c".to_owned();
+    let add = |kind, if_not_exists| Change::Add { column: column(), kind, if_not_exists };
+    check("ALTER TABLE gauge ADD COLUMN c DOUBLE PRECISION", false, add(ColumnKind::Field(FieldType::F64), false));
+    check("alter table Gauge add C bigint null;", false, add(ColumnKind::Field(FieldType::I64), false));
+    check("ALTER TABLE gauge ADD COLUMN IF NOT EXISTS c VARCHAR PRIMARY KEY", false, add(ColumnKind::Tag, true));
+    check(
+        "ALTER TABLE IF EXISTS public.gauge DROP COLUMN c",
+        true,
+        Change::Drop { column: column(), if_exists: false },
+    );
+    check(
+        "ALTER TABLE ONLY gauge DROP IF EXISTS c RESTRICT",
+        false,
+        Change::Drop { column: column(), if_exists: true },
+    );
+    let rename = |to: &str| Change::Rename { column: column(), to: to.to_owned() };
+    check("ALTER TABLE gauge RENAME COLUMN c TO d", false, rename("d"));
+    check("ALTER TABLE gauge RENAME c TO \"D d\"", false, rename("D d"));
+    let retype = |kind| Change::Retype { column: column(), kind };
+    check("ALTER TABLE gauge ALTER COLUMN c TYPE DOUBLE PRECISION", false, retype(FieldType::F64));
+    check("ALTER TABLE gauge ALTER c SET DATA TYPE REAL", false, retype(FieldType::F64));
+    check("ALTER TABLE gauge SET (partition_width = '7 days')", false, Change::Width(7 * 86_400_000_000_000));
+    refused("ALTER TABLE gauge ADD COLUMN c TIMESTAMP", "0A000", "type TIMESTAMP");
+    refused("ALTER TABLE gauge ADD COLUMN c BIGINT NOT NULL", "0A000", "NOT NULL");
+    refused("ALTER TABLE gauge ADD COLUMN c BIGINT DEFAULT 1", "0A000", "DEFAULT");
+    refused("ALTER TABLE gauge ADD COLUMN c BIGINT PRIMARY KEY", "42P16", "VARCHAR");
+    refused("ALTER TABLE gauge ADD COLUMN time BIGINT", "42P16", "time");
+    refused("ALTER TABLE gauge RENAME COLUMN c TO time", "42P16", "time");
+    refused("ALTER TABLE gauge DROP COLUMN c CASCADE", "0A000", "CASCADE");
+    refused("ALTER TABLE gauge DROP COLUMN c, DROP COLUMN d", "0A000", "several");
+    refused("ALTER TABLE gauge RENAME TO other", "0A000", "RENAME TO");
+    refused("ALTER TABLE gauge ALTER COLUMN c SET NOT NULL", "0A000", "ALTER COLUMN");
+    refused("ALTER TABLE gauge ALTER COLUMN c TYPE REAL USING c + 1", "0A000", "USING");
+    refused("ALTER TABLE gauge SET (partition_width = 'wide')", "22023", "hours or days");
+    refused("ALTER TABLE gauge SET (partition_width = '1 day', mode = 'append')", "0A000", "several");
+    refused("ALTER TABLE gauge SET (mode = 'append')", "0A000", "mode");
+    refused("ALTER TABLE gauge OWNER TO me", "0A000", "ALTER TABLE");
+    refused("ALTER TABLE gauge", "0A000", "ALTER TABLE");
+}
+
+#[test]
 fn a_table_has_tags_where_its_key_says_so() {
     let sql = "CREATE TABLE gauge (station VARCHAR, Kind TEXT, time TIMESTAMP NOT NULL, level DOUBLE PRECISION, \
                quality BIGINT, n BIGINT UNSIGNED, ok BOOLEAN, \"Note\" VARCHAR, PRIMARY KEY (station, kind, time)) \

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::advice::advice;
 use super::count;
 use crate::error::QueryError;
 use crate::grid::Cell;
@@ -63,7 +64,13 @@ pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryErr
             partition.memtable_rows += memtable.rows;
             partition.cover(memtable.times);
         }
+        let newest = partitions.keys().next_back().copied();
         rows.extend(partitions.into_iter().map(|(start, partition)| {
+            let end = table.partition_end(start);
+            // The newest is still being filled.
+            let judged = Some(start) != newest && 0 < partition.segments;
+            let run_rows = judged.then(|| snapshot.median_run_rows(table.id, start)).flatten();
+            let told = run_rows.and_then(|rows| advice(end.saturating_sub(start), partition.segment_bytes, rows));
             let time = |at: Option<i64>| at.map_or(Cell::Null, Cell::Time);
             vec![
                 Cell::text(&table.name),
@@ -74,6 +81,8 @@ pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryErr
                 count(partition.memtable_rows),
                 time(partition.times.map(|times| times.0)),
                 time(partition.times.map(|times| times.1)),
+                Cell::Time(end),
+                Cell::text_or_null(told),
             ]
         }));
     }
