@@ -76,6 +76,20 @@ pub(crate) fn not_by_row() -> QueryError {
     .with_state("0A000")
 }
 
+/// Keys keep a tag that was dropped, and no query shows it.
+pub(crate) fn has_hidden_tags(table: &Table) -> bool {
+    table.hidden.iter().any(|column| column.kind == ColumnKind::Tag)
+}
+
+/// See [`has_hidden_tags`].
+pub(crate) fn not_by_key(table: &Table) -> QueryError {
+    let message = format!(
+        "a tag of table {:?} was dropped, so its keys cannot be named one by one: delete by tags and time",
+        table.name
+    );
+    QueryError::new(QueryErrorKind::Invalid, message).with_state("0A000")
+}
+
 /// Adds the keys that a batch of [`select_keys`] shows.
 pub(crate) fn push_keys(table: &Table, batch: &RecordBatch, keys: &mut KeyList) -> Result<(), QueryError> {
     let ids: Vec<ColumnId> = table.tags().into_iter().map(|column| column.id).collect();

@@ -442,6 +442,7 @@ async fn delete(
     let (erase, count) = match delete::predicate(&table, plan.logical()) {
         Some(predicate) => (Erase::Where(predicate), None),
         None if table.mode == TableMode::Append => return Err(delete::not_by_row()),
+        None if delete::has_hidden_tags(&table) => return Err(delete::not_by_key(&table)),
         None => {
             if may_leave && task.shared.options.batch_bytes_min <= plan.scan_bytes {
                 return Ok(None);

@@ -78,7 +78,8 @@ impl Doomed {
         let catalog = snapshot.catalog();
         let Some(database) = catalog.database(database) else { return Ok(()) };
         let Some(table) = catalog.table(database.id, table) else { return Ok(()) };
-        let erase = if self.by_key && table.mode == TableMode::Upsert {
+        let has_hidden_tags = table.hidden.iter().any(|column| column.kind == ColumnKind::Tag);
+        let erase = if self.by_key && table.mode == TableMode::Upsert && !has_hidden_tags {
             let mut keys = KeyList::default();
             if let Rows::Upsert(rows) = read_table(&snapshot, table)? {
                 for ((tags, time), fields) in rows {
