@@ -255,17 +255,19 @@ fn optimize_merges_the_segments_of_a_table_and_says_so() {
     let store = filled(1000);
     store.engine.cut().unwrap();
     for time in 0..3 {
-        store.rows(&format!("INSERT INTO gauge (station, time, n) VALUES ('s1', '1970-01-01T00:00:0{time}', 7)"));
+        let insert = format!("INSERT INTO gauge (station, time, n) VALUES ('s1', '1970-01-01T00:00:0{time}', 7)");
+        assert!(matches!(store.sql(&insert), Ok(Answer::Count(Some(1)))));
         store.engine.cut().unwrap();
     }
     let sums = "SELECT station, count(*), sum(n), min(time), last(level, time) FROM gauge GROUP BY 1 ORDER BY 1";
     let before = store.rows(sums);
     assert_eq!(store.rows("SELECT count(*) FROM system.segments"), [["4"]]);
-    store.rows("OPTIMIZE TABLE gauge");
+    let done = |sql| assert!(matches!(store.sql(sql), Ok(Answer::Done)), "{sql}");
+    done("OPTIMIZE TABLE gauge");
     assert_eq!(store.rows("SELECT count(*) FROM system.segments"), [["1"]]);
     assert_eq!(store.rows(sums), before);
-    store.rows("OPTIMIZE TABLE gauge FINAL");
-    store.rows("OPTIMIZE TABLE gauge FINAL"); // nothing is left to do
+    done("OPTIMIZE TABLE gauge FINAL");
+    done("OPTIMIZE TABLE gauge FINAL"); // nothing is left to do
     assert_eq!(store.rows(sums), before);
     assert_eq!(
         store.rows("SELECT kind, state, table_name, segments, rows > 0, bytes > 0 FROM system.tasks ORDER BY task_id"),
