@@ -79,8 +79,9 @@ impl View<'_> {
     /// Whether some partition has so many small segments that reading it suffers.
     pub(crate) fn is_behind(&self, limits: &Limits) -> bool {
         let min = limits.segments_min.max(2);
-        let is_small = |segment: &&&SegmentEntry| segment.bytes < limits.bytes_max / (2 * min as u64);
-        let is_behind = |partition: &Partition<'_>| partition.segments.iter().filter(is_small).count() > 4 * min;
+        let is_small = |segment: &&&SegmentEntry| segment.bytes < limits.bytes_max / (min as u64).saturating_mul(2);
+        let is_behind =
+            |partition: &Partition<'_>| partition.segments.iter().filter(is_small).count() > min.saturating_mul(4);
         self.partitions.iter().any(|partition| !partition.is_held && is_behind(partition))
     }
 }
@@ -141,7 +142,11 @@ fn merge(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
             if sum > limits.bytes_max {
                 break;
             }
-            let tenths = if count < 2 * min { GROWTH_MIN_TENTHS.max(min as u64 * 5) } else { GROWTH_MIN_TENTHS };
+            let tenths = if count < min.saturating_mul(2) {
+                GROWTH_MIN_TENTHS.max((min as u64).saturating_mul(5))
+            } else {
+                GROWTH_MIN_TENTHS
+            };
             if count < min || sum.saturating_mul(10) < largest.saturating_mul(tenths) {
                 continue;
             }

@@ -415,9 +415,10 @@ struct Found {
 /// it is passed. So its slot is the last to be touched, and only after another one has a head of this epoch.
 fn take_over(world: &World, orders: &[SlotOrder]) -> Result<(Vec<Box<dyn File>>, usize)> {
     let found: Vec<_> = orders.iter().map(|order| find(world, order)).collect::<Result<_>>()?;
+    // An idle head of a later epoch is the only witness that all logs before it were passed: it goes last, as a log does.
     let age = |found: &Option<Found>| {
-        let head = found.as_ref().map(|found| found.head).filter(|head| head.log_id != 0);
-        head.map_or((0, 0), |head| (head.identity.epoch, head.first_group))
+        let head = found.as_ref().map(|found| found.head);
+        head.map_or((0, false, 0), |head| (head.identity.epoch, head.log_id != 0, head.first_group))
     };
     let newest = (0..found.len()).max_by_key(|index| age(&found[*index])).unwrap_or(0);
     let first = usize::from(newest == 0);
