@@ -66,8 +66,17 @@ fn an_idle_engine_sweeps_its_trash() {
         assert!(Instant::now() < until, "nothing was moved to the trash");
         std::thread::yield_now();
     }
-    clock.advance_ns(25 * HOUR_NS);
-    while !trash(&disk).is_empty() {
+    // What a compaction frees meanwhile comes later, and has a day of its own.
+    let mut seen = Vec::new();
+    loop {
+        let left = trash(&disk);
+        if left.is_empty() {
+            break;
+        }
+        if left != seen {
+            clock.advance_ns(25 * HOUR_NS);
+            seen = left;
+        }
         assert!(Instant::now() < until, "the trash was not swept");
         std::thread::yield_now();
     }
