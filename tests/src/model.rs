@@ -66,6 +66,8 @@ pub struct Model {
 pub struct TableSchema {
     /// Fields of doubles: integers that are sent to them become doubles.
     pub doubles: BTreeSet<String>,
+    /// Fields that somebody has written to: they stay when the rows are deleted.
+    pub fields: BTreeSet<String>,
     /// How many columns were hidden.
     pub hidden: usize,
 }
@@ -130,13 +132,6 @@ impl Rows {
         }
     }
 
-    fn all_fields(&self) -> Box<dyn Iterator<Item = &Fields> + '_> {
-        match self {
-            Self::Upsert(rows) => Box::new(rows.values()),
-            Self::Append(rows) => Box::new(rows.keys().map(|(_, _, fields)| fields)),
-        }
-    }
-
     /// Hidden tags numbered anew, without those that no row has.
     pub(crate) fn canonical(&self) -> Self {
         let hidden = |name: &&String| name.starts_with('\0');
@@ -171,7 +166,10 @@ impl Model {
         }
         for table in draft.tables.iter().filter(|table| !table.times.is_empty()) {
             let name = (database.to_owned(), table.name.clone());
-            let doubles = self.schemas.get(&name).map(|schema| schema.doubles.clone()).unwrap_or_default();
+            let schema = self.schemas.entry(name.clone()).or_default();
+            let sent = table.fields.iter().filter(|field| !field.values.is_empty());
+            schema.fields.extend(sent.map(|field| field.column.clone()));
+            let doubles = schema.doubles.clone();
             let rows = self.tables.entry(name).or_insert_with(|| Rows::new(table.mode));
             for row in 0..table.times.len() {
                 let mut fields = fields(table, row as u32);
@@ -209,8 +207,10 @@ impl Model {
             (tags, fields)
         });
         let schema = self.schemas.entry(name).or_default();
-        if schema.doubles.remove(column) {
-            schema.doubles.insert(to.to_owned());
+        for known in [&mut schema.doubles, &mut schema.fields] {
+            if known.remove(column) {
+                known.insert(to.to_owned());
+            }
         }
     }
 
@@ -227,13 +227,14 @@ impl Model {
         });
         schema.hidden += 1;
         schema.doubles.remove(column);
+        schema.fields.remove(column);
     }
 
     /// Folds the widening of a field of integers in. No row has one that no double equals.
     pub fn widen_column(&mut self, database: &str, table: &str, column: &str) {
         let name = (database.to_owned(), table.to_owned());
         let Some(rows) = self.tables.get_mut(&name) else { return };
-        if !rows.all_fields().any(|fields| fields.contains_key(column)) {
+        if !self.schemas.get(&name).is_some_and(|schema| schema.fields.contains(column)) {
             return; // a column that nobody has written to does not exist
         }
         *rows = rows.map(|tags, mut fields| {
@@ -334,7 +335,8 @@ pub fn read(snapshot: &Snapshot) -> Result<Model, Error> {
             let name = (database.name.clone(), table.name.clone());
             let doubles = table.fields().into_iter().filter(|(_, kind)| *kind == FieldType::F64);
             let doubles = doubles.map(|(column, _)| column.name.clone()).collect();
-            model.schemas.insert(name.clone(), TableSchema { doubles, hidden: table.hidden.len() });
+            let fields = table.fields().into_iter().map(|(column, _)| column.name.clone()).collect();
+            model.schemas.insert(name.clone(), TableSchema { doubles, fields, hidden: table.hidden.len() });
             model.tables.insert(name, rows);
         }
     }

@@ -96,11 +96,14 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
 /// The parameters of the URL, and those of a body: JSON, a form, or the statement itself as text.
 pub(super) async fn request_params(shared: &Shared, parts: &Parts, body: Body) -> Result<Params, Refusal> {
     let mut params = Params::of(&parts.uri)?;
+    let mut body = body;
     let received =
-        tokio::time::timeout(shared.config.connection.idle_max, Limited::new(body, BODY_BYTES_MAX).collect());
+        tokio::time::timeout(shared.config.connection.idle_max, Limited::new(&mut body, BODY_BYTES_MAX).collect());
     let body = match received.await {
         Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            // A client that still sends would lose the answer with the connection.
+            super::write::discard(body).await;
             return Err(Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("a statement has at most {BODY_BYTES_MAX} bytes"),

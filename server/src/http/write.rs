@@ -26,6 +26,7 @@ use super::params::Params;
 use crate::status::Refusal;
 use crate::{Shared, auth};
 
+pub(super) use receive::discard;
 use target::{Dialect, Target};
 
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -84,7 +85,7 @@ async fn write(shared: &Arc<Shared>, dialect: Dialect, request: Request) -> Resu
     if let Some(declared) = declared.filter(|declared| bytes_max < *declared) {
         // Who waits for a word before sending gets it at once, and so does who means to send for ever.
         if !parts.headers.contains_key(header::EXPECT) && declared / DISCARDED_MAX <= bytes_max {
-            receive::discard(body).await;
+            discard(body).await;
         }
         return Err(Refusal::too_large(bytes_max));
     }

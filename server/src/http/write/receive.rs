@@ -53,7 +53,7 @@ pub(super) async fn receive(
 }
 
 /// Reads and forgets, for a while: a client that is still sending would else see a reset instead of the answer.
-pub(super) async fn discard(mut body: Body) {
+pub(in crate::http) async fn discard(mut body: Body) {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(DISCARD_FOR, rest).await;
 }
