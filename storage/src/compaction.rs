@@ -30,6 +30,8 @@ pub enum Reason {
     Optimize,
     /// There are many of about one size.
     Merge,
+    /// A delete has waited long enough for its rows to go.
+    Deletes,
     /// Most of the file that they lie in is not live any more.
     Leftovers,
     /// Late rows have become a tenth of a partition that is at rest.
@@ -44,6 +46,7 @@ impl Reason {
         match self {
             Self::Optimize => "optimize",
             Self::Merge => "merge",
+            Self::Deletes => "deletes",
             Self::Leftovers => "leftovers",
             Self::Overlays => "overlays",
             Self::Recompress => "recompress",

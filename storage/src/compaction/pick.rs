@@ -4,10 +4,11 @@
 //! 1. what somebody asked for ([`Order`]);
 //! 2. **merge**: many neighbours of about one size become one, small ones first. A row is rewritten about once for each
 //!    factor of [`Limits::segments_min`] that its segment grows;
-//! 3. **leftovers**: what is left in a file of which less than a quarter is live moves out, so that the file can go;
-//! 4. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
+//! 3. **deletes**: a segment that has not seen a delete which is due, by itself;
+//! 4. **leftovers**: what is left in a file of which less than a quarter is live moves out, so that the file can go;
+//! 5. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
 //!    among themselves: a trickle of late rows rewrites no archive, whatever its age;
-//! 5. **recompress**: a partition at rest that was never encoded [`Encoding::Cold`] is.
+//! 6. **recompress**: a partition at rest that was never encoded [`Encoding::Cold`] is.
 //!
 //! A partition is at rest once its end is longer ago than late rows are expected for, and it got no segment for a while.
 //! Only neighbours in sequence become one, so that the order of writes is kept. Small parts share a file, and so a sync.
@@ -15,10 +16,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Part, Plan, Reason};
-use crate::manifest::{Encoding, FileId, SegmentEntry};
+use crate::manifest::{Encoding, FileId, SegmentEntry, SegmentId};
 use crate::schema::{DAY_NS, Table, TableId};
 
 /// Parts share a file up to this size.
@@ -54,6 +55,10 @@ pub(crate) struct Partition<'a> {
     pub(crate) is_at_rest: bool,
     /// It failed a moment ago.
     pub(crate) is_held: bool,
+    /// Some delete has waited long enough, or too many wait.
+    pub(crate) is_delete_due: bool,
+    /// Segments that hold rows which some delete may name and has not seen.
+    pub(crate) unseen: BTreeSet<SegmentId>,
 }
 
 /// Somebody wants every partition of a table to be one segment.
@@ -100,6 +105,7 @@ pub(crate) fn pick(view: &View<'_>, limits: &Limits) -> Option<Plan> {
         free().filter_map(|partition| view.orders.iter().find_map(|order| part_of_order(partition, order, limits)));
     batch(Reason::Optimize, ordered.collect())
         .or_else(|| batch(Reason::Merge, free().filter_map(|partition| merge(partition, limits)).collect()))
+        .or_else(|| batch(Reason::Deletes, free().filter_map(deletes).collect()))
         .or_else(|| batch(Reason::Leftovers, leftovers(view)))
         .or_else(|| batch(Reason::Overlays, free().filter_map(|partition| overlays(partition, limits)).collect()))
         .or_else(|| batch(Reason::Recompress, free().filter_map(|partition| recompress(partition, limits)).collect()))
@@ -113,7 +119,8 @@ pub(crate) fn part_of_order(partition: &Partition<'_>, order: &Order, limits: &L
     let count = partition.segments.iter().take_while(|segment| segment.sequence_min <= order.through).count();
     let segments = partition.segments.get(..count)?;
     let is_cold = segments.iter().all(|segment| segment.marks.encoding == Encoding::Cold);
-    if segments.is_empty() || (count == 1 && (is_cold || !order.is_final)) {
+    let is_unseen = segments.iter().any(|segment| partition.unseen.contains(&segment.id()));
+    if segments.is_empty() || (count == 1 && (is_cold || !order.is_final) && !is_unseen) {
         return None;
     }
     if count <= limits.segments_max.max(2) {
@@ -159,6 +166,13 @@ fn merge(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
     let (_, std::cmp::Reverse(count), std::cmp::Reverse(start)) = best?;
     let segments = segments.get(start..start + count)?;
     Some(part(partition, segments, encoding(partition, segments)))
+}
+
+/// A segment that has not seen a delete which is due.
+fn deletes(partition: &Partition<'_>) -> Option<Part> {
+    let mut segments = partition.segments.iter().filter(|segment| partition.unseen.contains(&segment.id()));
+    let segment = segments.next().filter(|_| partition.is_delete_due)?;
+    Some(part(partition, &[*segment], segment.marks.encoding))
 }
 
 /// Segments that keep a file of which little else is live.

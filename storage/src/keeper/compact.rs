@@ -18,6 +18,7 @@ use crate::manifest::{DATA_DIR, FileId, SegmentId};
 use crate::options::Threads;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableId};
+use crate::tombstone::{TABLE_TOMBSTONES_MAX, Tombstones};
 
 /// Compactions sync behind so many bytes: see [`crate::segment::FileSink::sync_each`].
 const SYNC_BYTES: u64 = 8 << 20;
@@ -178,7 +179,18 @@ impl Keeper {
             let table = tables.get(&id)?;
             let grown_ns = known.grown_ns.get(&(id, start)).copied().unwrap_or(known.opened_ns);
             let is_quiet = quiet_ns <= monotonic_ns.saturating_sub(grown_ns);
+            let pending = self.tombstones.of(id);
+            let due_ns = i64::try_from(self.options.delete_rewrite_after.as_nanos()).unwrap_or(i64::MAX);
+            let is_old = |at_ns: i64| at_ns.saturating_add(due_ns) <= now_ns;
+            let is_unseen = |segment: &&Arc<Segment>| {
+                let entry = &segment.entry;
+                let (first, last) = (entry.time_min, entry.time_max);
+                !Tombstones::for_segment(&pending, entry.erased_through(), first, last).is_empty()
+            };
             Some(Partition {
+                is_delete_due: TABLE_TOMBSTONES_MAX / 4 <= pending.len()
+                    || pending.iter().any(|tombstone| is_old(tombstone.delete.at_ns)),
+                unseen: segments.iter().filter(is_unseen).map(|segment| segment.entry.id()).collect(),
                 table: id,
                 start,
                 segments: segments.iter().map(|segment| &segment.entry).collect(),

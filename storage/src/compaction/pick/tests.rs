@@ -32,7 +32,15 @@ fn entries(sizes: &[i64]) -> Vec<SegmentEntry> {
 }
 
 fn partition(entries: &[SegmentEntry], is_at_rest: bool) -> Partition<'_> {
-    Partition { table: TableId(1), start: 0, segments: entries.iter().collect(), is_at_rest, is_held: false }
+    Partition {
+        table: TableId(1),
+        start: 0,
+        segments: entries.iter().collect(),
+        is_at_rest,
+        is_held: false,
+        is_delete_due: false,
+        unseen: BTreeSet::new(),
+    }
 }
 
 /// Which segments become one, and how; cold ones are given as negative sizes.
@@ -204,4 +212,22 @@ fn a_row_is_rewritten_about_once_per_factor_and_segments_stay_few() {
         assert!(rewrites < 2.5, "seed {seed}: a row is rewritten {rewrites} times");
         assert!(most <= 32, "seed {seed}: {most} small segments");
     }
+}
+
+/// A lone segment, cold or not, is written again for a delete that is due, and for an order whenever one waits.
+#[test]
+fn a_segment_that_has_not_seen_a_delete_is_written_again() {
+    let entries = entries(&[-100]);
+    let order = [Order { table: TableId(1), through: u64::MAX, is_final: false }];
+    let picked = |is_delete_due, is_unseen: bool, orders: &[Order]| {
+        let unseen = entries.iter().filter(|_| is_unseen).map(SegmentEntry::id).collect();
+        let partition = Partition { is_delete_due, unseen, ..partition(&entries, true) };
+        let view = View { partitions: vec![partition], file_bytes: &BTreeMap::new(), orders };
+        pick(&view, &LIMITS).map(|plan| (plan.reason, plan.parts.len(), plan.parts[0].encoding))
+    };
+    assert_eq!(picked(true, true, &[]), Some((Reason::Deletes, 1, Encoding::Cold)));
+    assert_eq!(picked(false, true, &[]), None, "it may wait");
+    assert_eq!(picked(true, false, &[]), None, "it has seen all");
+    assert_eq!(picked(false, true, &order), Some((Reason::Optimize, 1, Encoding::Cold)));
+    assert_eq!(picked(false, false, &order), None);
 }
