@@ -6,6 +6,7 @@
 //! `MARIGRAM_CRASH_SEEDS=n` runs n seeds, from `MARIGRAM_CRASH_FROM=s` on; `MARIGRAM_CRASH_SEED=s` repeats one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use marigram_storage::clock::sim::{SimClock, SimRng};
 use marigram_storage::disk::sim::{Op as Call, SimDisk, Survival};
@@ -26,6 +27,8 @@ fn options(rng: &mut SimRng) -> Options {
         stripe_rows_max: 1 + rng.below(50) as usize,
         merge_segments_min: 2 + rng.below(4) as usize,
         checkpoint_edits_max: 1 + rng.below(8),
+        // What deletes leave behind goes at once, or not in this history.
+        delete_bound: [Duration::ZERO, Duration::from_secs(24 * 3600)][rng.below(2) as usize],
         threads: Threads::None,
         ..Options::default()
     };

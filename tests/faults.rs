@@ -8,12 +8,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use marigram_storage::clock::sim::SimClock;
 use marigram_storage::disk::sim::{Call, Fault, Op as DiskOp, SimDisk, Survival};
+use marigram_storage::schema::{ColumnKind, DAY_NS};
 use marigram_storage::{Engine, Error, Options};
 use marigram_tests::rig::{open, small_options, verdict};
-use marigram_tests::{History, Model, Op, read};
+use marigram_tests::{Alter, Doomed, History, Model, Op, read};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -77,6 +79,40 @@ fn scenarios() -> Vec<Scenario> {
         "replay of two generations",
         vec![write(), Step::FailedCut, write(), write(), Step::Kill, write()],
     ));
+    let delete = || Step::Do(Op::Delete("main".to_owned(), "cpu".to_owned(), Doomed::all(false)));
+    let mut erase = scenario("deletes are erased", vec![write(), cut(), write(), delete(), cut(), write()]);
+    erase.options.delete_bound = Duration::ZERO;
+    all.push(erase);
+    all.push(scenario(
+        "deletes are replayed, and segments written again for them",
+        vec![write(), cut(), write(), delete(), Step::Kill, write(), delete(), cut(), Step::Kill, write(), cut()],
+    ));
+
+    let mut cold = scenario("segments are written small", vec![write(), cut(), write(), cut()]);
+    (cold.options.recompress_after, cold.options.late_grace) = (Duration::ZERO, Some(Duration::ZERO));
+    all.push(cold);
+
+    let twice = History::new(13).draft();
+    let again = || Step::Do(Op::Write("main".to_owned(), twice.clone()));
+    all.push(scenario("late rows repeat keys", vec![again(), write(), cut(), again(), write(), cut(), again()]));
+
+    let alter = |alter| Step::Do(Op::Alter("main".to_owned(), "cpu".to_owned(), alter));
+    let name = |name: &str| name.to_owned();
+    all.push(scenario(
+        "tables change",
+        vec![
+            write(),
+            alter(Alter::Add(name("rack"), ColumnKind::Tag)),
+            alter(Alter::Rename(name("a"), name("z"))),
+            write(),
+            cut(),
+            alter(Alter::Hide(name("d"))),
+            alter(Alter::Width(DAY_NS / 4)),
+            Step::Kill,
+            write(),
+        ],
+    ));
+
     all.push(scenario("close", vec![write(), write(), Step::Close, write(), Step::Close]));
     all
 }
@@ -354,6 +390,17 @@ fn makes_slot(log: &[Call], struck: &Call) -> bool {
     syncs.is_some_and(|syncs| syncs < 2)
 }
 
+/// A free slot that is filled with zeros is not part of the log: it is opened for that, written behind its head, synced.
+fn fills_slot(log: &[Call], struck: &Call) -> bool {
+    let of_path = |call: &&Call| call.path == struck.path;
+    let before = log.iter().take(struck.number as usize - 1).rev().take_while(of_path);
+    let ops: Vec<(DiskOp, u64)> = before.take(2).map(|call| (call.op, call.offset)).collect();
+    match struck.op {
+        DiskOp::Write => struck.offset == 512 && ops.first().is_some_and(|(op, _)| *op == DiskOp::Open),
+        _ => ops == [(DiskOp::Write, 512), (DiskOp::Open, 0)],
+    }
+}
+
 /// Returns how many failures it judged.
 fn fail_each_call(scenario: &Scenario, calls: &[Call]) -> Result<u64, String> {
     let mut points = 0;
@@ -377,7 +424,7 @@ fn judge(run: &mut Run, fault: Fault) -> Result<(), String> {
         let on_log = struck.path.starts_with("wal/") && matches!(struck.op, DiskOp::Sync | DiskOp::Write);
         let log = [run.log.clone(), run.disk.log()].concat();
         let must_stop = match struck.op {
-            _ if on_log => !makes_slot(&log, &struck),
+            _ if on_log => !makes_slot(&log, &struck) && !fills_slot(&log, &struck),
             DiskOp::Sync | DiskOp::SyncDir => struck.path.starts_with("manifest"),
             _ => false,
         };
@@ -451,6 +498,31 @@ fn closing() {
 }
 
 #[test]
+fn erasing() {
+    over("deletes are erased");
+}
+
+#[test]
+fn deletes_and_replay() {
+    over("deletes are replayed, and segments written again for them");
+}
+
+#[test]
+fn recompression() {
+    over("segments are written small");
+}
+
+#[test]
+fn late_rows() {
+    over("late rows repeat keys");
+}
+
+#[test]
+fn changes_of_tables() {
+    over("tables change");
+}
+
+#[test]
 fn the_scenarios_reach_what_they_are_named_for() {
     let stats = |name: &str| {
         let scenario = scenarios().into_iter().find(|scenario| scenario.name == name).unwrap();
@@ -468,6 +540,13 @@ fn the_scenarios_reach_what_they_are_named_for() {
     assert!(log.iter().any(|call| call.op == DiskOp::Rename && call.path.starts_with("trash/")));
     assert!(stats("small segments are merged").0.merges > 0);
     assert!(stats("replay of two generations").0.replayed_batches >= 3);
+    let (erased, log) = stats("deletes are erased");
+    assert_eq!((erased.erasures_ended, erased.erasures_open), (1, 0));
+    assert!(log.iter().any(|call| call.op == DiskOp::Write && call.path.starts_with("wal/") && call.offset == 512));
+    let replayed = stats("deletes are replayed, and segments written again for them").0;
+    assert!(replayed.erasures_open == 2 && replayed.tombstones == 2, "{replayed:?}");
+    assert!(stats("segments are written small").0.compaction_rows > 0);
+    assert!(stats("late rows repeat keys").0.rows_resent > 0);
 }
 
 /// A file of data that failed is discarded alone: the rows stay readable, the next cut writes them.

@@ -44,6 +44,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// Reading what is stored again.
     pub scrub: ScrubConfig,
+    /// What deletes leave behind.
+    pub delete: DeleteConfig,
     /// Files that nothing names any more.
     pub trash: TrashConfig,
     /// How segments are merged and written anew.
@@ -143,6 +145,13 @@ pub struct DiskConfig {
     pub ballast_bytes: u64,
     /// How pages are read; `None`: as is best in general.
     pub reader: Option<Reader>,
+}
+
+/// What deletes leave behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeleteConfig {
+    /// After that nothing of it is left in files.
+    pub bound: Duration,
 }
 
 /// Files that nothing names any more.
@@ -305,6 +314,7 @@ impl Default for Config {
             connection: ConnectionConfig::default(),
             disk: DiskConfig::default(),
             scrub: ScrubConfig::default(),
+            delete: DeleteConfig::default(),
             trash: TrashConfig::default(),
             compaction: CompactionConfig::default(),
             log: LogConfig::default(),

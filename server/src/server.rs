@@ -242,6 +242,7 @@ fn storage_options(config: &Config) -> Options {
         scrub_bytes_per_second: config.scrub.bytes_per_second,
         write_wait: config.write.wait_max,
         create_databases: config.write.create_databases,
+        delete_bound: config.delete.bound,
         trash_keep: config.trash.keep,
         compaction_bytes_per_second: config.compaction.bytes_per_second_max,
         merge_bytes_max: config.compaction.segment_bytes_max,

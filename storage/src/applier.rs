@@ -231,9 +231,11 @@ impl Applier {
         self.publish();
     }
 
-    /// Whether some row of a table that is there may still need it.
+    /// Whether some row of a table that is there may still need it, or no cut has seen it.
     fn is_needed(&self, tombstone: &Tombstone) -> bool {
-        self.catalog.table_by_id(tombstone.delete.table).is_some() && tombstone::is_needed(tombstone, &self.placement)
+        let stands = self.catalog.table_by_id(tombstone.delete.table).is_some();
+        self.placement.cut_sequence < tombstone.sequence
+            || (stands && tombstone::is_in_segments(tombstone, &self.placement))
     }
 
     /// Makes everything applied visible.

@@ -15,7 +15,7 @@ use crate::batch::Batch;
 use crate::draft::SourcePosition;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
-use crate::wal::{EncodedBatch, WalWriter};
+use crate::wal::{EncodedBatch, WalWriter, ZeroStep};
 use crate::world::World;
 
 /// How many sources a store remembers.
@@ -72,6 +72,8 @@ pub(crate) struct Committer {
     manifest_edit: u64,
     /// Last position of each source, as numbered.
     positions: BTreeMap<u128, u64>,
+    /// No byte of batches up to this one is wanted in the log.
+    pub(crate) zeroing: Option<u64>,
 }
 
 impl Committer {
@@ -83,7 +85,7 @@ impl Committer {
         manifest_edit: u64,
         positions: BTreeMap<u128, u64>,
     ) -> Self {
-        Self { world, wal, disk_reserve_bytes, generation, drops: 0, manifest_edit, positions }
+        Self { world, wal, disk_reserve_bytes, generation, drops: 0, manifest_edit, positions, zeroing: None }
     }
 
     pub(crate) fn wal(&self) -> &WalWriter {
@@ -209,6 +211,11 @@ impl Committer {
     /// The queue has been empty for a moment: says so durably.
     pub(crate) fn witness(&mut self) -> Result<()> {
         self.wal.witness(self.manifest_edit).map(|_| ())
+    }
+
+    /// The next step on the way to a log without a byte of batches up to `through`.
+    pub(crate) fn zero_step(&mut self, through: u64) -> Result<ZeroStep> {
+        self.wal.zero_step(through, self.manifest_edit)
     }
 
     /// An edit that covers everything up to `sequence` is durable: its slots may be used again.

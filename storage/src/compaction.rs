@@ -1,12 +1,13 @@
 //! Compaction: segments of a partition become one, or one is encoded anew.
 //!
 //! [`pick()`] decides, as a pure function of what is live; [`merge`] does, with memory for one stripe's keys and times and for
-//! one page of one column of each input. A compaction reads and writes; it commits nothing. The keeper takes its file's
+//! one page of one column of each input. Segments that only have to leave their file are copied byte by byte. A compaction reads and writes; it commits nothing. The keeper takes its file's
 //! [`Done`], holds it against what is live by then, and commits one edit, or removes the file.
 //!
 //! What was being compacted when a process ends is forgotten: the file is unnamed, and the next `pick` finds the work again.
 
 pub(crate) mod control;
+mod copy;
 pub(crate) mod merge;
 pub(crate) mod pick;
 pub(crate) mod tasks;
@@ -32,6 +33,8 @@ pub enum Reason {
     Merge,
     /// A delete has waited long enough for its rows to go.
     Deletes,
+    /// Beside them in their file lies what a delete took away.
+    Erasure,
     /// Most of the file that they lie in is not live any more.
     Leftovers,
     /// Late rows have become a tenth of a partition that is at rest.
@@ -41,12 +44,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The bytes of each segment go to another file as they are.
+    pub(crate) fn is_copy(self) -> bool {
+        matches!(self, Self::Erasure | Self::Leftovers)
+    }
+
     /// One word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Optimize => "optimize",
             Self::Merge => "merge",
             Self::Deletes => "deletes",
+            Self::Erasure => "erasure",
             Self::Leftovers => "leftovers",
             Self::Overlays => "overlays",
             Self::Recompress => "recompress",
@@ -123,6 +132,12 @@ impl Job {
         let written = write_file(world, self.file, |sink, entries| {
             for (number, part) in self.parts.iter().enumerate() {
                 at = number;
+                if self.plan.reason.is_copy() {
+                    for segment in &part.segments {
+                        entries.push(copy::copy(sink, self.file, segment, &self.control)?);
+                    }
+                    continue;
+                }
                 let sequences = part.segments.iter().fold((u64::MAX, 0), |(least, greatest), segment| {
                     (least.min(segment.entry.sequence_min), greatest.max(segment.entry.sequence_max))
                 });

@@ -8,6 +8,8 @@
 //! A failed write or sync of the log or the manifest is final: every waiting writer gets [`Error::Poisoned`], and
 //! [`Options::on_poison`] is called once, so that the process can end and the next one recover what is durable.
 
+mod inline;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -35,7 +37,7 @@ use crate::stats::{Counters, EngineStats, Repeated};
 use crate::sync::{Pointer, lock};
 use crate::tombstone::Erase;
 use crate::wal::queue::{Queue, Refused};
-use crate::wal::{BatchKind, EncodedBatch, PreparedSlot};
+use crate::wal::{BatchKind, EncodedBatch, PreparedSlot, Zeroed};
 use crate::widening::Widening;
 use crate::workers::Task;
 use crate::world::World;
@@ -129,6 +131,9 @@ pub(crate) enum Command {
         edit: u64,
     },
     Slot(Result<PreparedSlot>),
+    /// No byte of batches up to this one in the log.
+    Zero(u64),
+    Zeroed(Zeroed),
     Stop,
 }
 
@@ -391,7 +396,7 @@ impl Engine {
         if let Some(inline) = shared.inline.get() {
             let mut inline = lock(inline);
             inline.keeper.optimize(id, is_final, None);
-            shared.inline_compact(&mut inline)?;
+            shared.inline_tidy(&mut inline)?;
             let answer = inline.keeper.take_answers().pop();
             return answer.map_or(Err(Error::Cancelled), |(_, answer)| answer);
         }
@@ -754,56 +759,6 @@ impl Shared {
                 let _ended = thread.join();
             }
         }
-    }
-
-    // Without threads: the same steps, one after another.
-
-    fn inline_commit(&self, inline: &mut Inline, submission: Submission) {
-        match inline.committer.commit(vec![submission]) {
-            Ok(logged) => self.apply(&mut inline.applier, logged),
-            Err(error) => self.poison(&error),
-        }
-        if inline.committer.wal().needs_slot()
-            && let Err(error) = inline.committer.wal_mut().grow()
-        {
-            tracing::warn!(%error, "the log could not grow");
-        }
-        self.counters.note_wal(inline.committer.wal());
-        if !self.poisoned.load(Ordering::Acquire) && self.cut_wanted(inline.committer.wal().used_bytes()) {
-            if let Err(error) = self.inline_cut(inline) {
-                tracing::warn!(%error, "cut failed, it will be tried again");
-            }
-            self.pressure.cutting.store(false, Ordering::Release);
-        }
-    }
-
-    fn inline_cut(&self, inline: &mut Inline) -> Result<()> {
-        // What an earlier cut could not write stays sealed, and goes first.
-        if inline.applier.active().rows() > 0 || inline.keeper.is_behind(inline.applier.sequence()) {
-            let (generation, positions) = inline.committer.seal();
-            self.registry.start_generation(Arc::clone(&generation));
-            let sealed = inline.applier.seal(generation, positions);
-            inline.keeper.enqueue(sealed);
-        }
-        while let Some(placed) = inline.keeper.cut_next().inspect_err(|error| self.poison_if_final(error))? {
-            inline.applier.place(placed.placement, Some(&placed.memtable));
-            inline.committer.placed(placed.sequence, placed.edit).inspect_err(|error| self.poison(error))?;
-            self.counters.note_wal(inline.committer.wal());
-        }
-        self.inline_compact(inline)
-    }
-
-    fn inline_compact(&self, inline: &mut Inline) -> Result<()> {
-        while let Some(job) = inline.keeper.next_job() {
-            let done = job.run(&self.world);
-            let placed = inline.keeper.finish(done).inspect_err(|error| self.poison_if_final(error))?;
-            let Some(placement) = placed else { continue };
-            let edit = placement.edit;
-            inline.applier.place(placement, None);
-            inline.committer.placed(0, edit).inspect_err(|error| self.poison(error))?;
-            self.counters.note_wal(inline.committer.wal());
-        }
-        Ok(())
     }
 
     pub(crate) fn poison_if_final(&self, error: &Error) {

@@ -7,10 +7,12 @@
 //! after `Options::trash_keep`.
 
 mod compact;
+mod erase;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::applier::Sealed;
 use crate::ballast::Ballast;
@@ -32,6 +34,7 @@ use crate::world::World;
 
 pub(crate) use self::compact::OptimizeReply;
 pub use self::compact::Optimized;
+pub(crate) use self::erase::EraseStep;
 
 /// One sweep of the trash deletes no more files.
 const SWEEP_FILES_MAX: u64 = 1000;
@@ -62,6 +65,7 @@ pub(crate) struct Keeper {
     /// The deletes up to the last cut that some segment has not seen.
     tombstones: Tombstones,
     compactions: compact::Compactions,
+    eraser: erase::Eraser,
     pressure: Arc<Pressure>,
     tasks: Arc<Tasks>,
     shard: u16,
@@ -91,11 +95,13 @@ impl Keeper {
             tables,
             tombstones,
             compactions: compact::Compactions::default(),
+            eraser: erase::Eraser::default(),
             pressure,
             tasks,
             shard: 0,
         };
         keeper.begin_compactions();
+        keeper.begin_erasing();
         keeper
     }
 
@@ -182,8 +188,9 @@ impl Keeper {
             tombstones: self.tombstones.encode(),
             ..Cut::default()
         };
+        let erasures = self.new_erasures(&sealed.tombstones, sealed.sequence);
         let grown: Vec<_> = added.iter().map(|entry| (entry.table, entry.partition_start)).collect();
-        self.commit(Change { added, removed, cut: Some(cut), ..Change::default() })?;
+        self.commit(Change { added, removed, cut: Some(cut), erasures, ..Change::default() })?;
         self.note_cut(grown.into_iter());
         self.counters.cuts.fetch_add(1, Ordering::Relaxed);
         self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);
@@ -220,6 +227,7 @@ impl Keeper {
     fn commit(&mut self, change: Change) -> Result<()> {
         let added: Vec<FileId> = change.added.first().map(|entry| entry.file).into_iter().collect();
         let ends: Vec<_> = change.added.iter().map(|entry| (entry.file, entry.offset + entry.bytes)).collect();
+        let erasures = change.erasures.clone();
         let before = Arc::clone(self.manifest.state());
         let mut committed = self.manifest.commit(change.clone());
         if matches!(committed, Err(Error::DiskFull { .. })) && self.ballast.give_up() {
@@ -240,6 +248,7 @@ impl Keeper {
         }
         self.placement = Arc::new(Placement::new(&self.world, &state, &self.placement));
         self.note_files(ends.into_iter());
+        self.note_erasures(&erasures);
         Ok(())
     }
 
@@ -255,15 +264,20 @@ impl Keeper {
 
     /// Deletes what has lain in the trash long enough, a bounded number of files; the next sweep deletes more.
     pub(crate) fn sweep_trash(&mut self) {
-        match manifest::sweep_trash(&self.world, self.options.trash_keep, SWEEP_FILES_MAX) {
-            Ok(swept) if swept.files > 0 => {
-                tracing::info!(files = swept.files, bytes = swept.bytes, more = swept.more, "swept the trash");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the trash was not swept"),
+        if let Err(error) = self.sweep_trash_now(self.options.trash_keep) {
+            tracing::warn!(%error, "the trash was not swept");
         }
         let period_ns = u64::try_from(self.options.trash_period.as_nanos()).unwrap_or(u64::MAX);
         self.sweep_at_ns = self.world.clock.monotonic_ns().saturating_add(period_ns);
+    }
+
+    /// Whether more is to be swept.
+    fn sweep_trash_now(&self, keep: Duration) -> Result<bool> {
+        let swept = manifest::sweep_trash(&self.world, keep, SWEEP_FILES_MAX)?;
+        if swept.files > 0 {
+            tracing::info!(files = swept.files, bytes = swept.bytes, more = swept.more, "swept the trash");
+        }
+        Ok(swept.more)
     }
 
     fn trash_retired(&mut self) {

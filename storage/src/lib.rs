@@ -64,7 +64,7 @@ pub use registry::{SchemaLimits, TableSpec};
 pub use repair::{LostSegment, Repaired, repair};
 pub use scan::{BATCH_ROWS, Scan, ScanPart, ScanRequest, arrow_type};
 pub use scrub::{DamagedSegment, Scrubbed};
-pub use snapshot::{DeleteInfo, MemtableInfo, SegmentInfo, Snapshot};
+pub use snapshot::{DeleteInfo, DeleteNamed, DeleteState, MemtableInfo, SegmentInfo, Snapshot};
 pub use stats::{EngineStats, Repeated};
 pub use verify::{Problem, Verified, WalBatchInfo, inspect_wal, segments_of, verify};
 pub use world::World;

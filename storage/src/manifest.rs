@@ -21,6 +21,7 @@ mod checkpoint;
 mod crash_tests;
 mod edit;
 mod envelope;
+mod erasures;
 #[cfg(test)]
 mod format_tests;
 mod marks;
@@ -37,8 +38,11 @@ use self::store::{CheckpointName, Unpublished};
 use crate::{Error, Result, World};
 
 pub use self::edit::{Change, Cut, Edit, FileId, SegmentEntry, SegmentId, Sidecar};
+pub use self::erasures::Erasure;
+pub(crate) use self::erasures::Erasures;
 pub use self::marks::{Encoding, Marks};
 pub use self::state::State;
+pub(crate) use self::store::names;
 pub use self::store::{DATA_DIR, Swept, TRASH_DIR, move_to_trash, sweep_trash};
 
 /// Gives out file ids of one epoch. Shared by all who write data files.
@@ -248,6 +252,25 @@ impl Manifest {
             }
         }
         self.checkpoints.retain(|name| older <= *name);
+    }
+
+    /// Fails while a file is there that says something from before this edit.
+    pub(crate) fn require_forgotten(&self, edit: u64) -> Result<()> {
+        let listing = store::list(&self.world)?;
+        let mut old = listing.edits.into_iter().filter(|number| *number <= edit).map(store::edit_path);
+        let mut older = listing.checkpoints.into_iter().filter(|name| name.last_edit < edit).map(CheckpointName::path);
+        match old.next().or_else(|| older.next()) {
+            None => Ok(()),
+            Some(path) => Err(Error::invalid("manifest", format!("{} is still there", path.display()))),
+        }
+    }
+
+    /// Removes temporary files that could not be removed when they had done their part.
+    pub(crate) fn remove_temporary(&self) -> Result<()> {
+        for path in store::list(&self.world)?.temporary {
+            self.world.disk.remove(&path).map_err(|error| Error::io("remove", path, error))?;
+        }
+        Ok(())
     }
 
     fn random_u128(&self) -> u128 {

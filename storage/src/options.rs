@@ -44,8 +44,8 @@ pub struct Options {
     pub recompress_after: Duration,
     /// A compaction reads no faster, and an eighth as fast while writes wait or a cut is under way.
     pub compaction_bytes_per_second: u64,
-    /// A segment is written again without the rows that a delete took away once the delete is as old as this, by the wall clock.
-    pub delete_rewrite_after: Duration,
+    /// Within that of a delete no file holds what it took away, by the wall clock. Half of it later the work begins.
+    pub delete_bound: Duration,
     /// How long files that nothing names stay in `trash/`, by the wall clock; zero: not at all.
     pub trash_keep: Duration,
     /// How often the keeper looks whether files in `trash/` have stayed so long.
@@ -107,7 +107,7 @@ impl Default for Options {
             late_grace: None,
             recompress_after: Duration::from_secs(600),
             compaction_bytes_per_second: 128 << 20,
-            delete_rewrite_after: Duration::from_secs(12 * 3600),
+            delete_bound: Duration::from_secs(24 * 3600),
             trash_keep: Duration::from_secs(24 * 3600),
             trash_period: Duration::from_secs(60),
             checkpoint_edits_max: 256,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::manifest::{FileId, SegmentEntry, State};
+use crate::manifest::{Erasures, FileId, SegmentEntry, State};
 use crate::schema::TableId;
 use crate::segment::{FileHead, SegmentReader};
 use crate::sync::lock;
@@ -113,6 +113,11 @@ impl Segment {
         Ok(opened)
     }
 
+    /// The file that it lies in.
+    pub(crate) fn file(&self) -> Result<Arc<dyn File>> {
+        self.file.checked()
+    }
+
     /// The file that the name gives now.
     pub(crate) fn open_anew(&self) -> Result<Arc<dyn File>> {
         let file = self.file.open()?;
@@ -150,6 +155,8 @@ pub(crate) struct Placement {
     pub(crate) edit: u64,
     /// Every fact up to it is in a segment, or was cut with the manifest.
     pub(crate) cut_sequence: u64,
+    /// Deletes whose bytes are to go, or are gone.
+    pub(crate) erasures: Arc<Erasures>,
     tables: BTreeMap<TableId, BTreeMap<i64, Vec<Arc<Segment>>>>,
     files: HashMap<FileId, Arc<DataFile>>,
 }
@@ -167,7 +174,12 @@ impl Placement {
         for segment in before.all() {
             known.insert((segment.entry.file, segment.entry.offset), segment);
         }
-        let mut placement = Self { edit: state.last_edit, cut_sequence: state.cut.sequence, ..Self::default() };
+        let mut placement = Self {
+            edit: state.last_edit,
+            cut_sequence: state.cut.sequence,
+            erasures: Arc::clone(&state.erasures),
+            ..Self::default()
+        };
         for entry in state.segments() {
             let file = placement.files.get(&entry.file).or_else(|| before.files.get(&entry.file)).cloned();
             let file = file.unwrap_or_else(|| Arc::new(DataFile::new(world, state.database_id, entry.file)));

@@ -3,6 +3,7 @@
 //! A snapshot is one prefix of the facts. It takes no lock, and whatever is cut, merged or dropped after it was taken,
 //! it goes on answering the same: it keeps its memtables and the files of its segments.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::applier::Published;
@@ -10,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::scan::{self, Scan, ScanRequest};
 use crate::schema::TableId;
-use crate::tombstone::{self, Erase, Tombstone};
+use crate::tombstone::{self, Erase};
 
 /// One prefix of the facts.
 #[derive(Clone, Debug)]
@@ -41,7 +42,20 @@ pub struct SegmentInfo {
     pub suspects: Option<u64>,
 }
 
-/// A delete that some segment or memtable has not seen yet, for people.
+/// How far a delete has come. Readers see none of its rows in any of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteState {
+    /// Its rows may be in memory.
+    InMemory,
+    /// They may be in segments, which are written again.
+    InSegments,
+    /// Their bytes may be left in data files, the trash, the log or the manifest.
+    InFiles,
+    /// They were gone from every file at this time, wall clock, ns.
+    Erased(i64),
+}
+
+/// A delete, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteInfo {
     /// Of which table.
@@ -50,16 +64,23 @@ pub struct DeleteInfo {
     pub sequence: u64,
     /// When it was asked for, wall clock, ns.
     pub at_ns: i64,
+    /// See there.
+    pub state: DeleteState,
+    /// What it names; `None` once no segment needs that.
+    pub named: Option<DeleteNamed>,
+    /// Segments that may hold its rows, and how many rows they have.
+    pub segments: u64,
+    /// See there.
+    pub segment_rows: u64,
+}
+
+/// What a delete names, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteNamed {
     /// As it was written.
     pub statement: String,
     /// How many keys it names one by one; `None`: it is a condition.
     pub keys: Option<u64>,
-    /// Rows in memory may still hold what it takes away.
-    pub in_memory: bool,
-    /// Segments that may, and how many rows they have.
-    pub segments: u64,
-    /// See there.
-    pub segment_rows: u64,
 }
 
 /// The recent rows of one table and partition, for people.
@@ -145,11 +166,17 @@ impl Snapshot {
         infos
     }
 
-    /// The deletes of a table that wait until every segment that they could touch is written again, by sequence.
-    pub fn deletes(&self, table: TableId) -> Vec<DeleteInfo> {
+    /// The deletes of all tables, by sequence: those that are not erased yet, and the last that are.
+    pub fn deletes(&self) -> Vec<DeleteInfo> {
         let placement = &self.published.placement;
-        let pending = self.published.tombstones.of(table);
-        let info = |tombstone: &Arc<Tombstone>| {
+        let mut infos: BTreeMap<(u64, TableId), DeleteInfo> = BTreeMap::new();
+        for (key, erasure) in placement.erasures.iter() {
+            let state = erasure.erased_ns.map_or(DeleteState::InFiles, DeleteState::Erased);
+            let (table, sequence, at_ns) = (erasure.table, erasure.sequence, erasure.at_ns);
+            let info = DeleteInfo { table, sequence, at_ns, state, named: None, segments: 0, segment_rows: 0 };
+            infos.insert(*key, info);
+        }
+        for tombstone in self.published.tombstones.all() {
             let left = tombstone::segments_left(tombstone, placement);
             let (segments, segment_rows) =
                 left.fold((0, 0), |(count, rows), segment| (count + 1, rows + segment.entry.rows));
@@ -157,18 +184,19 @@ impl Snapshot {
                 Erase::Keys(keys) => Some(keys.len() as u64),
                 Erase::Where(_) => None,
             };
-            DeleteInfo {
-                table,
+            let is_cut = tombstone.sequence <= placement.cut_sequence;
+            let info = DeleteInfo {
+                table: tombstone.delete.table,
                 sequence: tombstone.sequence,
                 at_ns: tombstone.delete.at_ns,
-                statement: tombstone.delete.statement.clone(),
-                keys,
-                in_memory: placement.cut_sequence < tombstone.sequence,
+                state: if is_cut { DeleteState::InSegments } else { DeleteState::InMemory },
+                named: Some(DeleteNamed { statement: tombstone.delete.statement.clone(), keys }),
                 segments,
                 segment_rows,
-            }
-        };
-        pending.iter().map(info).collect()
+            };
+            infos.insert((tombstone.sequence, tombstone.delete.table), info);
+        }
+        infos.into_values().collect()
     }
 
     /// Plans a scan. The parts run when they are iterated, and keep this snapshot alive.

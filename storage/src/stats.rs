@@ -31,6 +31,9 @@ pub(crate) struct Counters {
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
     pub(crate) deletes: AtomicU64,
+    /// Deletes that a cut has seen and whose bytes may still be somewhere, and those whose bytes are gone since the open.
+    pub(crate) erasures_open: AtomicU64,
+    pub(crate) erasures_ended: AtomicU64,
     /// By table.
     pub(crate) repeated: Mutex<HashMap<TableId, Repeated>>,
     pub(crate) replayed_batches: AtomicU64,
@@ -95,6 +98,8 @@ pub struct EngineStats {
     pub compaction_bytes_written: u64,
     pub compaction_paused_ns: u64,
     pub deletes: u64,
+    pub erasures_open: u64,
+    pub erasures_ended: u64,
     pub tombstones: u64,
     pub tombstone_bytes: u64,
     pub replayed_batches: u64,
@@ -160,6 +165,8 @@ impl Counters {
             compaction_bytes_read: get(&self.compaction_bytes_read),
             compaction_bytes_written: get(&self.compaction_bytes_written),
             deletes: get(&self.deletes),
+            erasures_open: get(&self.erasures_open),
+            erasures_ended: get(&self.erasures_ended),
             tombstones: published.tombstones.all().count() as u64,
             tombstone_bytes: published.tombstones.bytes(),
             replayed_batches: get(&self.replayed_batches),

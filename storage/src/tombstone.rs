@@ -273,12 +273,6 @@ impl Tombstones {
     }
 }
 
-/// Whether some row may still need a tombstone: it is not in a cut yet, or a segment was not rewritten since. A pure
-/// function of a placement, so that the applier and the keeper come to the same end.
-pub(crate) fn is_needed(tombstone: &Tombstone, placement: &Placement) -> bool {
-    placement.cut_sequence < tombstone.sequence || is_in_segments(tombstone, placement)
-}
-
 /// Whether a segment may hold rows that a tombstone names.
 pub(crate) fn is_in_segments(tombstone: &Tombstone, placement: &Placement) -> bool {
     segments_left(tombstone, placement).next().is_some()

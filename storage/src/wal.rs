@@ -20,6 +20,7 @@ mod replay;
 mod slot;
 mod sync;
 mod writer;
+mod zero;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use batch::{BATCH_PAYLOAD_BYTES_MAX, BatchKind, EncodedBatch, POSITIONS_MAX,
 pub use replay::{ReplayFrom, Replayed, Visitor, replay};
 pub use slot::{PreparedSlot, SlotOrder};
 pub use writer::WalWriter;
+pub(crate) use zero::{ZeroOrder, ZeroStep, Zeroed};
 
 /// The unit in which a disk writes whole or not at all.
 const SECTOR_BYTES: u64 = 512;

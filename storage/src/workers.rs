@@ -13,9 +13,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use crate::compaction::{Done, Job};
 use crate::engine::{Command, Inline, Shared};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
-use crate::keeper::{Keeper, OptimizeReply, Optimized};
+use crate::keeper::{EraseStep, Keeper, OptimizeReply, Optimized};
 use crate::memtable::MemSet;
 use crate::placement::Placement;
 use crate::priority::lower_priority;
 use crate::schema::TableId;
 use crate::sync::lock;
-use crate::wal::SlotOrder;
 use crate::wal::queue::Drained;
+use crate::wal::{SlotOrder, ZeroOrder, ZeroStep};
 
 /// A group is at most this large, so that its sync stays short.
 const GROUP_BYTES_MAX: u64 = 1 << 20;
@@ -68,9 +68,18 @@ enum Step {
 
 /// To the keeper.
 pub(crate) enum Task {
-    Cut { sealed: Sealed, reply: Option<CutReply> },
+    Cut {
+        sealed: Sealed,
+        reply: Option<CutReply>,
+    },
     Compacted(Done),
-    Optimize { table: TableId, is_final: bool, reply: OptimizeReply },
+    Optimize {
+        table: TableId,
+        is_final: bool,
+        reply: OptimizeReply,
+    },
+    /// No byte of batches up to this one is in the log.
+    LogZeroed(u64),
     Stop,
 }
 
@@ -179,6 +188,7 @@ fn run_commands(
     let mut group: Vec<Submission> = Vec::with_capacity(commands.len());
     let mut go_on = true;
     let mut may_order = true;
+    let mut may_zero = false;
     for command in commands {
         match command {
             Command::Write(submission) => group.push(submission),
@@ -191,6 +201,21 @@ fn run_commands(
                 write_group(committer, &mut group, to_applier)?;
                 committer.placed(sequence, edit)?;
                 shared.wake_waiters();
+                may_zero = true;
+            }
+            Command::Zero(through) => {
+                committer.zeroing = Some(through);
+                may_zero = true;
+            }
+            Command::Zeroed(done) => {
+                committer.wal_mut().zeroed(&done);
+                shared.wake_waiters();
+                may_zero = true;
+                if let Err(error) = done.outcome {
+                    tracing::warn!(%error, "a slot of the log could not be filled with zeros");
+                    // Asked for again by the keeper, not at once and for ever.
+                    committer.zeroing = None;
+                }
             }
             Command::Slot(prepared) => match prepared {
                 Ok(prepared) => {
@@ -214,10 +239,39 @@ fn run_commands(
     {
         prepare_slot(shared, order);
     }
+    if may_zero {
+        zero(shared, committer, to_applier)?;
+    }
     if shared.cut_wanted(committer.wal().used_bytes()) {
         seal(shared, committer, to_applier, None);
     }
     Ok(go_on)
+}
+
+/// Goes on to rid the log of old batches, if somebody asked for that.
+fn zero(shared: &Arc<Shared>, committer: &mut Committer, to_applier: &SyncSender<Step>) -> Result<()> {
+    let Some(through) = committer.zeroing else { return Ok(()) };
+    match committer.zero_step(through) {
+        Ok(ZeroStep::Done) => {
+            committer.zeroing = None;
+            if let Some(to_keeper) = shared.to_keeper.get() {
+                let _gone = to_keeper.send(Task::LogZeroed(through));
+            }
+        }
+        Ok(ZeroStep::Zero(order)) => fill_slot(shared, order),
+        Ok(ZeroStep::Cut) => {
+            if !shared.pressure.cutting.swap(true, Ordering::AcqRel) {
+                seal(shared, committer, to_applier, None);
+            }
+        }
+        Ok(ZeroStep::Wait) => {}
+        Err(error) if committer.wal().is_poisoned() => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the log could not be freed of old batches");
+            committer.zeroing = None;
+        }
+    }
+    Ok(())
 }
 
 fn write_group(committer: &mut Committer, group: &mut Vec<Submission>, to_applier: &SyncSender<Step>) -> Result<()> {
@@ -249,6 +303,26 @@ fn prepare_slot(shared: &Arc<Shared>, order: SlotOrder) {
         Ok(thread) => lock(&shared.threads).push(thread),
         Err(error) => {
             let _closed = shared.queue.push(Command::Slot(Err(error)), 0, None);
+        }
+    }
+}
+
+/// Nor is the log held up by what fills one with zeros again.
+fn fill_slot(shared: &Arc<Shared>, order: ZeroOrder) {
+    let state = Arc::clone(shared);
+    let order = Arc::new(Mutex::new(Some(order)));
+    let theirs = Arc::clone(&order);
+    let made = spawn("wal slot", move || {
+        if let Some(order) = lock(&theirs).take() {
+            let _closed = state.queue.push(Command::Zeroed(order.run(&state.world)), 0, None);
+        }
+    });
+    match made {
+        Ok(thread) => lock(&shared.threads).push(thread),
+        Err(error) => {
+            if let Some(order) = lock(&order).take() {
+                let _closed = shared.queue.push(Command::Zeroed(order.fail(error)), 0, None);
+            }
         }
     }
 }
@@ -319,6 +393,7 @@ fn keeper_loop(
                 outcome = keeper.finish(done).map(|placement| publish(shared, placement, to_applier));
             }
             Some(Task::Optimize { table, is_final, reply }) => keeper.optimize(table, is_final, Some(reply)),
+            Some(Task::LogZeroed(through)) => keeper.log_is_zeroed(through),
             Some(Task::Stop) => return,
             None if keeper.has_pending() => {}
             None => {
@@ -327,7 +402,10 @@ fn keeper_loop(
             }
         }
         let tried_cut = keeper.has_pending();
-        let outcome = outcome.and_then(|()| cut_all(shared, keeper, to_applier));
+        let mut outcome = outcome.and_then(|()| cut_all(shared, keeper, to_applier));
+        if outcome.is_ok() {
+            outcome = erase(shared, keeper, to_applier);
+        }
         if tried_cut {
             answer_cuts(&mut replies, &outcome);
         }
@@ -373,6 +451,18 @@ fn cut_all(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) 
             shared.pressure.cutting.store(false, Ordering::Release);
         }
         let _closed = shared.queue.push(Command::Placed { sequence: placed.sequence, edit: placed.edit }, 0, None);
+    }
+    Ok(())
+}
+
+/// Goes on to erase what deletes took away. The only error is `Poisoned`.
+fn erase(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) -> Result<()> {
+    match keeper.erase_step()? {
+        EraseStep::Rest => {}
+        EraseStep::Log(through) => {
+            let _closed = shared.queue.push(Command::Zero(through), 0, None);
+        }
+        EraseStep::Ended(placement) => publish(shared, Some(placement), to_applier),
     }
     Ok(())
 }

@@ -42,6 +42,11 @@ pub struct Doomed {
 }
 
 impl Doomed {
+    /// Every row; one by one if `by_key`, where a table has keys.
+    pub fn all(by_key: bool) -> Self {
+        Self { host: None, from: i64::MIN, to: i64::MAX, by_key, b_below: None }
+    }
+
     fn names(&self, tags: &Tags, time: i64, fields: &Fields) -> bool {
         let host = self.host.as_ref().is_none_or(|host| tags.get("host") == host.as_ref());
         let b_below = match (self.b_below, fields.get("b")) {

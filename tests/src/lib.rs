@@ -10,5 +10,5 @@ pub mod model;
 pub mod relog;
 pub mod rig;
 
-pub use history::{Alter, History, Op};
+pub use history::{Alter, Doomed, History, Op};
 pub use model::{Model, read};

@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use marigram_storage::schema::TableId;
+use marigram_storage::{DeleteNamed, DeleteState};
+
 use super::advice::advice;
 use super::count;
 use crate::error::QueryError;
@@ -26,23 +29,38 @@ impl Partition {
     }
 }
 
+/// Those of the current database, and of tables that were dropped.
 pub(super) fn deletes(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let snapshot = &source.context.snapshot;
+    let catalog = snapshot.catalog();
+    let ours: BTreeMap<TableId, &str> =
+        catalog.tables(source.database).map(|table| (table.id, table.name.as_str())).collect();
     let mut rows = Vec::new();
-    for table in snapshot.catalog().tables(source.database) {
-        rows.extend(snapshot.deletes(table.id).into_iter().map(|delete| {
-            vec![
-                Cell::text(&table.name),
-                count(delete.sequence),
-                Cell::Time(delete.at_ns),
-                Cell::text(if delete.keys.is_some() { "keys" } else { "condition" }),
-                delete.keys.map_or(Cell::Null, count),
-                Cell::text(if delete.in_memory { "in memory" } else { "in segments" }),
-                count(delete.segments),
-                count(delete.segment_rows),
-                Cell::text(&delete.statement),
-            ]
-        }));
+    for delete in snapshot.deletes() {
+        let name = ours.get(&delete.table).copied();
+        if name.is_none() && catalog.table_by_id(delete.table).is_some() {
+            continue;
+        }
+        let (state, erased_at) = match delete.state {
+            DeleteState::InMemory => ("in memory", Cell::Null),
+            DeleteState::InSegments => ("in segments", Cell::Null),
+            DeleteState::InFiles => ("in files", Cell::Null),
+            DeleteState::Erased(at) => ("erased", Cell::Time(at)),
+        };
+        let named = delete.named.as_ref();
+        let kind = |named: &DeleteNamed| Cell::text(if named.keys.is_some() { "keys" } else { "condition" });
+        rows.push(vec![
+            name.map_or(Cell::Null, Cell::text),
+            count(delete.sequence),
+            Cell::Time(delete.at_ns),
+            Cell::text(state),
+            erased_at,
+            count(delete.segments),
+            count(delete.segment_rows),
+            named.map_or(Cell::Null, kind),
+            named.and_then(|named| named.keys).map_or(Cell::Null, count),
+            named.map_or(Cell::Null, |named| Cell::text(&named.statement)),
+        ]);
     }
     Ok(rows)
 }

@@ -371,6 +371,14 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| format_bytes(config.scrub.bytes_per_second),
     },
     Setting {
+        key: "delete.bound",
+        unit: "duration",
+        default: "24 h",
+        about: "How long after a delete its rows may be left in files, unseen; half of it later the work begins.",
+        set: |config, text| put(&mut config.delete.bound, duration(text)),
+        get: |config| format_duration(config.delete.bound),
+    },
+    Setting {
         key: "trash.keep",
         unit: "duration",
         default: "24 h",

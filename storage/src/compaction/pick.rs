@@ -5,10 +5,11 @@
 //! 2. **merge**: many neighbours of about one size become one, small ones first. A row is rewritten about once for each
 //!    factor of [`Limits::segments_min`] that its segment grows;
 //! 3. **deletes**: a segment that has not seen a delete which is due, by itself;
-//! 4. **leftovers**: what is left in a file of which less than a quarter is live moves out, so that the file can go;
-//! 5. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
+//! 4. **erasure**: what is live in a file that also holds what a delete took away moves out, so that the file can go;
+//! 5. **leftovers**: so does what is left in a file of which less than a quarter is live;
+//! 6. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
 //!    among themselves: a trickle of late rows rewrites no archive, whatever its age;
-//! 6. **recompress**: a partition at rest that was never encoded [`Encoding::Cold`] is.
+//! 7. **recompress**: a partition at rest that was never encoded [`Encoding::Cold`] is.
 //!
 //! A partition is at rest once its end is longer ago than late rows are expected for, and it got no segment for a while.
 //! Only neighbours in sequence become one, so that the order of writes is kept. Small parts share a file, and so a sync.
@@ -57,8 +58,8 @@ pub(crate) struct Partition<'a> {
     pub(crate) is_held: bool,
     /// Some delete has waited long enough, or too many wait.
     pub(crate) is_delete_due: bool,
-    /// Segments that hold rows which some delete may name and has not seen.
-    pub(crate) unseen: BTreeSet<SegmentId>,
+    /// Segments with rows that some delete may name which they have not seen, and the sequence of the first of these deletes.
+    pub(crate) unseen: BTreeMap<SegmentId, u64>,
 }
 
 /// Somebody wants every partition of a table to be one segment.
@@ -77,6 +78,8 @@ pub(crate) struct View<'a> {
     pub(crate) partitions: Vec<Partition<'a>>,
     /// How long data files are. One that is not here is not emptied.
     pub(crate) file_bytes: &'a BTreeMap<FileId, u64>,
+    /// Files that have to go.
+    pub(crate) to_empty: &'a BTreeSet<FileId>,
     pub(crate) orders: &'a [Order],
 }
 
@@ -106,6 +109,7 @@ pub(crate) fn pick(view: &View<'_>, limits: &Limits) -> Option<Plan> {
     batch(Reason::Optimize, ordered.collect())
         .or_else(|| batch(Reason::Merge, free().filter_map(|partition| merge(partition, limits)).collect()))
         .or_else(|| batch(Reason::Deletes, free().filter_map(deletes).collect()))
+        .or_else(|| batch(Reason::Erasure, moved(view, |segment| view.to_empty.contains(&segment.file))))
         .or_else(|| batch(Reason::Leftovers, leftovers(view)))
         .or_else(|| batch(Reason::Overlays, free().filter_map(|partition| overlays(partition, limits)).collect()))
         .or_else(|| batch(Reason::Recompress, free().filter_map(|partition| recompress(partition, limits)).collect()))
@@ -119,7 +123,9 @@ pub(crate) fn part_of_order(partition: &Partition<'_>, order: &Order, limits: &L
     let count = partition.segments.iter().take_while(|segment| segment.sequence_min <= order.through).count();
     let segments = partition.segments.get(..count)?;
     let is_cold = segments.iter().all(|segment| segment.marks.encoding == Encoding::Cold);
-    let is_unseen = segments.iter().any(|segment| partition.unseen.contains(&segment.id()));
+    // A delete that came after the order does not hold it open.
+    let first_unseen = segments.iter().filter_map(|segment| partition.unseen.get(&segment.id())).min();
+    let is_unseen = first_unseen.is_some_and(|first| *first <= order.through);
     if segments.is_empty() || (count == 1 && (is_cold || !order.is_final) && !is_unseen) {
         return None;
     }
@@ -170,7 +176,7 @@ fn merge(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
 
 /// A segment that has not seen a delete which is due.
 fn deletes(partition: &Partition<'_>) -> Option<Part> {
-    let mut segments = partition.segments.iter().filter(|segment| partition.unseen.contains(&segment.id()));
+    let mut segments = partition.segments.iter().filter(|segment| partition.unseen.contains_key(&segment.id()));
     let segment = segments.next().filter(|_| partition.is_delete_due)?;
     Some(part(partition, &[*segment], segment.marks.encoding))
 }
@@ -185,13 +191,17 @@ fn leftovers(view: &View<'_>) -> Vec<Part> {
         let length = view.file_bytes.get(&segment.file).copied().unwrap_or_default();
         live.get(&segment.file).is_some_and(|live| live.saturating_mul(LIVE_PARTS) < length)
     };
-    let mut parts = Vec::new();
-    for partition in view.partitions.iter().filter(|partition| !partition.is_held) {
-        if let Some(segment) = partition.segments.iter().find(|segment| is_left(segment)) {
-            parts.push(part(partition, &[*segment], segment.marks.encoding));
-        }
-    }
-    parts
+    moved(view, is_left)
+}
+
+/// Such segments, one of each partition, by themselves.
+fn moved(view: &View<'_>, is_moved: impl Fn(&SegmentEntry) -> bool) -> Vec<Part> {
+    let free = view.partitions.iter().filter(|partition| !partition.is_held);
+    let parts = free.filter_map(|partition| {
+        let segment = partition.segments.iter().find(|segment| is_moved(segment))?;
+        Some(part(partition, &[*segment], segment.marks.encoding))
+    });
+    parts.collect()
 }
 
 /// A partition at rest with a tenth of late rows.

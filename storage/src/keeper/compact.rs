@@ -52,13 +52,15 @@ struct Open {
 #[derive(Default)]
 pub(super) struct Compactions {
     running: Option<Arc<Control>>,
+    /// The file that it writes.
+    pub(super) writing: Option<FileId>,
     /// What failed since the last cut: one damaged partition holds no other up.
     held: BTreeSet<(TableId, i64)>,
     /// When partitions got their last segment, by the monotonic clock; of others it was before the open.
     grown_ns: BTreeMap<(TableId, i64), u64>,
     opened_ns: u64,
     /// How long data files are.
-    file_bytes: BTreeMap<FileId, u64>,
+    pub(super) file_bytes: BTreeMap<FileId, u64>,
     open: Vec<Open>,
     answers: Vec<(Option<OptimizeReply>, Result<Optimized>)>,
 }
@@ -132,6 +134,7 @@ impl Keeper {
             match self.job(&plan) {
                 Ok(job) => {
                     self.compactions.running = Some(Arc::clone(&job.control));
+                    self.compactions.writing = Some(job.file.id);
                     self.tasks.begin(&plan, &job.control, self.world.clock.wall_ns());
                     return Some(job);
                 }
@@ -147,8 +150,9 @@ impl Keeper {
             bytes_max: self.options.merge_bytes_max,
         };
         let orders: Vec<Order> = self.compactions.open.iter().map(|open| open.order).collect();
+        let to_empty = self.files_to_empty();
         let (plan, is_behind, unmet) = {
-            let view = self.view(&orders);
+            let view = self.view(&orders, &to_empty);
             let is_unmet = |order: &Order| {
                 let mut free = view.partitions.iter().filter(|partition| !partition.is_held);
                 free.any(|partition| part_of_order(partition, order, &limits).is_some())
@@ -168,7 +172,7 @@ impl Keeper {
         plan
     }
 
-    fn view<'a>(&'a self, orders: &'a [Order]) -> View<'a> {
+    fn view<'a>(&'a self, orders: &'a [Order], to_empty: &'a BTreeSet<FileId>) -> View<'a> {
         let now_ns = self.world.clock.wall_ns();
         let monotonic_ns = self.world.clock.monotonic_ns();
         let quiet_ns = u64::try_from(self.options.recompress_after.as_nanos()).unwrap_or(u64::MAX);
@@ -180,17 +184,17 @@ impl Keeper {
             let grown_ns = known.grown_ns.get(&(id, start)).copied().unwrap_or(known.opened_ns);
             let is_quiet = quiet_ns <= monotonic_ns.saturating_sub(grown_ns);
             let pending = self.tombstones.of(id);
-            let due_ns = i64::try_from(self.options.delete_rewrite_after.as_nanos()).unwrap_or(i64::MAX);
-            let is_old = |at_ns: i64| at_ns.saturating_add(due_ns) <= now_ns;
-            let is_unseen = |segment: &&Arc<Segment>| {
+            let unseen = segments.iter().filter_map(|segment| {
                 let entry = &segment.entry;
                 let (first, last) = (entry.time_min, entry.time_max);
-                !Tombstones::for_segment(&pending, entry.erased_through(), first, last).is_empty()
-            };
+                let unseen = Tombstones::for_segment(&pending, entry.erased_through(), first, last);
+                Some((entry.id(), unseen.first()?.sequence))
+            });
+            let erasing_through = self.erasing_through();
             Some(Partition {
                 is_delete_due: TABLE_TOMBSTONES_MAX / 4 <= pending.len()
-                    || pending.iter().any(|tombstone| is_old(tombstone.delete.at_ns)),
-                unseen: segments.iter().filter(is_unseen).map(|segment| segment.entry.id()).collect(),
+                    || pending.iter().any(|tombstone| tombstone.sequence <= erasing_through),
+                unseen: unseen.collect(),
                 table: id,
                 start,
                 segments: segments.iter().map(|segment| &segment.entry).collect(),
@@ -198,7 +202,7 @@ impl Keeper {
                 is_held: known.held.contains(&(id, start)),
             })
         });
-        View { partitions: partitions.collect(), file_bytes: &known.file_bytes, orders }
+        View { partitions: partitions.collect(), file_bytes: &known.file_bytes, to_empty, orders }
     }
 
     fn job(&self, plan: &Plan) -> Result<Job> {
@@ -238,6 +242,7 @@ impl Keeper {
     pub(crate) fn finish(&mut self, done: Done) -> Result<Option<Arc<Placement>>> {
         let Done { plan, control, change } = done;
         self.compactions.running = None;
+        self.compactions.writing = None;
         let now_ns = self.world.clock.wall_ns();
         let committed = match change {
             Ok(change) => {

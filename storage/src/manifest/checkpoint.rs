@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::edit::{
-    SECTION_CUT, SECTION_IDENTITY, SECTION_LOG, SECTION_MARKS, SECTION_SEGMENTS, at_end, decode_cut, decode_segments,
-    encode_cut, encode_segments,
+    SECTION_CUT, SECTION_ERASURES, SECTION_IDENTITY, SECTION_LOG, SECTION_MARKS, SECTION_SEGMENTS, at_end, decode_cut,
+    decode_segments, encode_cut, encode_segments,
 };
 use super::envelope::{self, Head, Kind, take_u128};
-use super::marks;
 use super::state::State;
 use super::store::CheckpointName;
+use super::{erasures, marks};
 use crate::bytes::Reader;
 use crate::{Error, Result};
 
@@ -32,13 +32,17 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
     if !marked.is_empty() {
         sections.push((SECTION_MARKS, &marks));
     }
+    let erasures = erasures::encode(state.erasures.values());
+    if !state.erasures.is_empty() {
+        sections.push((SECTION_ERASURES, &erasures));
+    }
     envelope::encode(Kind::Checkpoint, head, &sections)
 }
 
 /// Never panics: these bytes come from disk.
 pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<State> {
     let needed = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT];
-    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT, SECTION_LOG, SECTION_MARKS];
+    let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_CUT, SECTION_LOG, SECTION_MARKS, SECTION_ERASURES];
     let (head, sections) = envelope::decode(path, Kind::Checkpoint, &known, bytes)?;
     let corrupt = |reason: String| Error::corrupt(path, 0, reason);
     if (head.number, head.epoch) != (name.last_edit, name.epoch) {
@@ -66,6 +70,10 @@ pub(super) fn decode(path: &Path, name: CheckpointName, bytes: &[u8]) -> Result<
                 others.first().map_or(Ok(()), |((file, offset), _)| {
                     Err(format!("segment {offset} of file {file} has marks and is not live"))
                 })
+            }),
+            SECTION_ERASURES => erasures::decode(&mut reader).map(|found| {
+                let listed = found.into_iter().map(|erasure| ((erasure.sequence, erasure.table), erasure));
+                state.erasures = Arc::new(listed.collect());
             }),
             _ => reader.u32().map(|epoch| state.log_epoch = epoch),
         };

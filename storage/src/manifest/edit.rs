@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::envelope::{self, Head, Kind, take_u128};
+use super::erasures::{self, Erasure};
 use super::marks::{self, Marks};
 use crate::bytes::{Reader, put_bytes};
 use crate::schema::TableId;
@@ -17,6 +18,7 @@ const SECTION_REMOVED: u16 = 3;
 pub(super) const SECTION_CUT: u16 = 4;
 pub(super) const SECTION_LOG: u16 = 8;
 pub(super) const SECTION_MARKS: u16 = 9;
+pub(super) const SECTION_ERASURES: u16 = 10;
 
 /// A data file. Never reused: each open starts a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +162,8 @@ pub struct Change {
     pub log_begun: bool,
     /// New marks of segments that were live before and stay so.
     pub marked: Vec<(SegmentId, Marks)>,
+    /// Deletes whose bytes are to go, or are gone.
+    pub erasures: Vec<Erasure>,
 }
 
 /// A change with its place in the order.
@@ -201,12 +205,24 @@ impl Edit {
         if !marked.is_empty() {
             sections.push((SECTION_MARKS, &marks));
         }
+        let erasures = erasures::encode(self.change.erasures.iter());
+        if !self.change.erasures.is_empty() {
+            sections.push((SECTION_ERASURES, &erasures));
+        }
         envelope::encode(Kind::Edit, Head { database_id, number: self.number, epoch: self.epoch }, &sections)
     }
 
     /// Never panics: these bytes come from disk.
     pub(super) fn decode(path: &Path, database_id: u128, number: u64, bytes: &[u8]) -> Result<Self> {
-        let known = [SECTION_IDENTITY, SECTION_SEGMENTS, SECTION_REMOVED, SECTION_CUT, SECTION_LOG, SECTION_MARKS];
+        let known = [
+            SECTION_IDENTITY,
+            SECTION_SEGMENTS,
+            SECTION_REMOVED,
+            SECTION_CUT,
+            SECTION_LOG,
+            SECTION_MARKS,
+            SECTION_ERASURES,
+        ];
         let (head, sections) = envelope::decode(path, Kind::Edit, &known, bytes)?;
         let corrupt = |reason: String| Error::corrupt(path, 0, reason);
         if head.database_id != database_id {
@@ -233,6 +249,7 @@ impl Edit {
                 SECTION_CUT => decode_cut(&mut reader).map(|cut| edit.change.cut = Some(cut)),
                 SECTION_MARKS => marks::decode(&mut reader)
                     .map(|marked| edit.change.marked = marks::give(&mut edit.change.added, marked)),
+                SECTION_ERASURES => erasures::decode(&mut reader).map(|found| edit.change.erasures = found),
                 _ => {
                     edit.change.log_begun = true;
                     Ok(())

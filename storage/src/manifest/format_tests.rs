@@ -81,6 +81,39 @@ fn format_1_bytes_of_marks_are_pinned() {
     assert!(body.contains(want), "section 9, required: {body}");
 }
 
+/// The section of erasures. As above.
+#[test]
+fn format_1_bytes_of_erasures_are_pinned() {
+    let ended = Erasure { sequence: 5, table: TableId(7), at_ns: -2, erased_ns: Some(258) };
+    let erasures = vec![ended, Erasure { table: TableId(8), erased_ns: None, ..ended }];
+    let want = concat!(
+        "0a0001003c00000000000000",
+        "02000000",
+        "050000000000000007000000feffffffffffffff0201000000000000",
+        "050000000000000008000000feffffffffffffff0000000000000000",
+    );
+    let change = Change { erasures: erasures.clone(), ..Change::default() };
+    let edit = Edit { number: 2, id: 3, previous: 0x0102, epoch: 4, change };
+    let body = hex(&edit.encode(0xdb)[84..]);
+    assert!(body.contains(want), "section 10, required: {body}");
+    let mut state = State::new(0xdb, 0x5eed);
+    state.erasures =
+        Arc::new(erasures.into_iter().map(|erasure| ((erasure.sequence, erasure.table), erasure)).collect());
+    let body = hex(&checkpoint::encode(&state)[84..]);
+    assert!(body.contains(want), "the same in a checkpoint: {body}");
+}
+
+fn any_erasures() -> impl Strategy<Value = Vec<Erasure>> {
+    let erasure = (any::<i64>(), any::<i64>());
+    proptest::collection::btree_map(any::<(u64, u32)>(), erasure, 0..4).prop_map(|found| {
+        let erasure = |((sequence, table), (at_ns, erased)): ((u64, u32), (i64, i64))| {
+            let erased_ns = Some(erased).filter(|at| *at % 3 != 0);
+            Erasure { sequence, table: TableId(table), at_ns, erased_ns }
+        };
+        found.into_iter().map(erasure).collect()
+    })
+}
+
 fn any_marks() -> impl Strategy<Value = Marks> {
     let encoding = prop_oneof![Just(Encoding::Hot), Just(Encoding::Cold)];
     (any::<u64>(), proptest::option::of(0..u64::MAX), encoding).prop_map(|(erased_through, suspects, encoding)| Marks {
@@ -137,6 +170,7 @@ proptest! {
         cut in proptest::option::of(any_cut()),
         log_begun: bool,
         marked in proptest::collection::vec((any::<u32>(), any::<u64>(), any_marks()), 0..4),
+        erasures in any_erasures(),
     ) {
         let removed = removed.into_iter().map(|(epoch, counter, offset)| (FileId { epoch, counter }, offset)).collect();
         let (id, previous, database_id, epoch) = ids;
@@ -146,7 +180,7 @@ proptest! {
         let marked: BTreeMap<SegmentId, Marks> =
             marked.into_iter().map(|(epoch, offset, marks)| ((FileId { epoch, counter: 1 }, offset), marks)).collect();
         let marked = marked.into_iter().filter(|(id, _)| added.iter().all(|segment| segment.id() != *id)).collect();
-        let edit = Edit { number, id, previous, epoch, change: Change { added, removed, cut, log_begun, marked } };
+        let edit = Edit { number, id, previous, epoch, change: Change { added, removed, cut, log_begun, marked, erasures } };
         let bytes = edit.encode(database_id);
         prop_assert_eq!(Edit::decode("e".as_ref(), database_id, number, &bytes).unwrap(), edit);
     }
@@ -157,11 +191,14 @@ proptest! {
         last_edit in 0..u64::MAX / 2,
         cut in any_cut(),
         log_epoch: u32,
+        erasures in any_erasures(),
     ) {
         let mut state = State::new(5, 6);
         let cut = Cut { sequence: u64::MAX, ..cut };
         (state.epoch, state.last_edit, state.last_edit_id, state.cut) = (u32::MAX, last_edit, 7, Arc::new(cut));
         state.log_epoch = log_epoch;
+        let keyed = erasures.into_iter().map(|erasure| ((erasure.sequence, erasure.table), erasure));
+        state.erasures = Arc::new(keyed.collect());
         prop_assume!(state.fill(segments).is_ok());
         let name = CheckpointName { last_edit, epoch: u32::MAX };
         let bytes = checkpoint::encode(&state);

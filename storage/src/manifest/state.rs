@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::edit::{Cut, Edit, FileId, SegmentEntry, SegmentId};
+use super::erasures::{self, Erasures};
 use super::marks::Marks;
 use super::store::edit_path;
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ pub struct State {
     pub cut: Arc<Cut>,
     /// The newest epoch whose log was begun for sure; 0: none was.
     pub log_epoch: u32,
+    /// Deletes whose bytes are to go, or are gone.
+    pub(crate) erasures: Arc<Erasures>,
     pub(super) partitions: BTreeMap<(TableId, i64), Arc<Vec<SegmentEntry>>>,
     pub(super) files: BTreeMap<FileId, u32>,
 }
@@ -49,6 +52,7 @@ impl State {
             last_edit_id: 0,
             cut: Arc::default(),
             log_epoch: 0,
+            erasures: Arc::default(),
             partitions: BTreeMap::new(),
             files: BTreeMap::new(),
         }
@@ -109,6 +113,9 @@ impl State {
         }
         next.check_extents(|file| files.contains(&file))?;
         next.mark(&edit.change.marked)?;
+        if !edit.change.erasures.is_empty() {
+            erasures::merge(Arc::make_mut(&mut next.erasures), &edit.change.erasures);
+        }
         Ok(next)
     }
 

@@ -76,7 +76,7 @@ pub(super) fn list(world: &World) -> Result<Listing> {
 }
 
 /// The names of the files in a directory; none if it does not exist.
-pub(super) fn names(world: &World, dir: &str) -> Result<Vec<String>> {
+pub(crate) fn names(world: &World, dir: &str) -> Result<Vec<String>> {
     match world.disk.list(dir.as_ref()) {
         Ok(entries) => Ok(entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -191,19 +191,25 @@ impl SlotOrder {
     fn create(&self, world: &World, path: &Path) -> Result<PreparedSlot> {
         let file = world.disk.create_new(path).map_err(|error| Error::io("create", path, error))?;
         file.allocate(self.bytes).map_err(|error| Error::io("allocate", path, error))?;
-        let zeros = vec![0; WINDOW_BYTES.min(self.bytes as usize)];
-        let mut offset = 0;
-        while offset < self.bytes {
-            let part = zeros.len().min((self.bytes - offset) as usize);
-            write_all_at(&*file, offset, &zeros[..part]).map_err(|error| Error::io("write", path, error))?;
-            offset += part as u64;
-        }
+        fill_with_zeros(&*file, path, 0..self.bytes)?;
         file.sync_data().map_err(|error| Error::io("sync", path, error))?;
         world.disk.sync_dir(Path::new(WAL_DIR)).map_err(|error| Error::io("sync directory", WAL_DIR, error))?;
         // Now, and only now, may the file be taken for a slot.
         self.mark_idle(&*file)?;
         Ok(PreparedSlot { slot: self.slot, path: path.into(), file })
     }
+}
+
+/// Writes zeros over a range of a slot.
+pub(super) fn fill_with_zeros(file: &dyn File, path: &Path, range: std::ops::Range<u64>) -> Result<()> {
+    let zeros = vec![0; WINDOW_BYTES.min(range.end.saturating_sub(range.start) as usize)];
+    let mut offset = range.start;
+    while offset < range.end {
+        let part = zeros.len().min((range.end - offset) as usize);
+        write_all_at(file, offset, &zeros[..part]).map_err(|error| Error::io("write", path, error))?;
+        offset += part as u64;
+    }
+    Ok(())
 }
 
 /// Reads a slot front to back through a window, so that a garbage length costs no memory.

@@ -21,16 +21,16 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// Writes groups into the ring of slots. See the module's header for what always holds.
 pub struct WalWriter {
-    world: World,
+    pub(super) world: World,
     identity: WalIdentity,
     options: WalOptions,
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Index into `slots` of the log being written.
-    current: usize,
+    pub(super) current: usize,
     log_id: u64,
     /// Where the next group goes.
     offset: u64,
-    next_sequence: u64,
+    pub(super) next_sequence: u64,
     next_group: u64,
     /// The greatest manifest edit that a synced group names.
     edit_named: u64,
@@ -38,19 +38,32 @@ pub struct WalWriter {
     released_end: u64,
     /// Releases that wait for a synced group that names their edit: (one past the last sequence, edit).
     releases: Vec<(u64, u64)>,
-    order_out: bool,
+    pub(super) order_out: bool,
     buffer: Vec<u8>,
     fdatasyncs: u64,
     poisoned: bool,
 }
 
-struct Slot {
-    path: PathBuf,
+pub(super) struct Slot {
+    pub(super) path: PathBuf,
     file: Box<dyn File>,
     /// One past the last sequence in it. Of the current slot: where it began.
     end_sequence: u64,
     /// Bytes that its log takes.
     used_bytes: u64,
+    /// What is not zero behind the head is of batches from this one on; a log that ended there before may have left them.
+    pub(super) since: u64,
+    /// Behind so many bytes it is zero.
+    pub(super) dirty_bytes: u64,
+    /// Somebody fills it with zeros: no log begins in it.
+    pub(super) is_out: bool,
+}
+
+impl Slot {
+    /// Nothing is known of what a former process left in it if `dirty_bytes` is not 0.
+    fn new(path: PathBuf, file: Box<dyn File>, end_sequence: u64, since: u64, dirty_bytes: u64) -> Self {
+        Self { path, file, end_sequence, used_bytes: 0, since, dirty_bytes, is_out: false }
+    }
 }
 
 impl WalWriter {
@@ -75,7 +88,7 @@ impl WalWriter {
         let order = |slot| SlotOrder { identity, slot, bytes: options.slot_bytes };
         let orders: Vec<_> = (0..count).map(order).collect();
         let (files, first) = take_over(world, &orders)?;
-        let slot = |(slot, file)| Slot { path: slot_path(slot), file, end_sequence: next_sequence, used_bytes: 0 };
+        let slot = |(slot, file)| Slot::new(slot_path(slot), file, next_sequence, 0, options.slot_bytes);
         let slots = (0..count).zip(files).map(slot).collect();
         let mut writer = Self {
             world: world.clone(),
@@ -156,7 +169,8 @@ impl WalWriter {
 
     /// The ring has no free slot left and may grow: call [`WalWriter::order_slot`].
     pub fn needs_slot(&self) -> bool {
-        !self.order_out && self.free_slot().is_none() && self.slots.len() < self.options.slots_max as usize
+        let is_any_free = (0..self.slots.len()).any(|index| self.is_free(index));
+        !self.order_out && !is_any_free && self.slots.len() < self.options.slots_max as usize
     }
 
     /// An order for one more slot, to be prepared on another thread; `None` while one is out, or at the maximum.
@@ -174,7 +188,7 @@ impl WalWriter {
         assert!(prepared.slot as usize == self.slots.len(), "not the slot that was ordered");
         self.order_out = false;
         let PreparedSlot { path, file, .. } = prepared;
-        self.slots.push(Slot { path, file, end_sequence: 0, used_bytes: 0 });
+        self.slots.push(Slot::new(path, file, 0, self.next_sequence, 0));
     }
 
     /// The order failed; it may be given again later.
@@ -244,7 +258,7 @@ impl WalWriter {
         self.poisoned
     }
 
-    fn check_alive(&self) -> Result<()> {
+    pub(super) fn check_alive(&self) -> Result<()> {
         if self.poisoned { Err(Error::Poisoned) } else { Ok(()) }
     }
 
@@ -253,14 +267,15 @@ impl WalWriter {
         self.options.slot_bytes - RESERVE_BYTES
     }
 
-    fn is_free(&self, index: usize) -> bool {
+    pub(super) fn is_free(&self, index: usize) -> bool {
         index != self.current && self.slots[index].end_sequence <= self.released_end
     }
 
     /// The free slot that comes next in the ring.
-    fn free_slot(&self) -> Option<usize> {
+    pub(super) fn free_slot(&self) -> Option<usize> {
         let count = self.slots.len();
-        (1..count).map(|step| (self.current + step) % count).find(|index| self.is_free(*index))
+        let is_ready = |index: &usize| self.is_free(*index) && !self.slots[*index].is_out;
+        (1..count).map(|step| (self.current + step) % count).find(is_ready)
     }
 
     /// Whether a synced group that names `manifest_edit` would free a slot.
@@ -285,7 +300,7 @@ impl WalWriter {
     }
 
     /// Ends the current log with a link to a new one in slot `next`, which becomes the current.
-    fn next_log(&mut self, next: usize, manifest_edit: u64) -> Result<()> {
+    pub(super) fn next_log(&mut self, next: usize, manifest_edit: u64) -> Result<()> {
         let log_id = self.fresh_log_id();
         self.write_slot_head(next, log_id, self.log_id, self.next_group + 1, manifest_edit)?;
         self.write_group(GroupBody::Continues(log_id), manifest_edit)?;
@@ -341,7 +356,9 @@ impl WalWriter {
         self.buffer = buffer;
 
         self.offset += bytes;
-        self.slots[self.current].used_bytes = self.offset;
+        let slot = &mut self.slots[self.current];
+        slot.used_bytes = self.offset;
+        slot.dirty_bytes = slot.dirty_bytes.max(self.offset);
         self.next_group += 1;
         if let GroupBody::Facts(batches) = body {
             self.next_sequence += batches.len() as u64;

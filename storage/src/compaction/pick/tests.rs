@@ -39,14 +39,19 @@ fn partition(entries: &[SegmentEntry], is_at_rest: bool) -> Partition<'_> {
         is_at_rest,
         is_held: false,
         is_delete_due: false,
-        unseen: BTreeSet::new(),
+        unseen: BTreeMap::new(),
     }
 }
 
 /// Which segments become one, and how; cold ones are given as negative sizes.
 fn picked(sizes: &[i64], is_at_rest: bool, orders: &[Order]) -> Option<(Reason, Vec<u32>, Encoding)> {
     let entries = entries(sizes);
-    let view = View { partitions: vec![partition(&entries, is_at_rest)], file_bytes: &BTreeMap::new(), orders };
+    let view = View {
+        partitions: vec![partition(&entries, is_at_rest)],
+        file_bytes: &BTreeMap::new(),
+        to_empty: &BTreeSet::new(),
+        orders,
+    };
     let plan = pick(&view, &LIMITS)?;
     let [part] = plan.parts.as_slice() else { panic!("one partition makes one part: {plan:?}") };
     Some((plan.reason, part.inputs.iter().map(|(file, _)| file.counter).collect(), part.encoding))
@@ -132,7 +137,12 @@ fn a_file_less_than_a_quarter_live_is_emptied() {
     fn check(bytes: i64, file_bytes: u64, want: bool) {
         let entries = entries(&[bytes]);
         let lengths = BTreeMap::from([(file(0), file_bytes)]);
-        let view = View { partitions: vec![partition(&entries, false)], file_bytes: &lengths, orders: &[] };
+        let view = View {
+            partitions: vec![partition(&entries, false)],
+            file_bytes: &lengths,
+            to_empty: &BTreeSet::new(),
+            orders: &[],
+        };
         let plan = pick(&view, &LIMITS);
         assert_eq!(plan.map(|plan| plan.reason), want.then_some(Reason::Leftovers), "{bytes} of {file_bytes}");
     }
@@ -149,7 +159,7 @@ fn what_is_held_stays_and_small_parts_share_a_file() {
     let (small, large): (&'static [_], &'static [_]) = (small.leak(), large.leak());
     let limits = Limits { bytes_max: 1 << 30, ..LIMITS };
     let starts = |partitions: Vec<Partition<'static>>| -> Vec<i64> {
-        let view = View { partitions, file_bytes: &BTreeMap::new(), orders: &[] };
+        let view = View { partitions, file_bytes: &BTreeMap::new(), to_empty: &BTreeSet::new(), orders: &[] };
         let plan = pick(&view, &limits);
         plan.map_or(Vec::new(), |plan| plan.parts.iter().map(|part| part.partition_start).collect())
     };
@@ -193,8 +203,12 @@ fn a_row_is_rewritten_about_once_per_factor_and_segments_stay_few() {
             live.push(entry);
             written += bytes;
             loop {
-                let view =
-                    View { partitions: vec![partition(&live, false)], file_bytes: &BTreeMap::new(), orders: &[] };
+                let view = View {
+                    partitions: vec![partition(&live, false)],
+                    file_bytes: &BTreeMap::new(),
+                    to_empty: &BTreeSet::new(),
+                    orders: &[],
+                };
                 let Some(plan) = pick(&view, &limits) else { break };
                 let inputs: Vec<_> = plan.inputs().collect();
                 let from = live.iter().position(|entry| entry.id() == inputs[0]).unwrap();
@@ -220,9 +234,10 @@ fn a_segment_that_has_not_seen_a_delete_is_written_again() {
     let entries = entries(&[-100]);
     let order = [Order { table: TableId(1), through: u64::MAX, is_final: false }];
     let picked = |is_delete_due, is_unseen: bool, orders: &[Order]| {
-        let unseen = entries.iter().filter(|_| is_unseen).map(SegmentEntry::id).collect();
+        let unseen = entries.iter().filter(|_| is_unseen).map(|entry| (entry.id(), 7)).collect();
         let partition = Partition { is_delete_due, unseen, ..partition(&entries, true) };
-        let view = View { partitions: vec![partition], file_bytes: &BTreeMap::new(), orders };
+        let view =
+            View { partitions: vec![partition], file_bytes: &BTreeMap::new(), to_empty: &BTreeSet::new(), orders };
         pick(&view, &LIMITS).map(|plan| (plan.reason, plan.parts.len(), plan.parts[0].encoding))
     };
     assert_eq!(picked(true, true, &[]), Some((Reason::Deletes, 1, Encoding::Cold)));
@@ -230,4 +245,20 @@ fn a_segment_that_has_not_seen_a_delete_is_written_again() {
     assert_eq!(picked(true, false, &[]), None, "it has seen all");
     assert_eq!(picked(false, true, &order), Some((Reason::Optimize, 1, Encoding::Cold)));
     assert_eq!(picked(false, false, &order), None);
+    let before = [Order { through: 6, ..order[0] }];
+    assert_eq!(picked(false, true, &before), None, "deletes that keep coming hold no order open");
+}
+
+#[test]
+fn a_file_that_has_to_go_is_emptied_segment_by_segment() {
+    let mut live = entries(&[-300, 500]);
+    live[1].partition_start = 1;
+    let (first, second) = live.split_at(1);
+    let files = BTreeSet::from([file(0), file(7)]);
+    let partitions = vec![partition(first, true), Partition { start: 1, ..partition(second, true) }];
+    let view = View { partitions, file_bytes: &BTreeMap::new(), to_empty: &files, orders: &[] };
+    let plan = pick(&view, &LIMITS).unwrap();
+    let inputs: Vec<SegmentId> = plan.inputs().collect();
+    assert_eq!((plan.reason, inputs), (Reason::Erasure, vec![(file(0), 64)]));
+    assert!(plan.reason.is_copy(), "it is cold, and stays as it is");
 }

@@ -57,18 +57,39 @@ fn scenarios() -> Vec<(&'static str, Vec<Step>)> {
                 small(),
             ],
         ),
+        (
+            "zeros",
+            vec![
+                large(),
+                small(),
+                Step::CutAndWitness,
+                large(),
+                Step::Zero,
+                small(),
+                Step::Zero,
+                Step::Grow,
+                large(),
+                large(),
+                Step::Zero,
+                Step::Reopen,
+                small(),
+                Step::Zero,
+                large(),
+            ],
+        ),
         ("any order", any_steps(7, 40)),
     ]
 }
 
 fn any_steps(seed: u64, count: usize) -> Vec<Step> {
     let mut rng = SimRng::new(seed);
-    let mut step = || match rng.below(13) {
+    let mut step = || match rng.below(14) {
         0 => Step::Witness,
         1 => Step::Cut,
         2 | 3 => Step::CutAndWitness,
         4 => Step::Grow,
         5 => Step::Reopen,
+        13 => Step::Zero,
         6 => Step::Resize([8, 12, 16][rng.below(3) as usize] * 1024),
         _ => Step::Append((0..=rng.below(3)).map(|_| rng.below(1800) as usize).collect()),
     };

@@ -352,3 +352,53 @@ fn a_new_size_of_slots_takes_effect_at_the_next_start() {
         assert_eq!(disk.file_bytes("wal/00000000").unwrap().len() as u64, slot_bytes);
     }
 }
+
+#[test]
+fn zeros_leave_nothing_of_what_was_cut_and_all_of_what_came_since() {
+    use super::trial::{Step, Trial, fresh_disk};
+    let append = |sizes: &[usize]| Step::Append(sizes.to_vec());
+    let disk = fresh_disk(3);
+    let mut trial = Trial::new(super::plant::Plant::None);
+    // A slot is used a second time, and what its first log left behind is still there.
+    let before = [append(&[6000]), append(&[6000]), Step::CutAndWitness, append(&[100]), Step::Grow];
+    trial.run(&disk, &[before.as_slice(), &[append(&[6000]), append(&[50, 60])]].concat()).unwrap();
+    trial.zeroed_through = 5;
+    assert!(trial.finds_zeroed(&disk).is_some(), "it can be found while it is there");
+    trial.zeroed_through = 0;
+    trial.run(&disk, &[append(&[3000]), Step::Zero]).unwrap();
+    assert_eq!(trial.zeroed_through, 7, "the log was zeroed");
+    assert_eq!(trial.finds_zeroed(&disk), None);
+    trial.run(&disk, &[append(&[3000]), Step::Resize(16 * 1024), append(&[400]), Step::Zero]).unwrap();
+    assert_eq!((trial.zeroed_through, trial.finds_zeroed(&disk)), (9, None));
+    trial.check_after(&disk).unwrap();
+}
+
+#[test]
+fn a_slot_that_is_filled_with_zeros_is_not_written_to() {
+    let (disk, world) = sim();
+    let mut writer = start(&world);
+    writer.append(&[batch(b"small")], EDIT).unwrap();
+    let ZeroStep::Zero(order) = writer.zero_step(1, EDIT).unwrap() else { panic!("a slot is free") };
+    assert!(matches!(writer.zero_step(1, EDIT).unwrap(), ZeroStep::Wait), "one at a time");
+    append_large(&mut writer, 2).unwrap();
+    // The other slot is out: the log has none to go on in, and says so.
+    assert!(matches!(append_large(&mut writer, 3), Err(Error::Overloaded { .. })));
+    assert!(!writer.needs_slot(), "it comes back");
+    disk.fail_at(disk.calls() + 1, Fault::ALL[0]);
+    let failed = order.run(&world);
+    assert!(failed.outcome.is_err());
+    writer.zeroed(&failed);
+    disk.heal();
+    let ZeroStep::Zero(order) = writer.zero_step(1, EDIT).unwrap() else { panic!("it is not zero yet") };
+    let done = order.run(&world);
+    done.outcome.as_ref().unwrap();
+    writer.zeroed(&done);
+    // The log goes on in what is zero, and a cut is needed for the slot that it left.
+    assert!(matches!(writer.zero_step(1, EDIT).unwrap(), ZeroStep::Cut));
+    append_large(&mut writer, 3).unwrap();
+    writer.release_through(2, EDIT);
+    let ZeroStep::Zero(order) = writer.zero_step(1, EDIT).unwrap() else { panic!("the cut freed it") };
+    writer.zeroed(&order.run(&world));
+    assert!(matches!(writer.zero_step(1, EDIT).unwrap(), ZeroStep::Done));
+    assert_eq!(read_from(&world, from(3)).unwrap().0, [(3, payload(3, 6000))]);
+}

@@ -20,6 +20,8 @@ pub(super) enum Step {
     /// As `Cut`, and a group that names the edit follows.
     CutAndWitness,
     Grow,
+    /// Nothing that is in segments stays in the log.
+    Zero,
     /// The process ends without a word and starts again.
     Reopen,
     /// As `Reopen`, with slots of another size.
@@ -48,6 +50,8 @@ pub(super) struct Trial {
     in_flight: Vec<Vec<u8>>,
     made: u64,
     slot_bytes: u64,
+    /// So many of the acknowledged are nowhere in the log any more.
+    pub(super) zeroed_through: usize,
 }
 
 /// A disk on which the engine has made its directories.
@@ -61,7 +65,15 @@ pub(super) fn fresh_disk(seed: u64) -> SimDisk {
 impl Trial {
     pub(super) fn new(plant: Plant) -> Self {
         let manifest = Manifest { epoch: 0, replay_from: 1, edit: 1, log_epoch: 0, passed: Vec::new() };
-        Self { plant, manifest, acked: Vec::new(), in_flight: Vec::new(), made: 0, slot_bytes: 8 * 1024 }
+        Self {
+            plant,
+            manifest,
+            acked: Vec::new(),
+            in_flight: Vec::new(),
+            made: 0,
+            slot_bytes: 8 * 1024,
+            zeroed_through: 0,
+        }
     }
 
     fn world(&self, disk: &SimDisk) -> World {
@@ -160,6 +172,7 @@ impl Trial {
                 writer.witness(self.manifest.edit).map(drop)
             }
             Step::Grow => writer.grow().map(drop),
+            Step::Zero => self.zero(writer),
             Step::Reopen | Step::Resize(_) => Ok(()),
         }
     }
@@ -187,6 +200,51 @@ impl Trial {
                 Err(error)
             }
         }
+    }
+
+    /// As far as it goes: what fails or has to wait is left.
+    fn zero(&mut self, writer: &mut WalWriter) -> Result<()> {
+        let through = self.acked.len() as u64;
+        for _ in 0..20 {
+            match writer.zero_step(through, self.manifest.edit)? {
+                ZeroStep::Done => {
+                    self.zeroed_through = through as usize;
+                    return Ok(());
+                }
+                ZeroStep::Wait => return Ok(()),
+                ZeroStep::Cut => {
+                    self.cut(writer);
+                    writer.witness(self.manifest.edit)?;
+                }
+                ZeroStep::Zero(order) => {
+                    let done = order.run(&writer.world);
+                    writer.zeroed(&done);
+                    if done.outcome.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        panic!("zeros are written again and again");
+    }
+
+    /// Whether something of what had to go is still in a slot.
+    pub(super) fn finds_zeroed(&self, disk: &SimDisk) -> Option<usize> {
+        let entries = disk.list(WAL_DIR.as_ref()).unwrap();
+        let slots: Vec<Vec<u8>> = entries
+            .iter()
+            .map(|entry| {
+                let file = disk.open_read(&std::path::Path::new(WAL_DIR).join(&entry.name)).unwrap();
+                let mut bytes = vec![0; file.bytes().unwrap() as usize];
+                crate::disk::read_exact_at(&*file, 0, &mut bytes).unwrap();
+                bytes
+            })
+            .collect();
+        // A window that does not straddle sectors.
+        let is_there = |payload: &&[u8]| slots.iter().any(|slot| slot.windows(16).any(|window| window == *payload));
+        let passed = self.acked.iter().take(self.zeroed_through).enumerate();
+        let mut seen = passed.filter_map(|(at, payload)| Some((at, payload.get(..16)?)));
+        seen.find(|(_, payload)| is_there(payload)).map(|(at, _)| at)
     }
 
     fn cut(&mut self, writer: &mut WalWriter) {
