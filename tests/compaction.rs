@@ -1,7 +1,7 @@
 //! Schedules are invisible: whatever is cut, merged, recompressed and restarted in between, the same writes give the same
 //! answers, and once each partition is one segment, the same segments, byte for byte. (The heads of their files differ.)
 //!
-//! `MARIGRAM_SCHEDULES=n` runs n schedules; `MARIGRAM_SCHEDULE=n` repeats one.
+//! One history of four has deletes, too. `MARIGRAM_SCHEDULES=n` runs n schedules; `MARIGRAM_SCHEDULE=n` repeats one.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
@@ -12,10 +12,9 @@ use std::time::Duration;
 use marigram_storage::clock::sim::{SimClock, SimRng};
 use marigram_storage::disk::Disk;
 use marigram_storage::disk::sim::SimDisk;
-use marigram_storage::draft::Draft;
 use marigram_storage::{Engine, Error, Options, TaskState, Threads, World};
-use marigram_tests::rig::{differs, open, small_options};
-use marigram_tests::{History, Model, read};
+use marigram_tests::rig::{differs, open, side_by_side, small_options};
+use marigram_tests::{History, Model, Op, read};
 
 /// So many schedules share a history.
 const SHARE: u64 = 50;
@@ -36,6 +35,7 @@ fn options(rng: &mut SimRng) -> Options {
         late_grace: [None, Some(Duration::ZERO), Some(Duration::from_secs(1))][rng.below(3) as usize],
         recompress_after: [Duration::ZERO, Duration::from_secs(600)][rng.below(2) as usize],
         checkpoint_edits_max: 1 + rng.below(8),
+        delete_bound: Duration::from_secs(rng.below(3) * 1800),
         ..small_options()
     }
 }
@@ -80,17 +80,20 @@ impl Did {
     }
 }
 
-/// Writes the drafts under one schedule. Returns the segments at the end, all compacted.
-fn run(drafts: &[(String, Draft)], want: &Model, schedule: u64, did: &mut Did) -> Result<Segments, String> {
+/// Goes through a history under one schedule. Returns the segments at the end, all compacted.
+fn run(acts: &[Op], want: &Model, schedule: u64, did: &mut Did) -> Result<Segments, String> {
     let mut rng = SimRng::new(schedule);
     let (mut disk, clock) = (SimDisk::new(schedule), SimClock::new(schedule));
     let options = options(&mut rng);
     let failed = |error: Error| error.to_string();
     let mut engine = open(&disk, &clock, &options).map_err(failed)?;
     let eagerness = 1 + rng.below(6);
-    for (database, draft) in drafts {
-        while engine.write(database, draft).is_err_and(|error| matches!(error, Error::Overloaded { .. })) {
-            engine.cut().map_err(failed)?;
+    for act in acts {
+        loop {
+            match act.run(&engine) {
+                Err(Error::Overloaded { .. }) => engine.cut().map_err(failed)?,
+                done => break done.map_err(failed)?,
+            }
         }
         if !rng.chance(eagerness) {
             continue;
@@ -147,37 +150,54 @@ fn run(drafts: &[(String, Draft)], want: &Model, schedule: u64, did: &mut Did) -
     Ok(segments(&engine, &disk))
 }
 
+/// One history under several schedules: the answers are the model's, the segments those of the first schedule.
+fn share(history: u64, schedules: impl Iterator<Item = u64>, did: &mut Did) {
+    let mut draw = History::new(history);
+    // Where all rows of a batch were deleted before they were cut, no segment says that it was there.
+    let has_deletes = history % 4 == 3;
+    let act = |at: u64| {
+        let database = if at % 6 == 5 { "other" } else { "main" }.to_owned();
+        if has_deletes && at % 5 == 4 { draw.delete(database) } else { Op::Write(database, draw.draft()) }
+    };
+    let acts: Vec<Op> = (0..24).map(act).collect();
+    let mut want = Model::default();
+    acts.iter().for_each(|act| act.fold(&mut want));
+    let mut first: Option<Segments> = None;
+    for schedule in schedules {
+        let found =
+            run(&acts, &want, schedule, did).unwrap_or_else(|reason| panic!("MARIGRAM_SCHEDULE={schedule}: {reason}"));
+        for (place, segment) in first.as_ref().unwrap_or(&found) {
+            assert_eq!(place.3, 0, "MARIGRAM_SCHEDULE={schedule}: {place:?} is not one segment");
+            let is_same = found.get(place) == Some(segment) || has_deletes;
+            assert!(is_same, "MARIGRAM_SCHEDULE={schedule}: {place:?} has other bytes");
+        }
+        let count = first.as_ref().filter(|_| !has_deletes).map_or(found.len(), Segments::len);
+        assert_eq!(count, found.len(), "MARIGRAM_SCHEDULE={schedule}");
+        first.get_or_insert(found);
+    }
+}
+
 #[test]
 fn schedules_are_invisible() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let only = number("MARIGRAM_SCHEDULE");
-    let count = number("MARIGRAM_SCHEDULES").unwrap_or(1_000);
-    let schedules = only.map_or(0..count, |only| only - only % SHARE..only + 1);
-    let (mut did, mut first): (Did, Option<Segments>) = (Did::default(), None);
-    let (mut drafts, mut want) = (Vec::new(), Model::default());
-    for schedule in schedules {
-        if schedule.is_multiple_of(SHARE) {
-            let mut history = History::new(schedule / SHARE);
-            drafts =
-                (0..24).map(|at| (if at % 6 == 5 { "other" } else { "main" }.to_owned(), history.draft())).collect();
-            want = Model::default();
-            drafts.iter().for_each(|(database, draft)| want.write(database, draft));
-            first = None;
-        } else if only.is_some_and(|only| only != schedule) {
-            continue;
-        }
-        let found = run(&drafts, &want, schedule, &mut did)
-            .unwrap_or_else(|reason| panic!("MARIGRAM_SCHEDULE={schedule}: {reason}"));
-        for (place, segment) in first.as_ref().unwrap_or(&found) {
-            assert_eq!(place.3, 0, "MARIGRAM_SCHEDULE={schedule}: {place:?} is not one segment");
-            assert!(found.get(place) == Some(segment), "MARIGRAM_SCHEDULE={schedule}: {place:?} has other bytes");
-        }
-        assert_eq!(first.as_ref().map_or(found.len(), Segments::len), found.len(), "MARIGRAM_SCHEDULE={schedule}");
-        first.get_or_insert(found);
+    let count = number("MARIGRAM_SCHEDULES").unwrap_or(10_000);
+    // Schedules that share a history are run by one thread, against the first of them.
+    let histories = only.map_or(0..count.div_ceil(SHARE), |only| only / SHARE..only / SHARE + 1);
+    let found = side_by_side(&Vec::from_iter(histories), |history, did: &mut Did| {
+        let schedules = history * SHARE..((history + 1) * SHARE).min(count.max(only.unwrap_or_default() + 1));
+        let is_wanted = |schedule: &u64| only.is_none_or(|only| only == *schedule || schedule.is_multiple_of(SHARE));
+        share(history, schedules.filter(is_wanted), did);
+    });
+    let mut did = Did::default();
+    for found in found {
+        did.cuts += found.cuts;
+        did.restarts += found.restarts;
+        found.tasks.into_iter().for_each(|(kind, count)| *did.tasks.entry(kind).or_default() += count);
     }
     println!("{did:?}");
     if only.is_none() && 1000 <= count {
-        for kind in ["merge", "leftovers", "overlays", "recompress", "optimize"] {
+        for kind in ["merge", "deletes", "erasure", "leftovers", "overlays", "recompress", "optimize"] {
             assert!(did.tasks.contains_key(kind), "no schedule made a task {kind:?}");
         }
         assert!(0 < did.restarts && count < did.cuts);

@@ -244,11 +244,7 @@ impl History {
             // `main` too: an open makes it again.
             1 => Op::DropDatabase(DATABASES[usize::from(self.rng.below(4) > 0)].to_owned()),
             2..=4 => Op::Cut,
-            5..=7 => {
-                let (table, mode) = self.table();
-                let doomed = self.doomed(mode);
-                Op::Delete(database, table.to_owned(), doomed)
-            }
+            5..=7 => self.delete(database),
             // A client that got no answer, or a file that is loaded twice. What a change of a table refuses is not sent again.
             8..=12 if !self.alters && !self.sent.is_empty() => {
                 let at = self.rng.below(self.sent.len() as u64) as usize;
@@ -263,6 +259,13 @@ impl History {
                 Op::Write(database, draft)
             }
         }
+    }
+
+    /// A delete of some rows of some table.
+    pub fn delete(&mut self, database: String) -> Op {
+        let (table, mode) = self.table();
+        let doomed = self.doomed(mode);
+        Op::Delete(database, table.to_owned(), doomed)
     }
 
     fn doomed(&mut self, mode: TableMode) -> Doomed {

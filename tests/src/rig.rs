@@ -50,3 +50,19 @@ pub fn differs(certain: &Model, possible: Option<&Model>, shown: &Model) -> Stri
     }
     out
 }
+
+/// Runs every seed, side by side on all cores; each thread notes what it saw in a value of its own. A panic is passed on.
+pub fn side_by_side<T: Default + Send>(seeds: &[u64], run: impl Fn(u64, &mut T) + Sync) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let each = |first: usize| {
+        let mut noted = T::default();
+        seeds.iter().skip(first).step_by(threads).for_each(|seed| run(*seed, &mut noted));
+        noted
+    };
+    std::thread::scope(|scope| {
+        let each = &each;
+        let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || each(first))).collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined.map(|noted| noted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
