@@ -155,10 +155,8 @@ impl Applier {
         }
         for definitions in &batch.series {
             let table = active.generation.table(definitions.table);
-            for (ordinal, key) in &definitions.keys {
-                let fingerprint = series::fingerprint(self.series_seed, definitions.table, key);
-                table.define(*ordinal, fingerprint, key).map_err(|reason| format!("batch {sequence}: {reason}"))?;
-            }
+            let fingerprint = |key: &[u8]| series::fingerprint(self.series_seed, definitions.table, key);
+            table.define(definitions, fingerprint).map_err(|reason| format!("batch {sequence}: {reason}"))?;
         }
         for rows in &batch.tables {
             self.check(sequence, rows)?;

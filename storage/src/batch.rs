@@ -8,8 +8,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use crate::bytes::Reader;
 use crate::catalog::Fact;
 use crate::codec::{self, EncodeScratch, ValuesRef};
@@ -39,8 +37,11 @@ pub(crate) struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SeriesDefinitions {
     pub(crate) table: TableId,
-    /// Ascending by ordinal. The bytes are those of the generation.
-    pub(crate) keys: Vec<(u32, Arc<[u8]>)>,
+    /// Ascending.
+    ordinals: Vec<u32>,
+    lengths: Vec<u32>,
+    /// Behind one another.
+    keys: Vec<u8>,
 }
 
 /// The rows of one table, in the order of the body.
@@ -180,20 +181,39 @@ fn section(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 impl SeriesDefinitions {
+    pub(crate) fn new(table: TableId) -> Self {
+        Self { table, ordinals: Vec::new(), lengths: Vec::new(), keys: Vec::new() }
+    }
+
+    /// The next ordinal is greater than those before.
+    pub(crate) fn push(&mut self, ordinal: u32, key: &[u8]) {
+        self.ordinals.push(ordinal);
+        self.lengths.push(key.len() as u32);
+        self.keys.extend_from_slice(key);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ordinals.len()
+    }
+
+    /// Ordinals and keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut rest = self.keys.as_slice();
+        self.ordinals.iter().zip(&self.lengths).map(move |(ordinal, length)| {
+            let (key, behind) = rest.split_at_checked(*length as usize).unwrap_or((rest, &[]));
+            rest = behind;
+            (*ordinal, key)
+        })
+    }
+
     fn encode(&self, scratch: &mut EncodeScratch, out: &mut Vec<u8>) {
-        let ordinals: Vec<u32> = self.keys.iter().map(|(ordinal, _)| *ordinal).collect();
-        let mut lengths: Vec<u32> = Vec::with_capacity(self.keys.len());
-        let mut raw = Vec::new();
-        for (_, key) in &self.keys {
-            raw.extend_from_slice(key);
-            lengths.push(key.len() as u32);
-        }
+        let raw = &self.keys;
         out.extend_from_slice(&self.table.0.to_le_bytes());
-        out.extend_from_slice(&(self.keys.len() as u32).to_le_bytes());
-        codec::encode_u32s(&ordinals, scratch, out);
-        codec::encode_u32s(&lengths, scratch, out);
+        out.extend_from_slice(&(self.ordinals.len() as u32).to_le_bytes());
+        codec::encode_u32s(&self.ordinals, scratch, out);
+        codec::encode_u32s(&self.lengths, scratch, out);
         // Keys of one table share most of their bytes: the general compressor finds that by itself.
-        let compressed = if raw.len() >= COMPRESS_BYTES_MIN { zstd::bulk::compress(&raw, 1).ok() } else { None };
+        let compressed = if raw.len() >= COMPRESS_BYTES_MIN { zstd::bulk::compress(raw, 1).ok() } else { None };
         match compressed.filter(|compressed| compressed.len() < raw.len()) {
             Some(compressed) => {
                 out.push(1);
@@ -202,7 +222,7 @@ impl SeriesDefinitions {
             }
             None => {
                 out.push(0);
-                out.extend_from_slice(&raw);
+                out.extend_from_slice(raw);
             }
         }
     }
@@ -222,29 +242,22 @@ impl SeriesDefinitions {
         }
         let lengths = codec::decode_u32s(&mut rest, count)?;
         let mut reader = Reader::new(rest);
-        let unpacked;
-        let raw = match reader.u8()? {
-            0 => reader.rest(),
+        let keys = match reader.u8()? {
+            0 => reader.rest().to_vec(),
             1 => {
                 let bytes = reader.u32()? as usize;
                 if bytes > SERIES_BYTES_MAX {
                     return Err("series definitions are too long".to_owned());
                 }
-                unpacked = zstd::bulk::decompress(reader.rest(), bytes)
-                    .map_err(|error| format!("series definitions do not decompress: {error}"))?;
-                unpacked.as_slice()
+                zstd::bulk::decompress(reader.rest(), bytes)
+                    .map_err(|error| format!("series definitions do not decompress: {error}"))?
             }
             form => return Err(format!("series form {form} is unknown")),
         };
-        let mut keys = Vec::with_capacity(count.min(1 << 20));
-        let mut raw = Reader::new(raw);
-        for (ordinal, length) in ordinals.iter().zip(&lengths) {
-            keys.push((*ordinal, raw.take(*length as usize)?.into()));
+        if lengths.iter().map(|length| u64::from(*length)).sum::<u64>() != keys.len() as u64 {
+            return Err("series definitions are longer or shorter than their keys".to_owned());
         }
-        if !raw.is_empty() {
-            return Err("series definitions are longer than their keys".to_owned());
-        }
-        Ok(Self { table, keys })
+        Ok(Self { table, ordinals, lengths, keys })
     }
 }
 

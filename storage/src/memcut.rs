@@ -137,7 +137,7 @@ impl MemCut {
     ) -> Option<Self> {
         let keys = series.key_order();
         let mut ranks = vec![u32::MAX; keys.ordinals];
-        for (rank, (_, ordinal)) in keys.sorted.iter().enumerate() {
+        for (rank, ordinal) in keys.sorted.iter().enumerate() {
             if let Some(slot) = ranks.get_mut(*ordinal as usize) {
                 *slot = rank as u32;
             }
@@ -349,7 +349,7 @@ impl MemCut {
     /// The keys of a stripe and how many rows each has.
     pub(crate) fn runs<'a>(&'a self, stripe: &Stripe) -> Vec<Run<'a>> {
         let runs = stripe.runs.iter();
-        let key = |rank: u32| self.keys.sorted.get(rank as usize).map(|(key, _)| &**key);
+        let key = |rank: u32| self.keys.key(*self.keys.sorted.get(rank as usize)?);
         runs.filter_map(|(rank, rows)| Some(Run { key: key(*rank)?, rows: *rows })).collect()
     }
 

@@ -13,7 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::generation::SeriesTable;
+use crate::generation::{KeyOrder, SeriesTable};
 use crate::memtable::{Chunk, MemPartition, living};
 use crate::rows::{DenseColumn, RowBuffer};
 use crate::schema::{ColumnId, FieldType, TableMode};
@@ -41,8 +41,9 @@ pub(crate) struct Span {
 #[derive(Debug)]
 pub(crate) struct MemSource {
     chunks: Vec<(Arc<Chunk>, u32)>,
-    /// Keys that may have rows, ascending, with their ordinals.
-    pub(crate) keys: Vec<(Arc<[u8]>, u32)>,
+    keys: Arc<KeyOrder>,
+    /// Ordinals that may have rows, ascending by key.
+    pub(crate) series: Vec<u32>,
     pub(crate) time_min: i64,
     pub(crate) time_max: i64,
 }
@@ -59,8 +60,8 @@ impl MemSource {
         if chunks.is_empty() {
             return None;
         }
-        let order = series.key_order();
-        let mut present = vec![false; order.ordinals];
+        let keys = series.key_order();
+        let mut present = vec![false; keys.ordinals];
         let (mut time_min, mut time_max) = (i64::MAX, i64::MIN);
         for (chunk, _) in &chunks {
             time_min = time_min.min(chunk.time_min);
@@ -72,8 +73,13 @@ impl MemSource {
             }
         }
         let seen = |ordinal: u32| present.get(ordinal as usize).copied().unwrap_or_default();
-        let keys = order.sorted.iter().filter(|(_, ordinal)| seen(*ordinal)).cloned().collect();
-        Some(Self { chunks, keys, time_min, time_max })
+        let series = keys.sorted.iter().copied().filter(|ordinal| seen(*ordinal)).collect();
+        Some(Self { chunks, keys, series, time_min, time_max })
+    }
+
+    /// The key of one of the series.
+    pub(crate) fn key(&self, ordinal: u32) -> &[u8] {
+        self.keys.key(ordinal).unwrap_or_default()
     }
 
     /// Rows that the snapshot sees, before merging.

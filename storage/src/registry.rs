@@ -439,7 +439,7 @@ struct Named {
 fn push_rows(named: &Named, table: &DraftTable, found: &Ordinals, batch: &mut Batch) -> Result<()> {
     let known = &named.known;
     if !found.undefined.is_empty() {
-        batch.series.push(SeriesDefinitions { table: known.id, keys: named.series.definitions(found) });
+        batch.series.push(definitions(named, found));
     }
     let mut fields = Vec::with_capacity(table.fields.len());
     for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
@@ -461,6 +461,21 @@ fn push_rows(named: &Named, table: &DraftTable, found: &Ordinals, batch: &mut Ba
         .ok_or_else(|| Error::invalid("draft", "a row names a series that the draft does not have"))?;
     batch.tables.push(TableRows { table: known.id, series, times: table.times.clone(), fields });
     Ok(())
+}
+
+/// The keys of series that are not durable yet, each once.
+fn definitions(named: &Named, found: &Ordinals) -> SeriesDefinitions {
+    let ordinal = |at: &u32| Some((*found.ordinals.get(*at as usize)?, *at as usize));
+    let mut positions: Vec<(u32, usize)> = found.undefined.iter().filter_map(ordinal).collect();
+    positions.sort_unstable();
+    positions.dedup_by_key(|(ordinal, _)| *ordinal);
+    let mut definitions = SeriesDefinitions::new(named.known.id);
+    for (ordinal, at) in positions {
+        let start = at.checked_sub(1).and_then(|before| named.ends.get(before)).copied().unwrap_or(0);
+        let end = named.ends.get(at).copied().unwrap_or(start);
+        definitions.push(ordinal, named.keys.get(start..end).unwrap_or_default());
+    }
+    definitions
 }
 
 /// The definitions of a table that are not durable yet in this generation.

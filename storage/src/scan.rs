@@ -245,8 +245,8 @@ fn key_at(source: &Source, piece: u64, pieces: u64) -> Result<Option<Arc<[u8]>>>
             }
         }
         Source::Memory(source) => {
-            let at = source.keys.len() as u64 * piece / pieces;
-            Ok(source.keys.get(at as usize).map(|(key, _)| Arc::clone(key)))
+            let at = source.series.len() as u64 * piece / pieces;
+            Ok(source.series.get(at as usize).map(|ordinal| source.key(*ordinal).into()))
         }
     }
 }

@@ -180,7 +180,7 @@ fn inspect(world: &World, state: &State, visit: &mut dyn FnMut(WalBatchInfo) -> 
             bytes: payload.len() as u64,
             generation: batch.generation,
             facts: batch.facts.len() as u64,
-            series: batch.series.iter().map(|series| series.keys.len() as u64).sum(),
+            series: batch.series.iter().map(|series| series.len() as u64).sum(),
             rows: batch.tables.iter().map(|rows| (rows.table, rows.times.len() as u64)).collect(),
         })
     })

@@ -94,7 +94,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "memtable.bytes_max",
         unit: "bytes",
         default: AUTO,
-        about: "Recent rows in memory at which they are written out; auto: an eighth of memory_limit, 64 MiB to 1 GiB.",
+        about: "Recent rows and their series in memory at which they are written out; auto: an eighth of memory_limit, 64 MiB to 1 GiB.",
         set: |config, text| {
             let auto = default_memtable(config.memory_limit);
             config.memtable.bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };

@@ -132,7 +132,7 @@ fn engine(page: &mut Page, stats: &EngineStats) {
         ("storage_sequence", "The newest visible batch.", stats.sequence),
         ("storage_manifest_edit", "The newest edit of the manifest.", stats.manifest_edit),
         ("storage_starved", "1 while the disk has no space for what the log holds: reads only.", stats.starved),
-        ("memtable_bytes", "Recent rows in memory.", stats.memtable_bytes),
+        ("memtable_bytes", "Recent rows in memory, and their series.", stats.memtable_bytes),
         ("memtable_rows", "Recent rows in memory.", stats.memtable_rows),
         ("memtable_partitions", "Pairs of table and partition in memory.", stats.memtable_partitions),
         ("memtable_series", "Series since the last cut.", stats.memtable_series),

@@ -12,6 +12,12 @@ fn encoded(batch: &Batch) -> Vec<u8> {
     batch.encode(&mut EncodeScratch::default())
 }
 
+fn defined(table: u32, keys: impl IntoIterator<Item = (u32, Vec<u8>)>) -> SeriesDefinitions {
+    let mut definitions = SeriesDefinitions::new(TableId(table));
+    keys.into_iter().for_each(|(ordinal, key)| definitions.push(ordinal, &key));
+    definitions
+}
+
 /// What the first body into a fresh store becomes: a database, a table, its columns, two series, three rows.
 fn sample() -> Batch {
     let column = |id, name: &str, kind| Fact::Column {
@@ -34,7 +40,7 @@ fn sample() -> Batch {
             column(16, "host", ColumnKind::Tag),
             column(17, "load", ColumnKind::Field(FieldType::F64)),
         ],
-        series: vec![SeriesDefinitions { table: TableId(3), keys: vec![(0, host_a.into()), (1, Arc::default())] }],
+        series: vec![defined(3, [(0, host_a), (1, Vec::new())])],
         tables: vec![TableRows {
             table: TableId(3),
             series: vec![0, 1, 0],
@@ -145,10 +151,10 @@ fn claimed_counts_are_bounded() {
 
 #[test]
 fn long_keys_are_compressed_and_come_back() {
-    let key = |at: u32| format!("host=server-{at:08}").into_bytes().into();
-    let keys: Vec<(u32, Arc<[u8]>)> = (0..1000_u32).map(|at| (at * 2, key(at))).collect();
-    let raw: usize = keys.iter().map(|(_, key)| key.len()).sum();
-    let batch = Batch { series: vec![SeriesDefinitions { table: TableId(1), keys }], ..Batch::default() };
+    let key = |at: u32| format!("host=server-{at:08}").into_bytes();
+    let keys = (0..1000_u32).map(|at| (at * 2, key(at)));
+    let raw: usize = keys.clone().map(|(_, key)| key.len()).sum();
+    let batch = Batch { series: vec![defined(1, keys)], ..Batch::default() };
     let bytes = encoded(&batch);
     assert!(bytes.len() * 2 < raw, "{} bytes for {raw}", bytes.len());
     assert_eq!(Batch::decode(&bytes).unwrap(), batch);
@@ -226,12 +232,8 @@ fn table_rows() -> impl Strategy<Value = TableRows> {
 }
 
 fn definitions() -> impl Strategy<Value = SeriesDefinitions> {
-    (any::<u32>(), proptest::collection::btree_map(0..ORDINALS_MAX, vec(any::<u8>(), 0..60), 0..20)).prop_map(
-        |(table, keys)| SeriesDefinitions {
-            table: TableId(table),
-            keys: keys.into_iter().map(|(ordinal, key)| (ordinal, key.into())).collect(),
-        },
-    )
+    (any::<u32>(), proptest::collection::btree_map(0..ORDINALS_MAX, vec(any::<u8>(), 0..60), 0..20))
+        .prop_map(|(table, keys)| defined(table, keys))
 }
 
 fn batches() -> impl Strategy<Value = Batch> {

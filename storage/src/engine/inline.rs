@@ -37,7 +37,10 @@ impl Shared {
 
     fn inline_cut_only(&self, inline: &mut Inline) -> Result<()> {
         // What an earlier cut could not write stays sealed, and goes first.
-        if inline.applier.active().rows() > 0 || inline.keeper.is_behind(inline.applier.sequence()) {
+        // Series without rows, of batches that were refused, are forgotten where they fill the memory.
+        let active = inline.applier.active();
+        let is_full = active.bytes() >= self.options.memtable_bytes_max;
+        if active.rows() > 0 || is_full || inline.keeper.is_behind(inline.applier.sequence()) {
             let (generation, positions) = inline.committer.seal();
             self.registry.start_generation(Arc::clone(&generation));
             let sealed = inline.applier.seal(generation, positions);

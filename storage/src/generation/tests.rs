@@ -1,6 +1,9 @@
 //! Ordinals: given once, carried until durable, bounded.
 
+mod memory;
+
 use super::*;
+use crate::batch::SeriesDefinitions;
 use crate::series::fingerprint;
 
 const TABLE: TableId = TableId(1);
@@ -32,7 +35,9 @@ fn stage_within(
 }
 
 fn define(generation: &Generation, ordinal: u32, key: &[u8]) -> Result<(), String> {
-    generation.table(TABLE).define(ordinal, fingerprint(7, TABLE, key), key)
+    let mut definition = SeriesDefinitions::new(TABLE);
+    definition.push(ordinal, key);
+    generation.table(TABLE).define(&definition, |key| fingerprint(7, TABLE, key))
 }
 
 #[test]
@@ -68,7 +73,7 @@ fn a_table_that_is_full_takes_known_series_only() {
 #[test]
 fn series_that_only_refused_batches_named_leave() {
     let generation = Arc::new(Generation::new(1));
-    let order = || generation.table(TABLE).key_order().sorted.iter().map(|(_, ordinal)| *ordinal).collect::<Vec<_>>();
+    let order = || generation.table(TABLE).key_order().sorted.clone();
     let (first, ordinals, _) = stage(&generation, &[b"a", b"b", b"b"], 3).unwrap();
     assert_eq!(ordinals, [0, 1, 1]);
     // Another batch names one of them before the fate of the first is known.
@@ -145,7 +150,7 @@ fn keys_are_in_order_whenever_they_came() {
     let generation = Arc::new(Generation::new(1));
     let order = || {
         let order = generation.table(TABLE).key_order();
-        order.sorted.iter().map(|(key, ordinal)| (key.to_vec(), *ordinal)).collect::<Vec<_>>()
+        order.sorted.iter().map(|ordinal| (order.key(*ordinal).unwrap().to_vec(), *ordinal)).collect::<Vec<_>>()
     };
     assert!(order().is_empty());
     resolve(&generation, &[b"m", b"z", b""], 99).unwrap();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::SeriesDefinitions;
 use crate::batch::TableRows;
 use crate::generation::Generation;
 use crate::memscan::MemSource;
@@ -49,7 +50,9 @@ fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
     let generation = Arc::new(Generation::new(1));
     for ordinal in 0..8u32 {
         // Keys do not ascend as ordinals do.
-        generation.table(table.id).define(ordinal, u128::from(ordinal), &[ordinal as u8 * 5 % 8]).unwrap();
+        let mut definition = SeriesDefinitions::new(table.id);
+        definition.push(ordinal, &[ordinal as u8 * 5 % 8]);
+        generation.table(table.id).define(&definition, |_| u128::from(ordinal)).unwrap();
     }
     let set = MemSet::new(generation);
     for (number, batch) in batches.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::batch::TableRows;
+use crate::batch::{SeriesDefinitions, TableRows};
 use crate::catalog::default_widths;
 use crate::generation::Generation;
 use crate::memtable::MemSet;
@@ -34,7 +34,9 @@ type Row = (u32, i64, Option<i64>, Option<i64>);
 fn filled(mode: TableMode, batches: &[&[Row]]) -> MemSet {
     let set = MemSet::new(Arc::new(Generation::new(1)));
     for (ordinal, key) in [&b"z"[..], b"", b"m"].into_iter().enumerate() {
-        set.generation.table(TABLE).define(ordinal as u32, fingerprint(0, TABLE, key), key).unwrap();
+        let mut definition = SeriesDefinitions::new(TABLE);
+        definition.push(ordinal as u32, key);
+        set.generation.table(TABLE).define(&definition, |key| fingerprint(0, TABLE, key)).unwrap();
     }
     for (at, rows) in batches.iter().enumerate() {
         let field = |column, value: fn(&Row) -> Option<i64>| {
@@ -71,7 +73,8 @@ fn read(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Found> {
     let bound = [source.bind(A), source.bind(B)];
     let mut found = Vec::new();
     let mut rows = Vec::new();
-    for (key, ordinal) in &source.keys {
+    for ordinal in &source.series {
+        let key = source.key(*ordinal);
         let mut out = RowBuffer::new(&[(A, FieldType::I64), (B, FieldType::I64)]);
         source.run(*ordinal, &mut rows);
         emit(&rows, mode, &bound, &mut out);
@@ -181,7 +184,7 @@ fn spans_hold_the_rows_that_are_read_one_by_one() {
             let columns = [(B, FieldType::I64), (A, FieldType::I64)];
             let bound = columns.map(|(column, _)| source.bind(column));
             let range = TimeRange::new(start + below(40) as i64, start + 40 + below(100) as i64).unwrap();
-            for (_, ordinal) in &source.keys {
+            for ordinal in &source.series {
                 let mut spans = Vec::new();
                 let Some(mut times) = source.spans(*ordinal, mode, &mut spans) else {
                     by_row += 1;

@@ -17,7 +17,7 @@ pub(crate) fn living(
     if tombstones.is_empty() {
         return visible;
     }
-    let keys = KeysByOrdinal::new(&series.key_order());
+    let keys = series.key_order();
     visible.into_iter().filter_map(|(chunk, rows)| living_of(chunk, rows, &keys, tombstones)).collect()
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn living(
 fn living_of(
     chunk: Arc<Chunk>,
     visible: u32,
-    keys: &KeysByOrdinal,
+    keys: &KeyOrder,
     tombstones: &[Arc<Tombstone>],
 ) -> Option<(Arc<Chunk>, u32)> {
     let mut dead: Vec<bool> = Vec::new();
@@ -37,8 +37,8 @@ fn living_of(
         }
         let one = std::slice::from_ref(tombstone);
         for ordinal in chunk.sorted().slots() {
-            let Some(key) = keys.get(ordinal) else { continue };
-            let fate = fate(one, &key);
+            let Some(key) = keys.key(ordinal) else { continue };
+            let fate = fate(one, key);
             if fate.is_spared() {
                 continue;
             }
@@ -80,23 +80,4 @@ fn datum(chunk: &Chunk, row: u32, time: i64, column: ColumnId) -> Option<Datum<'
     }
     let field = chunk.fields.iter().find(|field| field.column == column)?;
     Datum::of(&field.values, field.position(row)?)
-}
-
-/// Keys by ordinal.
-struct KeysByOrdinal(Vec<Option<Arc<[u8]>>>);
-
-impl KeysByOrdinal {
-    fn new(order: &KeyOrder) -> Self {
-        let mut keys = vec![None; order.ordinals];
-        for (key, ordinal) in &order.sorted {
-            if let Some(slot) = keys.get_mut(*ordinal as usize) {
-                *slot = Some(Arc::clone(key));
-            }
-        }
-        Self(keys)
-    }
-
-    fn get(&self, ordinal: u32) -> Option<Arc<[u8]>> {
-        self.0.get(ordinal as usize).cloned().flatten()
-    }
 }

@@ -49,9 +49,9 @@ impl MemSet {
         }
     }
 
-    /// What the rows occupy, roughly.
+    /// What the rows occupy, roughly, and their series.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed) + self.generation.bytes()
     }
 
     /// Rows of all tables, dropped ones too.

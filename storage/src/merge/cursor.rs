@@ -62,18 +62,18 @@ pub(super) struct MemCursor {
 impl MemCursor {
     pub(super) fn new(source: &Arc<MemSource>, spec: &MergeSpec) -> Self {
         let bound = |key: &Option<Arc<[u8]>>, none: usize| {
-            key.as_ref().map_or(none, |key| source.keys.partition_point(|(own, _)| own < key))
+            key.as_ref().map_or(none, |key| source.series.partition_point(|own| source.key(*own) < &**key))
         };
-        let (at, end) = (bound(&spec.key_from, 0), bound(&spec.key_to, source.keys.len()));
+        let (at, end) = (bound(&spec.key_from, 0), bound(&spec.key_to, source.series.len()));
         let bound = source.bind_all(&spec.fields);
         Self { source: Arc::clone(source), at, end, tags: spec.tags.clone(), mode: spec.mode, bound }
     }
 
     fn key(&mut self) -> Option<Arc<[u8]>> {
         while self.at < self.end {
-            let (key, _) = self.source.keys.get(self.at)?;
+            let key = self.source.key(*self.source.series.get(self.at)?);
             if self.tags.iter().all(|filter| filter.accepts(key)) {
-                return Some(Arc::clone(key));
+                return Some(key.into());
             }
             self.at += 1;
         }
@@ -81,7 +81,7 @@ impl MemCursor {
     }
 
     fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
-        let ordinal = self.source.keys.get(self.at).map(|(_, ordinal)| *ordinal)?;
+        let ordinal = *self.source.series.get(self.at)?;
         self.at += 1;
         let mut spans = Vec::new();
         if let Some((mut first, mut last)) = self.source.spans(ordinal, self.mode, &mut spans) {

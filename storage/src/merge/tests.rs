@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::batch::TableRows;
+use crate::batch::{SeriesDefinitions, TableRows};
 use crate::catalog::default_widths;
 use crate::clock::sim::SimRng;
 use crate::generation::Generation;
@@ -31,7 +31,9 @@ fn source(mode: TableMode, rows: &[Row]) -> Source {
     let set = MemSet::new(Arc::new(Generation::new(1)));
     for host in 0..HOSTS.len() {
         let key = key(host);
-        set.generation.table(TABLE).define(host as u32, series::fingerprint(0, TABLE, &key), &key).unwrap();
+        let mut definition = SeriesDefinitions::new(TABLE);
+        definition.push(host as u32, &key);
+        set.generation.table(TABLE).define(&definition, |key| series::fingerprint(0, TABLE, key)).unwrap();
     }
     let table = Table {
         id: TABLE,

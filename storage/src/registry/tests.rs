@@ -50,16 +50,14 @@ fn kept(resolved: Result<Resolved>) -> Result<Resolved> {
 /// Facts and series that the batch of a draft carries.
 fn carried(registry: &Registry, draft: &Draft) -> (usize, usize) {
     let Resolved { batch, .. } = kept(registry.resolve("main", draft, true)).unwrap();
-    (batch.facts.len(), batch.series.iter().map(|series| series.keys.len()).sum())
+    (batch.facts.len(), batch.series.iter().map(|series| series.len()).sum())
 }
 
 /// What the applier does to a generation.
 fn make_durable(generation: &Generation, batch: &Batch) {
     for definitions in &batch.series {
-        for (ordinal, key) in &definitions.keys {
-            let fingerprint = series::fingerprint(7, definitions.table, key);
-            generation.table(definitions.table).define(*ordinal, fingerprint, key).unwrap();
-        }
+        let fingerprint = |key: &[u8]| series::fingerprint(7, definitions.table, key);
+        generation.table(definitions.table).define(definitions, fingerprint).unwrap();
     }
     for fact in &batch.facts {
         if let Fact::Column { table, column } = fact {
@@ -73,7 +71,7 @@ fn definitions_are_carried_until_they_are_durable() {
     let (registry, generation) = registry(SchemaLimits::default());
     let first = registry.resolve("main", &draft("cpu", &[("a", 1), ("b", 1)]), true).unwrap();
     // Database, table, tag, field; two series.
-    assert_eq!((first.batch.facts.len(), first.batch.series[0].keys.len(), first.rows), (4, 2, 2));
+    assert_eq!((first.batch.facts.len(), first.batch.series[0].len(), first.rows), (4, 2, 2));
     assert_eq!(carried(&registry, &draft("cpu", &[("a", 2)])), (4, 1), "nothing of it is durable yet");
     make_durable(&generation, &first.batch);
     assert_eq!(carried(&registry, &draft("cpu", &[("a", 2)])), (0, 0));
@@ -81,7 +79,7 @@ fn definitions_are_carried_until_they_are_durable() {
     // A cut: the next generation starts without anything.
     registry.start_generation(Arc::new(Generation::new(2)));
     let again = registry.resolve("main", &draft("cpu", &[("b", 3)]), true).unwrap().batch;
-    assert_eq!((again.generation, again.facts.len(), again.series[0].keys.len()), (2, 5, 1));
+    assert_eq!((again.generation, again.facts.len(), again.series[0].len()), (2, 5, 1));
     assert_eq!(again.tables[0].series, [0], "ordinals are given anew");
 }
 
@@ -90,8 +88,8 @@ fn sets_of_equal_tags_are_one_series() {
     let (registry, _) = registry(SchemaLimits::default());
     let batch = registry.resolve("main", &draft("cpu", &[("a", 1), ("a", 2), ("", 3)]), true).unwrap().batch;
     assert_eq!(batch.tables[0].series, [0, 0, 1]);
-    assert_eq!(batch.series[0].keys.len(), 2);
-    assert_eq!(batch.series[0].keys[1], (1, Arc::default()), "an empty tag is an absent one");
+    assert_eq!(batch.series[0].len(), 2);
+    assert_eq!(batch.series[0].iter().nth(1), Some((1, &b""[..])), "an empty tag is an absent one");
 }
 
 #[test]
@@ -149,7 +147,11 @@ fn what_a_name_meant_before_a_change_is_resolved_again() {
     assert_eq!(after.drops, renamed.drops + 1);
     let mut key = Vec::new();
     series::encode_key([(ColumnId(19), b"a".as_slice())], &mut key);
-    assert_eq!(after.batch.series[0].keys, [(1, key.into())], "another series than that of the hidden tag");
+    assert_eq!(
+        after.batch.series[0].iter().collect::<Vec<_>>(),
+        [(1, key.as_slice())],
+        "another series than that of the hidden tag"
+    );
     let defined = registry.add_column("main", "cpu", ("host", ColumnKind::Tag), true).unwrap();
     let again = registry.again(&defined.batch.facts).unwrap();
     assert_eq!(again.batch, defined.batch, "the same, as long as nothing has changed");

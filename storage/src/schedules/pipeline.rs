@@ -224,8 +224,7 @@ fn rows_of(memtable: &super::memtable::MemSet, table: TableId, field: ColumnId, 
             let column = chunk.fields.iter().find(|found| found.column == field).unwrap();
             let Values::I64(values) = &column.values else { panic!("integers were written") };
             for (series, value) in chunk.series.iter().zip(values).take(visible as usize) {
-                let key = order.sorted.iter().find(|(_, ordinal)| ordinal == series);
-                out.push((key.unwrap().0.to_vec(), *value));
+                out.push((order.key(*series).unwrap().to_vec(), *value));
             }
         }
     }

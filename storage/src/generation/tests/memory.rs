@@ -1,0 +1,108 @@
+//! What series occupy: held against an allocator that counts.
+
+#![expect(unsafe_code, reason = "an allocator is unsafe to write")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use super::*;
+use crate::schema::ColumnId;
+use crate::series::encode_key;
+
+struct Counting;
+
+thread_local! {
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn count(bytes: isize) {
+    // A thread that ends frees what it no longer counts.
+    let _ended = BYTES.try_with(|count| count.set(count.get() + bytes));
+}
+
+// SAFETY: all calls go to the allocator of the system as they came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller keeps the rules of this call.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller keeps the rules of this call.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as isize - layout.size() as isize);
+        // SAFETY: the caller keeps the rules of this call.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+/// What this thread allocated and did not free.
+fn allocated() -> u64 {
+    BYTES.get() as u64
+}
+
+/// Five tags of TSBS: about 60 bytes.
+fn key(number: u64) -> Vec<u8> {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    let team = ["SF", "NYC", "LON", "CHI"][(mixed % 4) as usize];
+    let (zone, rack) = (b"abcde"[(mixed / 4 % 5) as usize] as char, mixed / 20 % 100);
+    let values = [format!("host_{number}"), format!("eu-central-1{zone}"), rack.to_string(), team.into(), "1".into()];
+    let mut key = Vec::new();
+    encode_key((16..).map(ColumnId).zip(values.iter().map(String::as_bytes)), &mut key);
+    key
+}
+
+fn add(generation: &Arc<Generation>, numbers: std::ops::Range<u64>) -> Staged {
+    let keys: Vec<Vec<u8>> = numbers.map(key).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    stage(generation, &keys, usize::MAX).unwrap().0
+}
+
+fn make_durable(generation: &Generation, numbers: std::ops::Range<u64>) {
+    let mut definitions = SeriesDefinitions::new(TABLE);
+    numbers.for_each(|number| definitions.push(number as u32, &key(number)));
+    generation.table(TABLE).define(&definitions, |key| fingerprint(7, TABLE, key)).unwrap();
+}
+
+#[test]
+fn a_million_series_take_a_hundred_bytes_each_and_all_are_counted() {
+    const SERIES: u64 = 1_000_000;
+    let before = allocated();
+    let generation = Arc::new(Generation::new(1));
+    #[track_caller]
+    fn check(generation: &Generation, before: u64, what: &str) {
+        let (real, counted) = (allocated() - before, generation.bytes());
+        // The maps of tables and databases, and the generation itself, are no series.
+        assert!(counted <= real && real < counted + 1024, "{what}: {counted} bytes are counted, {real} are allocated");
+    }
+    for start in (0..SERIES).step_by(10_000) {
+        let staged = add(&generation, start..start + 10_000);
+        let claims = staged.claims.capacity() * size_of::<(Arc<SeriesTable>, Vec<u32>)>();
+        let claims = claims + staged.claims.iter().map(|(_, claims)| claims.capacity() * 4).sum::<usize>();
+        check(&generation, before + claims as u64, "while they are open");
+        drop(staged);
+        check(&generation, before, "after a refusal");
+        let staged = add(&generation, start..start + 10_000);
+        make_durable(&generation, start..start + 10_000);
+        drop(staged);
+        check(&generation, before, "once they are durable");
+        if start % 70_000 == 0 {
+            generation.table(TABLE).key_order();
+        }
+    }
+    let order = generation.table(TABLE).key_order();
+    let keys: usize = order.sorted.iter().map(|ordinal| order.key(*ordinal).unwrap().len()).sum();
+    assert_eq!((order.sorted.len() as u64, generation.series_count()), (SERIES, SERIES));
+    drop(order);
+    let (each, key) = (generation.bytes() as f64 / SERIES as f64, keys as f64 / SERIES as f64);
+    assert!((58.0..62.0).contains(&key) && each <= 100.0, "{each} bytes a series, {key} of them a key");
+    drop(generation);
+}
