@@ -3,9 +3,11 @@
 //! The statement is planned as the query that would show its rows. If what that filters by can be judged row by row with
 //! columns and constants, the condition itself is the fact. Otherwise, and in an `upsert` table wherever fields are
 //! named, the query runs, and the keys that it shows are the fact: judged by itself, an older version of a row could
-//! qualify where the row does not, or the other way round.
+//! qualify where the row does not, or the other way round. The rows of an `append` table have no keys: there the fact is
+//! that a row is one of those shown, in every column. Whatever the condition sees, rows that are the same are named alike.
 
 mod condition;
+mod rows;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
@@ -20,9 +22,13 @@ use sqlparser::ast::{Ident, SelectItem, SetExpr};
 
 use crate::error::{QueryError, QueryErrorKind};
 
-/// Makes the query of a delete show the keys of its rows: the tags in the order of their ids, then time.
-pub(crate) fn select_keys(table: &Table, source: &mut ast::Statement) {
+pub(crate) use self::rows::RowList;
+
+/// Makes the query of a delete show what names its rows: the tags in the order of their ids, then time, then the fields of
+/// an `append` table.
+pub(crate) fn select_names(table: &Table, source: &mut ast::Statement) {
     let names = table.tags().into_iter().map(|column| column.name.as_str()).chain(["time"]);
+    let names = names.chain(rows::fields(table).map(|column| column.name.as_str()));
     let items = names.map(|name| SelectItem::UnnamedExpr(ast::Expr::Identifier(Ident::with_quote('"', name))));
     if let ast::Statement::Query(query) = source
         && let SetExpr::Select(select) = query.body.as_mut()
@@ -66,16 +72,6 @@ pub(crate) fn predicate(table: &Table, plan: &LogicalPlan) -> Option<Predicate> 
     predicate.columns().into_iter().all(is_judged_by_row).then_some(predicate)
 }
 
-/// An `append` table has no keys to fall back to.
-pub(crate) fn not_by_row() -> QueryError {
-    QueryError::new(
-        QueryErrorKind::Invalid,
-        "this condition cannot be judged row by row in a table of mode 'append': compare columns with constants of \
-         their own type, with AND, OR, NOT, IN, BETWEEN, LIKE and IS NULL",
-    )
-    .with_state("0A000")
-}
-
 /// Keys keep a tag that was dropped, and no query shows it.
 pub(crate) fn has_hidden_tags(table: &Table) -> bool {
     table.hidden.iter().any(|column| column.kind == ColumnKind::Tag)
@@ -90,7 +86,7 @@ pub(crate) fn not_by_key(table: &Table) -> QueryError {
     QueryError::new(QueryErrorKind::Invalid, message).with_state("0A000")
 }
 
-/// Adds the keys that a batch of [`select_keys`] shows.
+/// Adds the keys that a batch of [`select_names`] shows.
 pub(crate) fn push_keys(table: &Table, batch: &RecordBatch, keys: &mut KeyList) -> Result<(), QueryError> {
     let ids: Vec<ColumnId> = table.tags().into_iter().map(|column| column.id).collect();
     let broken = || QueryError::internal("the keys of a delete have other columns");

@@ -436,31 +436,40 @@ async fn delete(
     context.check_database()?;
     let (_, table) = context.table(&delete.table)?;
     let Delete { mut source, text, .. } = delete;
-    delete::select_keys(&table, &mut source);
+    delete::select_names(&table, &mut source);
     let mut session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let plan = session.plan(*source).await?;
     let (erase, count) = match delete::predicate(&table, plan.logical()) {
         Some(predicate) => (Erase::Where(predicate), None),
-        None if table.mode == TableMode::Append => return Err(delete::not_by_row()),
-        None if delete::has_hidden_tags(&table) => return Err(delete::not_by_key(&table)),
+        None if table.mode == TableMode::Upsert && delete::has_hidden_tags(&table) => {
+            return Err(delete::not_by_key(&table));
+        }
         None => {
             if may_leave && task.shared.options.batch_bytes_min <= plan.scan_bytes {
                 return Ok(None);
             }
-            let held = session.reservation("keys to delete");
+            let held = session.reservation("names of rows to delete");
             let mut stream = session.start(plan).await?;
-            let mut keys = KeyList::default();
+            let (mut keys, mut rows) = (KeyList::default(), delete::RowList::new(&table));
             while let Some(batch) = stream.next().await {
                 let batch = batch?;
                 held.try_grow(held_bytes(&batch))?;
-                delete::push_keys(&table, &batch, &mut keys)?;
+                match table.mode {
+                    TableMode::Upsert => delete::push_keys(&table, &batch, &mut keys)?,
+                    TableMode::Append => rows.push(&batch)?,
+                }
             }
-            let keys = keys.finish();
-            if keys.is_empty() {
-                return Ok(Some(Some(0)));
+            let shown = rows.shown();
+            if let Some(predicate) = rows.finish() {
+                (Erase::Where(predicate), Some(shown))
+            } else {
+                let keys = keys.finish();
+                if keys.is_empty() {
+                    return Ok(Some(Some(0)));
+                }
+                let count = keys.len() as u64;
+                (Erase::Keys(keys), Some(count))
             }
-            let count = keys.len() as u64;
-            (Erase::Keys(keys), Some(count))
         }
     };
     ran_in(task, context.pool);

@@ -74,6 +74,8 @@ pub enum Comparison {
     Greater = 5,
     /// `>=`
     GreaterOrEqual = 6,
+    /// As `=`, and tells both zeros apart.
+    Identical = 7,
 }
 
 /// What a column is compared with. Time is [`Literal::I64`], ns since the epoch.
@@ -110,13 +112,14 @@ impl Comparison {
             4 => Self::LessOrEqual,
             5 => Self::Greater,
             6 => Self::GreaterOrEqual,
+            7 => Self::Identical,
             _ => return None,
         })
     }
 
     fn holds(self, order: Ordering) -> bool {
         match self {
-            Self::Equal => order.is_eq(),
+            Self::Equal | Self::Identical => order.is_eq(),
             Self::NotEqual => order.is_ne(),
             Self::Less => order.is_lt(),
             Self::LessOrEqual => order.is_le(),
@@ -216,7 +219,12 @@ impl Predicate {
         match self {
             Self::Constant(known) => *known,
             Self::IsAbsent(column) => Some(value(*column).is_none()),
-            Self::Compare { column, op, value: literal } => Some(op.holds(value(*column)?.compare(literal)?)),
+            Self::Compare { column, op, value: literal } => match (op, value(*column)?, literal) {
+                (Comparison::Identical, Datum::F64(value), Literal::F64(other)) => {
+                    Some(value.to_bits() == other.to_bits())
+                }
+                (op, value, literal) => Some(op.holds(value.compare(literal)?)),
+            },
             Self::In { column, values } => {
                 let value = value(*column)?;
                 Some(values.iter().any(|literal| value.compare(literal).is_some_and(Ordering::is_eq)))
@@ -296,7 +304,7 @@ impl Predicate {
             Self::IsAbsent(ColumnId::TIME) => (Instants::none(), Instants::all()),
             Self::Compare { column: ColumnId::TIME, op, value: Literal::I64(at) } => {
                 let is_true = match op {
-                    Comparison::Equal => Instants::of([(*at, *at)]),
+                    Comparison::Equal | Comparison::Identical => Instants::of([(*at, *at)]),
                     Comparison::NotEqual => Instants::of([(*at, *at)]).opposite(),
                     Comparison::Less => Instants::from(*at).opposite(),
                     Comparison::LessOrEqual => Instants::of([(i64::MIN, *at)]),
@@ -630,6 +638,7 @@ mod tests {
             Just(Comparison::LessOrEqual),
             Just(Comparison::Greater),
             Just(Comparison::GreaterOrEqual),
+            Just(Comparison::Identical),
         ];
         let leaf = prop_oneof![
             proptest::option::of(any::<bool>()).prop_map(Predicate::Constant),
