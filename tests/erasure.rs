@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use marigram_storage::clock::sim::{SimClock, SimRng};
-use marigram_storage::disk::sim::{Fault, SimDisk, Survival};
+use marigram_storage::disk::sim::{Fault, Op, SimDisk, Survival};
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{DAY_NS, TableMode};
 use marigram_storage::tombstone::{Comparison, Erase, Literal, Predicate};
@@ -338,6 +338,8 @@ fn a_failure_on_the_way_only_delays_it() {
         let _may_fail = run.engine().cut();
         run.disk.heal();
         run.check_seen();
+        let struck = run.disk.log().get((from + at) as usize - 1).map(|call| call.op);
+        run.is_lossy = struck == Some(Op::SyncDir);
         if run.engine().cut().is_err() {
             run.is_lossy = true;
             run.engine = None;
@@ -383,4 +385,36 @@ fn an_idle_engine_erases_what_was_deleted() {
     assert_eq!(run.engine().stats().erasures_ended, 4);
     run.check_seen();
     run.check_erased();
+}
+
+/// A segment that has to leave a file is damaged: nothing of it is written on, the deletes wait, and say so.
+#[test]
+fn damage_holds_it_up_and_nothing_else() {
+    let mut run = Run::new(2);
+    for _ in 0..6 {
+        run.write();
+    }
+    run.engine().cut().unwrap();
+    run.delete();
+    let snapshot = run.engine().snapshot();
+    let main = snapshot.catalog().database("main").unwrap().id;
+    let sensor = snapshot.catalog().table(main, "sensor").unwrap().id;
+    for segment in snapshot.segments(sensor) {
+        run.disk.flip_bit(&segment.file, segment.offset + 40, 3).unwrap();
+    }
+    drop(snapshot);
+    run.clock.advance_ns(61 * MINUTE_NS);
+    run.engine().cut().unwrap();
+    let deletes = run.engine().snapshot().deletes();
+    assert!(deletes.iter().all(|delete| delete.state == DeleteState::InFiles), "{deletes:?}");
+    assert!(run.engine().tasks().iter().any(|task| task.error.is_some()), "{:?}", run.engine().tasks());
+    for table in TABLES {
+        let table = run.engine().schema().table(main, table.0).unwrap().id;
+        for segment in run.engine().snapshot().segments(table) {
+            assert!(segment.rows > 0, "what is not damaged is there");
+        }
+    }
+    let more = draft(&[run.next + 1], 9, &mut run.rng);
+    run.engine().write("main", &more).unwrap();
+    run.engine().cut().unwrap();
 }

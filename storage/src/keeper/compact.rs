@@ -60,7 +60,7 @@ pub(super) struct Compactions {
     grown_ns: BTreeMap<(TableId, i64), u64>,
     opened_ns: u64,
     /// How long data files are.
-    pub(super) file_bytes: BTreeMap<FileId, u64>,
+    file_bytes: BTreeMap<FileId, u64>,
     open: Vec<Open>,
     answers: Vec<(Option<OptimizeReply>, Result<Optimized>)>,
 }

@@ -13,19 +13,19 @@
 //! Each step only takes away what nothing needs, so a round may end anywhere, and the next open begins it anew. Damage in a
 //! segment that has to be read holds it up, and says so. A reader of an old snapshot keeps a removed file until it ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Keeper;
 use crate::datafile::discard;
 use crate::error::{Error, Result};
-use crate::manifest::{Change, Cut, Erasure, Erasures, FileId, TRASH_DIR};
+use crate::manifest::{Change, Cut, DATA_DIR, Erasure, Erasures, FileId, TRASH_DIR, names};
 use crate::placement::Placement;
 use crate::schema::TableId;
 use crate::segment::{ALIGNMENT, FileHead};
 use crate::tombstone::{self, Tombstones};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// So many deletes that wait begin a round, whatever their age.
 const OPEN_MAX: usize = 4096;
@@ -118,7 +118,13 @@ impl Keeper {
             let Some(round) = &self.eraser.round else { return Ok(EraseStep::Rest) };
             let next = match &round.stage {
                 Stage::Segments if self.is_left_in_segments(round.through) => return Ok(EraseStep::Rest),
-                Stage::Segments => Stage::Files(self.files_with_dead_bytes()),
+                Stage::Segments => match self.files_with_dead_bytes() {
+                    Ok(files) => Stage::Files(files),
+                    Err(error) => {
+                        tracing::warn!(%error, "what deletes took away could not be erased yet");
+                        return Ok(EraseStep::Rest);
+                    }
+                },
                 Stage::Files(files) if files.iter().any(|file| self.manifest.state().has_file(*file)) => {
                     return Ok(EraseStep::Rest);
                 }
@@ -163,18 +169,18 @@ impl Keeper {
         pending.any(|tombstone| tombstone::is_in_segments(tombstone, &self.placement))
     }
 
-    /// Live files that hold more than their head and live segments, as far as is known.
-    fn files_with_dead_bytes(&self) -> BTreeSet<FileId> {
-        let mut live = std::collections::BTreeMap::new();
+    /// Live files that hold more than their head and live segments. One that is missing holds nothing.
+    fn files_with_dead_bytes(&self) -> Result<BTreeSet<FileId>> {
+        let mut live: BTreeMap<FileId, u64> = BTreeMap::new();
         for segment in self.manifest.state().segments() {
-            *live.entry(segment.file).or_insert(FileHead::BYTES as u64) +=
-                segment.bytes.next_multiple_of(ALIGNMENT as u64);
+            let bytes = segment.bytes.next_multiple_of(ALIGNMENT as u64);
+            *live.entry(segment.file).or_insert(FileHead::BYTES as u64) += bytes;
         }
-        let is_mixed = |file: &FileId| {
-            let bytes = self.compactions.file_bytes.get(file).copied().unwrap_or(u64::MAX);
-            live.get(file).is_some_and(|live| *live < bytes)
-        };
-        live.keys().copied().filter(is_mixed).collect()
+        let listed = self.world.disk.list(DATA_DIR.as_ref());
+        let entries = listed.map_err(|error| Error::io("list", DATA_DIR, error))?;
+        let files = entries.iter().filter_map(|entry| Some((FileId::from_name(&entry.name)?, entry.bytes)));
+        let is_mixed = |(file, bytes): &(FileId, u64)| live.get(file).is_some_and(|live| live < bytes);
+        Ok(files.filter(is_mixed).map(|(file, _)| file).collect())
     }
 
     /// `Ok(false)`: the log has to name an edit first.
@@ -192,7 +198,7 @@ impl Keeper {
         self.remove_unnamed()?;
         // Nothing waits in the trash that is not known to be unneeded, and no time in it is as sure as this.
         while self.sweep_trash_now(Duration::ZERO)? {}
-        for dir in [TRASH_DIR, crate::manifest::DATA_DIR] {
+        for dir in [TRASH_DIR, DATA_DIR] {
             self.world.disk.sync_dir(dir.as_ref()).map_err(|error| Error::io("sync directory", dir, error))?;
         }
         self.manifest.checkpoint()?;
@@ -214,7 +220,7 @@ impl Keeper {
 
     /// Removes data files that no edit names and nobody writes: what could not be removed when its writing failed.
     fn remove_unnamed(&mut self) -> Result<()> {
-        for name in crate::manifest::names(&self.world, crate::manifest::DATA_DIR)? {
+        for name in names(&self.world, DATA_DIR)? {
             let Some(file) = FileId::from_name(&name) else { continue };
             if !self.manifest.state().has_file(file) && self.compactions.writing != Some(file) {
                 discard(&self.world, &file.path());
