@@ -7,7 +7,7 @@ use super::integer::{EncodeInts, Order, encode_ints};
 use super::restore::{DecodeInts, Slot, decode_ints};
 use super::string::{Dictionary, Form, StringsRef, decode_strings, encode_strings};
 use super::varint::take;
-use super::zip::Zip;
+use super::zip::{Effort, Zip};
 use super::{VECTOR_ROWS, ValuesRef, boolean};
 use crate::manifest::Encoding;
 use crate::schema::FieldType;
@@ -40,6 +40,9 @@ pub(super) mod id {
     pub(in super::super) const RAW: u8 = 51;
 }
 
+/// Most work is worth it if less work saves one part in so many.
+const PART_SAVED: usize = 50;
+
 /// Room to encode columns in, hot or cold; reuse it. Its history never changes what is written.
 pub struct EncodeScratch {
     encoding: Encoding,
@@ -70,7 +73,7 @@ impl EncodeScratch {
             decimals: Decimals::default(),
             dictionary: Dictionary::default(),
             planes: Vec::new(),
-            zip: Zip::of(encoding),
+            zip: Zip::default(),
             cold: EncodeCold::default(),
             tried: Vec::new(),
         }
@@ -93,8 +96,7 @@ pub(super) struct DecodeScratch {
 
 impl DecodeScratch {
     pub(super) fn new() -> Self {
-        let zip = Zip::of(Encoding::Hot); // A reader does not care.
-        Self { ints: DecodeInts::new(), planes: Vec::new(), zip, cold: DecodeCold::default() }
+        Self { ints: DecodeInts::new(), planes: Vec::new(), zip: Zip::default(), cold: DecodeCold::default() }
     }
 }
 
@@ -125,10 +127,31 @@ fn improve(
     scratch: &mut EncodeScratch,
     out: &mut Vec<u8>,
 ) -> Encoded {
+    let coded = entropy_code(values, hot, cold::bytes_max(out.len() - start), scratch);
+    let hot = match values {
+        ValuesRef::F64(values) => compress_more(values, hot, start, coded.is_some(), scratch, out),
+        _ => hot,
+    };
+    match coded {
+        Some((codec, parameter)) if scratch.tried.len() <= cold::bytes_max(out.len() - start) => {
+            out.truncate(start);
+            out.extend_from_slice(&scratch.tried);
+            Encoded { codec, parameter, ..hot }
+        }
+        _ => hot,
+    }
+}
+
+/// Fills `tried` with the entropy-coded form. Its codec and parameter, if it takes at most `bytes_max` bytes.
+fn entropy_code(
+    values: ValuesRef<'_>,
+    hot: Encoded,
+    bytes_max: usize,
+    scratch: &mut EncodeScratch,
+) -> Option<(u8, u8)> {
     let EncodeScratch { numbers, decimals, cold, tried, .. } = scratch;
     tried.clear();
-    let bytes_max = cold::bytes_max(out.len() - start);
-    let codec = match values {
+    match values {
         ValuesRef::I64(values) => encode_cold(values, Order::Signed, bytes_max, cold, tried).then_some((id::PCO, 0)),
         ValuesRef::U64(values) => {
             numbers.clear();
@@ -146,11 +169,34 @@ fn improve(
             encode_cold(numbers, Order::Signed, bytes_max, cold, tried).then_some((id::PCO_DOUBLE, 0))
         }
         ValuesRef::Bool(_) | ValuesRef::String { .. } => None,
-    };
-    let Some((codec, parameter)) = codec else { return hot };
-    out.truncate(start);
-    out.extend_from_slice(tried);
-    Encoded { codec, parameter, ..hot }
+    }
+}
+
+/// Replaces a hot body of doubles, from `start` on, by what most work makes of it, if less work already saves a part and an
+/// entropy-coded form in `tried` does not take half of that. On numbers that do not repeat, and for a body that is thrown
+/// away, most work would take many times as long as all else.
+fn compress_more(
+    values: &[f64],
+    hot: Encoded,
+    start: usize,
+    coded: bool,
+    scratch: &mut EncodeScratch,
+    out: &mut Vec<u8>,
+) -> Encoded {
+    let EncodeScratch { planes, zip, decimals, tried, .. } = scratch;
+    if hot.codec == id::DECIMAL && decimals.exceptions.len() <= values.len() / 8 {
+        return hot;
+    }
+    let split = out.len();
+    let bytes = split - start;
+    let repeats = encode_split(values, Effort::Some, bytes - bytes / PART_SAVED, planes, zip, out);
+    let some = out.len() - split;
+    out.truncate(split);
+    if !repeats || coded && tried.len() <= some / 2 || !encode_split(values, Effort::Most, bytes, planes, zip, out) {
+        return hot;
+    }
+    out.drain(start..split);
+    Encoded { codec: id::SPLIT_ZSTD, parameter: 0, ..hot }
 }
 
 fn encode_hot(values: ValuesRef<'_>, scratch: &mut EncodeScratch, out: &mut Vec<u8>) -> Encoded {
@@ -181,7 +227,8 @@ fn encode_hot(values: ValuesRef<'_>, scratch: &mut EncodeScratch, out: &mut Vec<
         }
         ValuesRef::String { bytes, ends, start } => {
             let strings = StringsRef { bytes, ends, start };
-            let form = encode_strings(strings, &mut scratch.dictionary, &mut scratch.ints, &mut scratch.zip, out);
+            let EncodeScratch { encoding, dictionary, ints, zip, .. } = scratch;
+            let form = encode_strings(strings, Effort::of(*encoding), dictionary, ints, zip, out);
             let codec = match form {
                 Form::Dictionary => id::DICTIONARY,
                 Form::Zstd => id::ZSTD,
@@ -204,16 +251,16 @@ fn encode_doubles(values: &[f64], scratch: &mut EncodeScratch, out: &mut Vec<u8>
         }
         // Neither one nor the other: the smaller.
         let split = out.len();
-        if encode_split(values, planes, zip, out) && out.len() - split < decimal_bytes {
+        let bytes_max = decimal_bytes.min(values.len() * 8);
+        if encode_split(values, Effort::Quick, bytes_max, planes, zip, out) {
             out.drain(start..split);
             return (id::SPLIT_ZSTD, 0, None);
         }
-        out.truncate(split);
         if decimal_bytes < values.len() * 8 {
             return (id::DECIMAL, decimals.digits, None);
         }
         out.truncate(start);
-    } else if encode_split(values, planes, zip, out) {
+    } else if encode_split(values, Effort::Quick, values.len() * 8, planes, zip, out) {
         return (id::SPLIT_ZSTD, 0, None);
     }
     put_raw(values, out);

@@ -1,16 +1,23 @@
 //! Doubles that are no decimals: the bytes of equal weight side by side, then zstd.
 
-use super::zip::Zip;
+use super::zip::{Effort, Zip};
 
-/// Appends a page. `false`, and nothing, if that is not smaller than the doubles themselves.
-pub(super) fn encode_split(values: &[f64], planes: &mut Vec<u8>, zip: &mut Zip, out: &mut Vec<u8>) -> bool {
+/// Appends a page of fewer than `bytes_max` bytes. `false`, and nothing, if it would not be.
+pub(super) fn encode_split(
+    values: &[f64],
+    effort: Effort,
+    bytes_max: usize,
+    planes: &mut Vec<u8>,
+    zip: &mut Zip,
+    out: &mut Vec<u8>,
+) -> bool {
     planes.resize(values.len() * 8, 0);
     for (plane, bytes) in planes.chunks_exact_mut(values.len()).enumerate() {
         for (byte, value) in bytes.iter_mut().zip(values) {
             *byte = (value.to_bits() >> (8 * plane)) as u8;
         }
     }
-    zip.compress(planes, planes.len(), out)
+    zip.compress(effort, planes, bytes_max, out)
 }
 
 /// Decodes a page of `out.len()` doubles.

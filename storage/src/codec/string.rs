@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::integer::{EncodeInts, Order, encode_ints};
 use super::restore::{DecodeInts, decode_ints};
 use super::varint::{put_varint, take, take_u8, take_varint};
-use super::zip::{Zip, check_length};
+use super::zip::{Effort, Zip, check_length};
 use crate::schema::STRING_BYTES_MAX;
 use crate::values::Strings;
 
@@ -102,6 +102,7 @@ pub(super) enum Form {
 /// Appends a column. It is not empty.
 pub(super) fn encode_strings(
     strings: StringsRef<'_>,
+    effort: Effort,
     dictionary: &mut Dictionary,
     ints: &mut EncodeInts,
     zip: &mut Zip,
@@ -119,7 +120,7 @@ pub(super) fn encode_strings(
         }));
         encode_ints(numbers, Order::Signed, ints, out);
         let mut frame = Vec::new();
-        if bytes.len() >= ZIP_BYTES_MIN && zip.compress(bytes, bytes.len(), &mut frame) {
+        if bytes.len() >= ZIP_BYTES_MIN && zip.compress(effort, bytes, bytes.len(), &mut frame) {
             out.push(1);
             put_varint(frame.len() as u64, out);
             out.extend_from_slice(&frame);
@@ -135,7 +136,7 @@ pub(super) fn encode_strings(
     numbers.extend(strings.iter().map(|string| string.len() as i64));
     encode_ints(numbers, Order::Signed, ints, out);
     let bytes = strings.all();
-    if bytes.len() >= ZIP_BYTES_MIN && zip.compress(bytes, bytes.len(), out) {
+    if bytes.len() >= ZIP_BYTES_MIN && zip.compress(effort, bytes, bytes.len(), out) {
         return Form::Zstd;
     }
     out.extend_from_slice(bytes);

@@ -388,3 +388,31 @@ fn cold_columns_of_devices_take_fewer_bytes() {
     check("regular time", Values::I64(every_10_s), 22);
     check("random", Values::I64((0..8192).map(|_| random.next() as i64).collect()), 8020);
 }
+
+/// zstd's most work is for doubles that repeat and that nothing else makes small.
+#[test]
+fn most_work_is_done_where_it_is_kept() {
+    let pages = |values: &[f64]| {
+        [Encoding::Hot, Encoding::Cold].map(|encoding| {
+            let mut out = Vec::new();
+            let mut scratch = EncodeScratch::of(encoding);
+            encode_page(values.len(), None, ValuesRef::F64(values), &mut scratch, &mut out);
+            out
+        })
+    };
+    let mut random = Random::new(5);
+    let noise: Vec<f64> = (0..8192).map(|_| (random.next() >> 11) as f64 / (1u64 << 53) as f64).collect();
+    let [hot, cold] = pages(&noise);
+    assert_eq!((hot[1], hot), (body::id::SPLIT_ZSTD, cold), "nothing repeats");
+
+    let few: Vec<f64> = (0..8192).map(|_| random.below(30) as f64 / 7.0).collect();
+    let [hot, cold] = pages(&few);
+    assert_eq!((hot[1], cold[1]), (body::id::SPLIT_ZSTD, body::id::PCO_DOUBLE), "few different doubles");
+    assert!(cold.len() * 2 < hot.len());
+
+    // Runs of eight of some hundred doubles: too many for bins, and most work finds more of them than little.
+    let runs: Vec<f64> = (0..1024).flat_map(|_| noise[random.below(600) as usize..].iter().take(8).copied()).collect();
+    let [hot, cold] = pages(&runs);
+    assert_eq!((hot[1], cold[1]), (body::id::SPLIT_ZSTD, body::id::SPLIT_ZSTD), "runs of doubles");
+    assert!(cold.len() * 50 < hot.len() * 49, "{} of {} bytes", cold.len(), hot.len());
+}

@@ -8,29 +8,49 @@ use crate::manifest::Encoding;
 /// The most that a block of a frame decodes to; it takes at least 4 bytes.
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
 
+/// How hard zstd looks for what repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Level 1.
+    Quick,
+    /// Level 6: several times as long, and enough to see whether much repeats.
+    Some,
+    /// Level 19: some hundred times as long.
+    Most,
+}
+
+impl Effort {
+    /// What a page of this encoding is worth.
+    pub(super) fn of(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Hot => Self::Quick,
+            Encoding::Cold => Self::Most,
+        }
+    }
+}
+
 /// Contexts of zstd, made when first needed.
+#[derive(Default)]
 pub(super) struct Zip {
-    level: i32,
-    compressor: Option<Compressor<'static>>,
+    quick: Option<Compressor<'static>>,
+    some: Option<Compressor<'static>>,
+    most: Option<Compressor<'static>>,
     decompressor: Option<Decompressor<'static>>,
     frame: Vec<u8>,
 }
 
 impl Zip {
-    pub(super) fn of(encoding: Encoding) -> Self {
-        let level = match encoding {
-            Encoding::Hot => 1,
-            Encoding::Cold => 19,
-        };
-        Self { level, compressor: None, decompressor: None, frame: Vec::new() }
-    }
-
     /// Appends a frame of fewer than `bytes_max` bytes. `false`, and nothing, if it would not be.
-    pub(super) fn compress(&mut self, raw: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
-        if self.compressor.is_none() {
-            self.compressor = Compressor::new(self.level).ok();
+    pub(super) fn compress(&mut self, effort: Effort, raw: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        let (compressor, level) = match effort {
+            Effort::Quick => (&mut self.quick, 1),
+            Effort::Some => (&mut self.some, 6),
+            Effort::Most => (&mut self.most, 19),
+        };
+        if compressor.is_none() {
+            *compressor = Compressor::new(level).ok();
         }
-        let Some(compressor) = &mut self.compressor else { return false };
+        let Some(compressor) = compressor else { return false };
         self.frame.clear();
         self.frame.reserve(zstd_safe::compress_bound(raw.len()));
         if compressor.compress_to_buffer(raw, &mut self.frame).is_err() || self.frame.len() >= bytes_max {
