@@ -1,7 +1,8 @@
 //! Pages of columns as devices send them, hot and cold: bytes per value, and values (items) per second to encode, to decode
 //! and sum, and to reduce exactly.
 //!
-//! `cargo bench -p marigram-benches --bench codec`. Sixteen pages of 8192 rows a round (1 MiB raw), series of 8640 rows.
+//! `cargo bench -p marigram-benches --bench codec`; with `MARIGRAM_LEVEL=portable` or `avx2` in its environment, what a lesser
+//! processor would do. Sixteen pages of 8192 rows a round (1 MiB raw), series of 8640 rows.
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -10,6 +11,7 @@ use marigram_storage::codec::{
     page_bytes, reduce_f64_page, reduce_i64_page,
 };
 use marigram_storage::manifest::Encoding;
+use marigram_storage::processor::{self, Level, at_most};
 use marigram_storage::schema::FieldType;
 use marigram_storage::values::Values;
 
@@ -245,11 +247,22 @@ fn decode_large_column(bencher: Bencher<'_, '_>, name: &str) {
 
 #[expect(clippy::print_stdout, reason = "the table is what this target is for")]
 fn main() {
-    println!("{:26} bytes/value, hot and cold", "column");
-    for name in COLUMNS {
-        let values = column(name);
-        let per_value = |encoding| pages(&values, encoding).len() as f64 / values.len() as f64;
-        println!("{name:26} {:11.3} {:7.3}", per_value(Encoding::Hot), per_value(Encoding::Cold));
-    }
-    divan::main();
+    let level = match std::env::var("MARIGRAM_LEVEL").as_deref() {
+        Ok("portable") => Level::Portable,
+        Ok("avx2") => Level::Avx2,
+        _ => Level::Avx512,
+    };
+    at_most(level, || {
+        println!("{:26} bytes/value and codec, hot and cold; {:?}", "column", processor::level());
+        for name in COLUMNS {
+            let values = column(name);
+            let [hot, cold] = [Encoding::Hot, Encoding::Cold].map(|encoding| {
+                let pages = pages(&values, encoding);
+                let codec = pages.get(1).copied().unwrap_or_default();
+                format!("{:11.3} {codec:2}", pages.len() as f64 / values.len() as f64)
+            });
+            println!("{name:26} {hot} {cold}");
+        }
+        divan::main();
+    });
 }

@@ -7,7 +7,7 @@
 //! Always true:
 //! - Decoding gives the bits that were encoded: −0.0, subnormal and extreme values, wrapping differences.
 //! - Decoders accept any bytes: they return values or an error, and allocate no more than the bytes can justify.
-//! - Bytes do not depend on the processor. Where it has AVX2 and FMA the same loops are compiled for them.
+//! - Bytes do not depend on the processor: the same loops are compiled for several kinds of them (`processor`).
 //!
 //! Byte layout: `storage/format/page.md`. Not here: where a page is cut and where it lies (`segment`).
 
@@ -20,6 +20,7 @@ mod column;
 mod decimal;
 mod divisor;
 mod float;
+mod fused;
 mod integer;
 mod page;
 mod reduce;
@@ -125,16 +126,4 @@ impl<'a> From<&'a Values> for ValuesRef<'a> {
             Values::String(strings) => Self::String { bytes: &strings.bytes, ends: &strings.ends, start: 0 },
         }
     }
-}
-
-/// The processor has what the faster copies of our loops are compiled for. The answer is cached.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("lzcnt")
-        && is_x86_feature_detected!("popcnt")
 }

@@ -27,6 +27,7 @@ mod open;
 mod options;
 mod placement;
 mod priority;
+pub mod processor;
 mod registry;
 mod repair;
 mod rows;

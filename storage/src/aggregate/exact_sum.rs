@@ -91,6 +91,14 @@ impl ExactSum {
         self.add_block(rows, &mut plan.0);
     }
 
+    /// Adds what at least one value of a page of decimals, none of them -0.0, comes to: `mantissa * 2^exponent`.
+    pub(crate) fn add_decimals(&mut self, mantissa: i128, exponent: i16) {
+        self.flags |= ANY | SIGNIFICANT;
+        if mantissa != 0 {
+            self.add_scaled(mantissa, exponent);
+        }
+    }
+
     /// Adds the values that are present: bit `i % 64` of word `i / 64` stands for row `i`.
     ///
     /// Rows beyond the last word are absent. What stands in an absent row does not matter.

@@ -15,6 +15,7 @@
 //! (`benches/micro/exact_sum.rs`).
 
 use super::state::float_key;
+use crate::processor::dispatched;
 
 /// Rows per call: an integer lane grows by at most 2^51 per row.
 pub(super) const ROWS_MAX: usize = 1024;
@@ -101,46 +102,31 @@ impl Plan {
 }
 
 /// What a pass over rows leaves.
-pub(crate) struct Lanes {
+struct Lanes {
     sums: [u64; 3],
     outside: u64,
     rest: u64,
 }
 
-/// Defines a kernel that is compiled twice, for any machine and for those with AVX2, and picks one per call.
-macro_rules! dispatched {
-    ($(#[$doc:meta])* $name:ident, $body:ident, ($($arg:ident: $kind:ty),*) -> $result:ty) => {
-        $(#[$doc])*
-        pub(crate) fn $name($($arg: $kind),*) -> $result {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $kind),*) -> $result {
-                    $body($($arg),*)
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: both features were just detected.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            $body($($arg),*)
-        }
-    };
-}
-
 dispatched! {
     /// The largest absolute value, as bits: those of a NaN are above all others.
-    top_bits, top_bits_body, (rows: &[f64]) -> u64
+    pub(crate) fn top_bits(rows: &[f64]) -> u64 { wide: top_bits_body, plain: top_bits_body }
 }
-dispatched! { two_levels, two_levels_body, (rows: &[f64], sigmas: &[f64; 3]) -> Lanes }
-dispatched! { three_levels, three_levels_body, (rows: &[f64], sigmas: &[f64; 3]) -> Lanes }
+dispatched! {
+    fn two_levels(rows: &[f64], sigmas: &[f64; 3]) -> Lanes { wide: two_levels_body, plain: two_levels_body }
+}
+dispatched! {
+    fn three_levels(rows: &[f64], sigmas: &[f64; 3]) -> Lanes { wide: three_levels_body, plain: three_levels_body }
+}
 dispatched! {
     /// The least and the greatest [`float_key`]; of no rows `i64::MAX` and `i64::MIN`.
-    key_bounds, key_bounds_body, (rows: &[f64]) -> (i64, i64)
+    pub(crate) fn key_bounds(rows: &[f64]) -> (i64, i64) { wide: key_bounds_body, plain: key_bounds_body }
 }
 dispatched! {
     /// Copies rows, absent ones as -0.0, which adds nothing and has no sign to lose.
-    mask, mask_body, (rows: &[f64], presence: &[u64], out: &mut [f64; ROWS_MAX]) -> ()
+    pub(crate) fn mask(rows: &[f64], presence: &[u64], out: &mut [f64; ROWS_MAX]) {
+        wide: mask_body, plain: mask_body
+    }
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 
 use super::{InvalidState, lanes, round_quotient};
+use crate::processor::dispatched;
 
 /// The sum does not fit the type of its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +36,7 @@ impl IntSum {
     /// Adds every value: high and low halves apart, so that the additions are of machine words.
     pub fn add_i64s(&mut self, values: &[i64]) {
         for block in values.chunks(1 << 16) {
-            let high: i64 = block.iter().map(|x| x >> 32).sum();
-            let low: u64 = block.iter().map(|x| *x as u64 & 0xffff_ffff).sum();
+            let (high, low) = halves_of_i64s(block);
             self.add((i128::from(high) << 32) + i128::from(low));
         }
     }
@@ -44,8 +44,7 @@ impl IntSum {
     /// Adds every value.
     pub fn add_u64s(&mut self, values: &[u64]) {
         for block in values.chunks(1 << 16) {
-            let high: u64 = block.iter().map(|x| x >> 32).sum();
-            let low: u64 = block.iter().map(|x| x & 0xffff_ffff).sum();
+            let (high, low) = halves_of_u64s(block);
             self.add((i128::from(high) << 32) + i128::from(low));
         }
     }
@@ -90,6 +89,25 @@ impl IntSum {
         sum.serialize(&mut canonical);
         if canonical == bytes { Ok(sum) } else { Err(InvalidState("integer sum is too long")) }
     }
+}
+
+dispatched! {
+    /// The sums of the high and of the low halves of at most 2¹⁶ numbers.
+    fn halves_of_i64s(values: &[i64]) -> (i64, u64) { wide: halves_of_i64s_body, plain: halves_of_i64s_body }
+}
+dispatched! {
+    /// The same of unsigned numbers.
+    fn halves_of_u64s(values: &[u64]) -> (u64, u64) { wide: halves_of_u64s_body, plain: halves_of_u64s_body }
+}
+
+#[inline(always)]
+fn halves_of_i64s_body(values: &[i64]) -> (i64, u64) {
+    values.iter().fold((0, 0), |(high, low), value| (high + (value >> 32), low + (*value as u64 & 0xffff_ffff)))
+}
+
+#[inline(always)]
+fn halves_of_u64s_body(values: &[u64]) -> (u64, u64) {
+    values.iter().fold((0, 0), |(high, low), value| (high + (value >> 32), low + (value & 0xffff_ffff)))
 }
 
 /// A value with the one order that aggregates use: numeric, -0.0 before 0.0, NaN last, strings bytewise.

@@ -15,6 +15,7 @@ use super::divisor::{Divisor, common_divisor};
 use super::integer::Order;
 use super::restore::DecodeInts;
 use super::varint::{put_varint, take_u8, take_varint, unzigzag, zigzag};
+use crate::processor::dispatched;
 
 /// Above this, pco takes much longer for a hundredth.
 const LEVEL: usize = 8;
@@ -186,32 +187,24 @@ fn decompress<T: Number>(
     Ok(())
 }
 
-/// The values of numbers.
-fn restore<T: Copy + Into<u64>>(words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
-    #[inline(always)]
-    fn body<T: Copy + Into<u64>>(words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
-        if divisor == 1 {
-            for (out, word) in out.iter_mut().zip(words) {
-                *out = base.wrapping_add((*word).into() as i64);
-            }
-        } else {
-            for (out, word) in out.iter_mut().zip(words) {
-                *out = base.wrapping_add(divisor.wrapping_mul((*word).into()) as i64);
-            }
+dispatched! {
+    /// The values of numbers.
+    fn restore [T: Copy + Into<u64>] (words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
+        wide: restore_body, plain: restore_body
+    }
+}
+
+#[inline(always)]
+fn restore_body<T: Copy + Into<u64>>(words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
+    if divisor == 1 {
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = base.wrapping_add((*word).into() as i64);
+        }
+    } else {
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = base.wrapping_add(divisor.wrapping_mul((*word).into()) as i64);
         }
     }
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2<T: Copy + Into<u64>>(words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
-            body(words, base, divisor, out);
-        }
-        if super::has_avx2() {
-            // SAFETY: the processor has the features.
-            return unsafe { with_avx2(words, base, divisor, out) };
-        }
-    }
-    body(words, base, divisor, out);
 }
 
 /// The place of a double in the total order, as a signed number; it is its own inverse.

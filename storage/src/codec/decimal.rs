@@ -12,18 +12,20 @@ use super::integer::EncodeInts;
 use super::restore::{DecodeInts, decode_vector};
 use super::varint::{put_varint, take, take_varint};
 use super::{VECTOR_ROWS, integer};
+use crate::processor::dispatched;
 
 /// The greatest `k`.
 pub(super) const DIGITS_MAX: u8 = 15;
 /// Integers of decimals are less than this, and greater than its negative.
 const LIMIT: f64 = (1u64 << 51) as f64;
 /// 1.5 · 2⁵²: added to a number within ±2⁵¹, it leaves the nearest integer in the lowest bits.
-const MAGIC: f64 = 6_755_399_441_055_744.0;
+pub(super) const MAGIC: f64 = 6_755_399_441_055_744.0;
 
-const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+pub(super) const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Bits of `hi` = 10^-k rounded, and of `lo` = fma(−hi, 10^k, 1) / 10^k.
-const INVERSES: [(u64, u64); 16] = [
+pub(super) const INVERSES: [(u64, u64); 16] = [
     (0x3ff0000000000000, 0x0000000000000000),
     (0x3fb999999999999a, 0xbc5999999999999a),
     (0x3f847ae147ae147b, 0xbc0eb851eb851eb8),
@@ -147,29 +149,21 @@ fn convert(values: &[f64], digits: u8, decimals: &mut Decimals) {
     }
 }
 
-/// How many are not exact.
-fn convert_vector(values: &[f64], power: f64, integers: &mut [i64], exact: &mut [bool; VECTOR_ROWS]) -> usize {
-    #[inline(always)]
-    fn body(values: &[f64], power: f64, integers: &mut [i64], exact: &mut [bool; VECTOR_ROWS]) -> usize {
-        let mut exceptions = 0u64;
-        for ((value, integer), exact) in values.iter().zip(integers).zip(exact) {
-            (*integer, *exact) = to_integer(*value, power);
-            exceptions += u64::from(!*exact);
-        }
-        exceptions as usize
+dispatched! {
+    /// How many are not exact.
+    fn convert_vector(
+        values: &[f64], power: f64, integers: &mut [i64], exact: &mut [bool; VECTOR_ROWS],
+    ) -> usize { wide: convert_body, plain: convert_body }
+}
+
+#[inline(always)]
+fn convert_body(values: &[f64], power: f64, integers: &mut [i64], exact: &mut [bool; VECTOR_ROWS]) -> usize {
+    let mut exceptions = 0u64;
+    for ((value, integer), exact) in values.iter().zip(integers).zip(exact) {
+        (*integer, *exact) = to_integer(*value, power);
+        exceptions += u64::from(!*exact);
     }
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2(values: &[f64], power: f64, integers: &mut [i64], exact: &mut [bool; VECTOR_ROWS]) -> usize {
-            body(values, power, integers, exact)
-        }
-        if super::has_avx2() {
-            // SAFETY: the processor has the features.
-            return unsafe { with_avx2(values, power, integers, exact) };
-        }
-    }
-    body(values, power, integers, exact)
+    exceptions as usize
 }
 
 /// Appends a page of decimals: exceptions, then integers. Returns the smallest and the greatest value, if they follow
@@ -228,41 +222,38 @@ impl<'a> Exceptions<'a> {
     }
 }
 
-/// Hands out the vectors of a page of `count` decimals, integers and doubles, as they are decoded. `false`, and none, if
-/// there are exceptions.
+/// Hands out the integers of a page of `count` decimals, vector by vector, as they are decoded, and room for their
+/// doubles. `false`, and none, if there are exceptions.
 pub(super) fn each_vector(
     mut input: &[u8],
     codec: Codec,
     count: usize,
     scratch: &mut DecodeScratch,
-    mut each: impl FnMut(&[i64], &[f64]),
+    mut each: impl FnMut(&[i64], &mut [f64]) -> Result<(), &'static str>,
 ) -> Result<bool, &'static str> {
-    let digits = codec.parameter;
-    let exceptions = Exceptions::take(&mut input, digits, count)?;
+    let exceptions = Exceptions::take(&mut input, codec.parameter, count)?;
     if !exceptions.positions.is_empty() {
         return Ok(false);
     }
     let mut doubles = [0.0; VECTOR_ROWS];
-    let mut restore = |integers: &[i64]| {
-        let doubles = doubles.get_mut(..integers.len()).unwrap_or_default();
-        if !restore_vector(integers, digits, doubles) {
-            return Err(OUT_OF_RANGE);
-        }
-        each(integers, doubles);
-        Ok(())
-    };
+    let mut each = |integers: &[i64]| each(integers, doubles.get_mut(..integers.len()).unwrap_or_default());
     let DecodeScratch { ints, cold, .. } = scratch;
     if codec.id == id::PCO {
-        decode_cold(&mut input, count, ints, cold, |_, integers| restore(integers))?;
+        decode_cold(&mut input, count, ints, cold, |_, integers| each(integers))?;
     } else {
         let DecodeInts { values, words } = ints;
         for start in (0..count).step_by(VECTOR_ROWS) {
             let integers = values.get_mut(..(count - start).min(VECTOR_ROWS)).unwrap_or_default();
             decode_vector(&mut input, words, integers)?;
-            restore(integers)?;
+            each(integers)?;
         }
     }
     if input.is_empty() { Ok(true) } else { Err("bytes are left behind the last value") }
+}
+
+/// The doubles of a vector of integers.
+pub(super) fn restore_doubles(integers: &[i64], digits: u8, out: &mut [f64]) -> Result<(), &'static str> {
+    if restore_vector(integers, digits, out) { Ok(()) } else { Err(OUT_OF_RANGE) }
 }
 
 const OUT_OF_RANGE: &str = "the integer of a decimal is out of range";
@@ -277,7 +268,7 @@ pub(super) fn decode_cold_decimals(
 ) -> Result<(), &'static str> {
     let exceptions = Exceptions::take(input, digits, out.len())?;
     decode_cold(input, out.len(), ints, cold, |vector, integers| {
-        if restore_vector(integers, digits, vector_of(out, vector)) { Ok(()) } else { Err(OUT_OF_RANGE) }
+        restore_doubles(integers, digits, vector_of(out, vector))
     })?;
     exceptions.put_back(out)
 }
@@ -294,41 +285,34 @@ pub(super) fn decode_decimals(
     for out in out.chunks_mut(VECTOR_ROWS) {
         let integers = &mut values[..out.len()];
         decode_vector(input, words, integers)?;
-        if !restore_vector(integers, digits, out) {
-            return Err(OUT_OF_RANGE);
-        }
+        restore_doubles(integers, digits, out)?;
     }
     exceptions.put_back(out)
 }
 
-/// `false` if an integer is out of range.
-fn restore_vector(integers: &[i64], digits: u8, out: &mut [f64]) -> bool {
-    #[inline(always)]
-    fn body<const FMA: bool>(integers: &[i64], digits: u8, out: &mut [f64]) -> bool {
-        let (high, low) = INVERSES[usize::from(digits)];
-        let (high, low) = (f64::from_bits(high), f64::from_bits(low));
-        let power = POWERS[usize::from(digits)];
-        let mut beyond = 0;
-        for (integer, out) in integers.iter().zip(out) {
-            // From −2⁵¹ up to 2⁵¹ this has no bit above the 52nd.
-            beyond |= (*integer as u64).wrapping_add(1 << 51);
-            let double = f64::from_bits((*integer as u64).wrapping_add(MAGIC.to_bits())) - MAGIC;
-            *out = if FMA { double.mul_add(high, double * low) } else { double / power };
-        }
-        beyond >> 52 == 0
+dispatched! {
+    /// `false` if an integer is out of range.
+    fn restore_vector(integers: &[i64], digits: u8, out: &mut [f64]) -> bool {
+        wide: restore_body::<true>, plain: restore_body::<FMA>
     }
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2(integers: &[i64], digits: u8, out: &mut [f64]) -> bool {
-            body::<true>(integers, digits, out)
-        }
-        if super::has_avx2() {
-            // SAFETY: the processor has the features.
-            return unsafe { with_avx2(integers, digits, out) };
-        }
+}
+
+/// Every processor of the target multiplies and adds at once.
+pub(super) const FMA: bool = cfg!(target_arch = "aarch64");
+
+#[inline(always)]
+fn restore_body<const FMA: bool>(integers: &[i64], digits: u8, out: &mut [f64]) -> bool {
+    let (high, low) = INVERSES[usize::from(digits)];
+    let (high, low) = (f64::from_bits(high), f64::from_bits(low));
+    let power = POWERS[usize::from(digits)];
+    let mut beyond = 0;
+    for (integer, out) in integers.iter().zip(out) {
+        // From −2⁵¹ up to 2⁵¹ this has no bit above the 52nd.
+        beyond |= (*integer as u64).wrapping_add(1 << 51);
+        let double = f64::from_bits((*integer as u64).wrapping_add(MAGIC.to_bits())) - MAGIC;
+        *out = if FMA { double.mul_add(high, double * low) } else { double / power };
     }
-    body::<false>(integers, digits, out)
+    beyond >> 52 == 0
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! differences of differences, or as runs. All arithmetic wraps, so every value of 64 bits comes back, whatever its
 //! neighbours. Signed and unsigned columns differ only in which value is the smallest.
 //!
-//! The loops are compiled twice, plainly and for AVX2, and in words of 16, 32 and 64 bits, of which a vector takes the
+//! The loops are compiled for several kinds of processors (`processor`), and in words of 16, 32 and 64 bits, of which a vector takes the
 //! narrowest that its numbers allow. All of them give the same bytes and values.
 //! Byte layout: `storage/format/page.md`. Not here: the way back (`restore`), what a width costs (`choose`).
 
@@ -14,6 +14,7 @@ use super::choose::{Packing, packing};
 use super::divisor::{Divisor, common_divisor};
 use super::varint::{put_varint, varint_bytes, zigzag};
 use super::word::Word;
+use crate::processor::dispatched;
 
 /// All values are equal.
 pub(super) const CONST: u8 = 0;
@@ -101,23 +102,20 @@ pub(super) fn encode_ints(values: &[i64], order: Order, scratch: &mut EncodeInts
     (min ^ flip, max ^ flip)
 }
 
-/// Vectors of no greater number are worked on in narrow words: all that can be.
-const NARROW_MAX: u64 = u64::MAX;
-
-fn encode_vector(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
-            encode_vector_body(values, flip, NARROW_MAX, scratch, out)
-        }
-        if super::has_avx2() {
-            // SAFETY: the processor has the features.
-            return unsafe { with_avx2(values, flip, scratch, out) };
-        }
+dispatched! {
+    fn encode_vector(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
+        wide: encode_any_vector, plain: encode_any_vector
     }
+}
+
+/// Numbers are worked on in words as narrow as can be.
+#[inline(always)]
+fn encode_any_vector(values: &[i64], flip: i64, scratch: &mut EncodeInts, out: &mut Vec<u8>) -> (i64, i64) {
     encode_vector_body(values, flip, NARROW_MAX, scratch, out)
 }
+
+/// Vectors of no greater number are worked on in narrow words: all that can be.
+const NARROW_MAX: u64 = u64::MAX;
 
 #[inline(always)]
 fn encode_vector_body(

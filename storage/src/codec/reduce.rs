@@ -6,10 +6,12 @@
 
 use super::body::{DecodeScratch, decode_body, id};
 use super::cold::decode_cold;
+use super::fused::DecimalSum;
 use super::page::open_values;
 use super::restore::{Slot, decode_vector};
 use super::{PageBuf, VECTOR_ROWS, decimal};
 use crate::aggregate::{Content, ExactSum, IntSum, MinMax, SumPlan, float_value, key_bounds};
+use crate::processor::dispatched;
 use crate::schema::FieldType;
 use crate::values::Values;
 
@@ -63,12 +65,20 @@ fn doubles(bytes: &[u8], page: &mut PageBuf) -> Result<Reduced<f64, ExactSum>, &
     let mut plan = SumPlan::default();
     if matches!(codec.id, id::DECIMAL | id::PCO) {
         let mut range = (i64::MAX, i64::MIN);
+        let mut fused = DecimalSum::new(codec.parameter);
         let done = decimal::each_vector(body, codec, count, &mut page.scratch, |integers, doubles| {
-            reduced.sum.add_vector(doubles, &mut plan);
-            let (least, greatest) = bounds(integers);
-            range = (range.0.min(least), range.1.max(greatest));
+            if !fused.add(integers) {
+                decimal::restore_doubles(integers, codec.parameter, doubles)?;
+                reduced.sum.add_vector(doubles, &mut plan);
+                let (least, greatest) = bounds(integers);
+                range = (range.0.min(least), range.1.max(greatest));
+            }
+            Ok(())
         })?;
         if done {
+            let (mantissa, exponent) = fused.total();
+            reduced.sum.add_decimals(mantissa, exponent);
+            range = (range.0.min(fused.least), range.1.max(fused.greatest));
             let double = |integer| decimal::double_of(integer, codec.parameter).unwrap_or_default();
             reduced.bounds.add(double(range.0));
             reduced.bounds.add(double(range.1));
@@ -134,23 +144,13 @@ fn integers<T: Integer>(
     if body.is_empty() { Ok(reduced) } else { Err("bytes are left behind the last value") }
 }
 
-/// The least and the greatest of at least one integer.
-fn bounds<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
-    #[inline(always)]
-    fn body<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
-        let first = values.first().copied().unwrap_or_default();
-        values.iter().fold((first, first), |(least, greatest), value| (least.min(*value), greatest.max(*value)))
-    }
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
-            body(values)
-        }
-        if super::has_avx2() {
-            // SAFETY: the processor has the features.
-            return unsafe { with_avx2(values) };
-        }
-    }
-    body(values)
+dispatched! {
+    /// The least and the greatest of at least one integer.
+    fn bounds [T: Copy + Ord + Default] (values: &[T]) -> (T, T) { wide: bounds_body, plain: bounds_body }
+}
+
+#[inline(always)]
+fn bounds_body<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
+    let first = values.first().copied().unwrap_or_default();
+    values.iter().fold((first, first), |(least, greatest), value| (least.min(*value), greatest.max(*value)))
 }

@@ -6,6 +6,7 @@ use super::VECTOR_ROWS;
 use super::bitpack::{self, Words, packed_bytes, unpack_plain};
 use super::integer::{CONST, DELTA, DELTA_ZIGZAG, FLAG_DIVISOR, FLAG_PATCH, FOR, MODE_MASK, RLE};
 use super::varint::{take, take_u8, take_varint, unzigzag};
+use crate::processor::dispatched;
 
 /// Room to decode one vector in; holds nothing between calls.
 pub(super) struct DecodeInts {
@@ -51,20 +52,11 @@ pub(super) fn decode_ints<T: Slot>(
     Ok(())
 }
 
-/// Decodes one vector of `1..=1024` values.
-pub(super) fn decode_vector<T: Slot>(input: &mut &[u8], words: &mut Words, out: &mut [T]) -> Result<(), &'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-        fn with_avx2<T: Slot>(input: &mut &[u8], words: &mut Words, out: &mut [T]) -> Result<(), &'static str> {
-            decode_vector_body(input, words, out)
-        }
-        if super::has_avx2() {
-            // SAFETY: the processor has the features.
-            return unsafe { with_avx2(input, words, out) };
-        }
-    }
-    decode_vector_body(input, words, out)
+dispatched! {
+    /// Decodes one vector of `1..=1024` values.
+    pub(super) fn decode_vector [T: Slot] (
+        input: &mut &[u8], words: &mut Words, out: &mut [T],
+    ) -> Result<(), &'static str> { wide: decode_vector_body, plain: decode_vector_body }
 }
 
 #[inline(always)]

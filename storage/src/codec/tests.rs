@@ -2,6 +2,7 @@
 
 mod garbage;
 mod golden;
+mod levels;
 mod reduced;
 
 use proptest::prelude::*;
