@@ -32,6 +32,19 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// Whether a row of a table may have a time of `first..=last`.
+    pub(crate) fn has_times(&self, table: TableId, first: i64, last: i64) -> bool {
+        let meets = |time_min: i64, time_max: i64| time_min <= last && first <= time_max;
+        let mut segments = self.placement.partitions(table).into_iter().flat_map(BTreeMap::values).flatten();
+        let mut memtables = self.memtables.iter().filter_map(|memtables| memtables.table(table));
+        segments.any(|segment| meets(segment.entry.time_min, segment.entry.time_max))
+            || memtables.any(|memtable| {
+                let partitions = memtable.partitions();
+                let mut chunks = partitions.values().flat_map(|partition| partition.visible(self.sequence));
+                chunks.any(|(chunk, _)| meets(chunk.time_min, chunk.time_max))
+            })
+    }
+
     /// The last time that a row of a table has.
     pub(crate) fn last_time(&self, table: TableId) -> Option<i64> {
         let segments = self.placement.partitions(table).into_iter().flat_map(BTreeMap::values).flatten();

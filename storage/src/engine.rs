@@ -275,7 +275,8 @@ impl Engine {
 
     /// Takes rows away that were written before; in an `upsert` table by key. Durable, and seen by every read, on return.
     ///
-    /// A condition on fields is refused for an `upsert` table: name the keys ([`Erase::Keys`]) that a snapshot shows.
+    /// A condition on fields is refused for an `upsert` table: name the keys ([`Erase::Keys`]) that a snapshot shows. What can
+    /// name no row that is visible is no fact: its sequence is the last one.
     /// [`Error::Overloaded`] while too many deletes wait for segments to be rewritten.
     pub fn delete(&self, table: TableId, erase: Erase, statement: &str) -> Result<Written> {
         let shared = &self.shared;
@@ -290,6 +291,11 @@ impl Engine {
         let (mut bounces, mut waits) = (0, 0);
         while bounces < BOUNCES_MAX {
             let resolved = shared.registry.delete(table, &erase, at_ns, statement)?;
+            let seen = shared.published.load_full();
+            if !erase.reach().is_some_and(|(first, last)| seen.has_times(table, first, last)) {
+                shared.check_open()?;
+                return Ok(Written { sequence: seen.sequence, rows: 0, duplicate: false });
+            }
             match shared.submit(resolved, BatchKind::Delete, None, false, &mut scratch)? {
                 Reply::Done(sequence) => {
                     shared.counters.deletes.fetch_add(1, Ordering::Relaxed);

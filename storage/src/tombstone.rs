@@ -43,6 +43,16 @@ pub enum Erase {
     Keys(KeyList),
 }
 
+impl Erase {
+    /// First and last time that a row may have which it names; `None`: it names none.
+    pub(crate) fn reach(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::Where(predicate) => predicate.reach().bounds(),
+            Self::Keys(keys) => keys.bounds(),
+        }
+    }
+}
+
 /// A delete, as it is logged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delete {
@@ -138,10 +148,7 @@ impl Fate {
 
 impl Tombstone {
     pub(crate) fn new(sequence: u64, delete: Delete) -> Self {
-        let reach = match &delete.erase {
-            Erase::Where(predicate) => predicate.reach().bounds(),
-            Erase::Keys(keys) => keys.bounds(),
-        };
+        let reach = delete.erase.reach();
         let mut encoded = Vec::new();
         delete.encode(&mut encoded);
         Self { sequence, delete, reach, bytes: encoded.len() as u64 }
