@@ -35,7 +35,7 @@ use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats, Repeated};
 use crate::sync::{Pointer, lock};
-use crate::tombstone::Erase;
+use crate::tombstone::{Erase, Tombstones};
 use crate::wal::queue::{Queue, Refused};
 use crate::wal::{BatchKind, EncodedBatch, PreparedSlot, Zeroed};
 use crate::widening::Widening;
@@ -724,6 +724,10 @@ impl Shared {
             resolved = again(facts)?;
         }
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+    }
+
+    pub(crate) fn published_tombstones(&self) -> Arc<Tombstones> {
+        Arc::clone(&self.published.load().tombstones)
     }
 
     pub(crate) fn poison(&self, error: &Error) {

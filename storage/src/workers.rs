@@ -457,6 +457,12 @@ fn cut_all(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) 
 
 /// Goes on to erase what deletes took away. The only error is `Poisoned`.
 fn erase(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) -> Result<()> {
+    if !keeper.has_pending()
+        && keeper.is_cut_due(&shared.published_tombstones())
+        && !shared.pressure.cutting.swap(true, Ordering::AcqRel)
+    {
+        let _closed = shared.queue.push(Command::Cut(None), 0, None);
+    }
     match keeper.erase_step()? {
         EraseStep::Rest => {}
         EraseStep::Log(through) => {

@@ -157,11 +157,21 @@ impl Keeper {
         }
     }
 
+    /// Whether a delete that no cut has seen has waited so long that one should.
+    pub(crate) fn is_cut_due(&self, tombstones: &Tombstones) -> bool {
+        let cut_sequence = self.manifest.state().cut.sequence;
+        let mut unseen = tombstones.all().filter(|tombstone| cut_sequence < tombstone.sequence);
+        unseen.any(|tombstone| self.is_due(tombstone.delete.at_ns))
+    }
+
     fn is_round_due(&self) -> bool {
+        OPEN_MAX <= self.eraser.open.len() || self.eraser.open.values().any(|erasure| self.is_due(erasure.at_ns))
+    }
+
+    /// Half of the bound is over.
+    fn is_due(&self, at_ns: i64) -> bool {
         let half_ns = i64::try_from((self.options.delete_bound / 2).as_nanos()).unwrap_or(i64::MAX);
-        let now_ns = self.world.clock.wall_ns();
-        let is_due = |erasure: &Erasure| erasure.at_ns.saturating_add(half_ns) <= now_ns;
-        OPEN_MAX <= self.eraser.open.len() || self.eraser.open.values().any(is_due)
+        at_ns.saturating_add(half_ns) <= self.world.clock.wall_ns()
     }
 
     fn is_left_in_segments(&self, through: u64) -> bool {
