@@ -461,7 +461,9 @@ fn erase(shared: &Shared, keeper: &mut Keeper, to_applier: &SyncSender<Step>) ->
         && keeper.is_cut_due(&shared.published_tombstones())
         && !shared.pressure.cutting.swap(true, Ordering::AcqRel)
     {
+        // A round that begins behind it takes this delete along.
         let _closed = shared.queue.push(Command::Cut(None), 0, None);
+        return Ok(());
     }
     match keeper.erase_step()? {
         EraseStep::Rest => {}
