@@ -142,6 +142,28 @@ impl Catalog {
         TableId(self.next_table)
     }
 
+    /// Takes a database back that nothing logged. Its id is not given again.
+    pub(crate) fn take_back_database(&mut self, id: DatabaseId) {
+        self.databases.retain(|_, database| database.id != id);
+        self.by_name.remove(&id);
+    }
+
+    /// Takes a table back that nothing logged. Its id is not given again.
+    pub(crate) fn take_back_table(&mut self, id: TableId) {
+        if let Some(table) = self.tables.remove(&id)
+            && let Some(names) = self.by_name.get_mut(&table.database)
+        {
+            names.remove(&table.name);
+        }
+    }
+
+    /// Takes a column back that nothing logged.
+    pub(crate) fn take_back_column(&mut self, table: TableId, id: ColumnId) {
+        if let Some(table) = self.tables.get_mut(&table) {
+            Arc::make_mut(table).columns.retain(|column| column.id != id);
+        }
+    }
+
     /// Folds one fact in. `Err` names the rule it breaks: the fact contradicts an earlier one.
     pub(crate) fn apply(&mut self, fact: &Fact) -> Result<(), String> {
         match fact {

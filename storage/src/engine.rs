@@ -638,7 +638,7 @@ impl Shared {
         let encoded = EncodedBatch::new(kind, positions, payload)?;
         let bytes = encoded.encoded_bytes();
         // New series stay until the fate of the batch is known, and then if it is durable.
-        let staged = resolved.staged;
+        let (staged, names) = (resolved.staged, resolved.names);
         let (reply, fate) = sync_channel(1);
         let submission = Submission {
             batch: resolved.batch,
@@ -664,6 +664,9 @@ impl Shared {
         // The committer answers every submission, or is gone because a sync failed.
         let reply = fate.recv().unwrap_or(Reply::Failed(Error::Poisoned));
         drop(staged);
+        if matches!(reply, Reply::Done(_) | Reply::Failed(Error::Poisoned)) {
+            names.keep();
+        }
         Ok(reply)
     }
 
@@ -686,7 +689,7 @@ impl Shared {
         let _closed = self.registry.close_gate();
         self.change(self.registry.fence())?;
         let published = self.published.load_full();
-        self.registry.restore(Arc::clone(&published.catalog));
+        self.registry.forget_unlogged(Arc::clone(&published.catalog));
         let altered = resolve(&self.registry, &published).and_then(|resolved| self.change(resolved));
         altered.inspect_err(|_| self.registry.restore(Arc::clone(&published.catalog)))
     }

@@ -1,17 +1,20 @@
 //! Names to ids: what producers resolve against, ahead of what is durable.
 //!
 //! The registry holds the catalog *as resolved*: new tables and columns get their id here, under one lock, and the
-//! batch that uses them carries their definition until it is durable in the current generation. An id that was given to a
-//! batch which was never logged is simply not used. What snapshots see is the catalog *as applied*, which follows.
+//! batch that uses them carries their definition until it is durable in the current generation. Names that only refused
+//! batches defined are taken back, see [`names`]. What snapshots see is the catalog *as applied*, which follows.
 //! What changes the meaning of a name or of an id bumps `drops`: a batch that was resolved before a drop, a rename, a hidden
 //! or widened column or a new partition width must be resolved again.
 
 mod alter;
+mod names;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
+
+use self::names::{Name, NameClaims, Shared, Unlogged};
 
 use crate::batch::{Batch, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
@@ -79,15 +82,15 @@ pub(crate) struct Resolved {
     pub(crate) rows: u64,
     /// Its new series stay as long as this does, or for good once they are durable.
     pub(crate) staged: Option<Staged>,
+    /// So do names that nothing logged, or for good once it is said that the log has the batch.
+    pub(crate) names: NameClaims,
 }
 
 #[derive(Debug)]
 pub(crate) struct Registry {
     series_seed: u64,
     limits: SchemaLimits,
-    /// Held by who drops or alters something until the log has it; all who resolve pass through.
-    gate: RwLock<()>,
-    state: Mutex<State>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -95,6 +98,7 @@ struct State {
     catalog: Arc<Catalog>,
     generation: Arc<Generation>,
     drops: u64,
+    unlogged: Unlogged,
 }
 
 impl Registry {
@@ -104,50 +108,62 @@ impl Registry {
         catalog: Arc<Catalog>,
         generation: Arc<Generation>,
     ) -> Self {
-        Self { series_seed, limits, gate: RwLock::new(()), state: Mutex::new(State { catalog, generation, drops: 0 }) }
+        let state = Mutex::new(State { catalog, generation, drops: 0, unlogged: Unlogged::default() });
+        Self { series_seed, limits, shared: Arc::new(Shared { gate: RwLock::new(()), state }) }
     }
 
     /// The catalog as resolved.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&lock(&self.state).catalog)
+        Arc::clone(&lock(&self.shared.state).catalog)
     }
 
     /// Nothing is resolved while this is held. A drop or change holds it from its resolution until the log has it or refused
     /// it: a name that is given again gets its new id only after the log has taken the old one away.
     pub(crate) fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
-        write(&self.gate)
+        write(&self.shared.gate)
     }
 
-    /// Takes everything back that was not logged. Only while the gate is closed.
+    /// Takes back what was done since the gate was closed.
     pub(crate) fn restore(&self, catalog: Arc<Catalog>) {
-        lock(&self.state).catalog = catalog;
+        lock(&self.shared.state).catalog = catalog;
+    }
+
+    /// Takes everything back that was not logged: `logged` is all that is. Only while the gate is closed, behind a fence.
+    pub(crate) fn forget_unlogged(&self, logged: Arc<Catalog>) {
+        let mut state = lock(&self.shared.state);
+        state.catalog = logged;
+        state.unlogged.forget();
     }
 
     /// Begins anew with what an open found; who resolved before must resolve again.
     pub(crate) fn resume(&self, catalog: Arc<Catalog>, generation: Arc<Generation>) {
-        let mut state = lock(&self.state);
-        *state = State { catalog, generation, drops: state.drops };
+        let mut state = lock(&self.shared.state);
+        let (drops, mut unlogged) = (state.drops, std::mem::take(&mut state.unlogged));
+        unlogged.forget();
+        *state = State { catalog, generation, drops, unlogged };
     }
 
     /// From now on series get ordinals of `generation`.
     pub(crate) fn start_generation(&self, generation: Arc<Generation>) {
-        lock(&self.state).generation = generation;
+        lock(&self.shared.state).generation = generation;
     }
 
     /// Gives every name of a draft its id. With `create` an unknown database is made.
     pub(crate) fn resolve(&self, database_name: &str, draft: &Draft, create: bool) -> Result<Resolved> {
-        let _passed = read(&self.gate);
+        // Dropped last: what is refused is taken back from outside the gate.
+        let names;
+        let _passed = read(&self.shared.gate);
         let filled = || draft.tables.iter().filter(|table| !table.times.is_empty());
         let (database, catalog, generation, drops) = {
-            let mut state = lock(&self.state);
+            let mut state = lock(&self.shared.state);
             if filled().next().is_none() && state.catalog.database(database_name).is_none() && create {
                 // Nothing to store makes nothing.
                 return Ok(state.resolved(Vec::new()));
             }
-            let database = state.database(database_name, create)?;
-            for table in filled() {
-                state.register(&self.limits, database, table)?;
-            }
+            let database = state.register_all(&self.limits, (database_name, create), filled())?;
+            let tables: Vec<TableId> =
+                filled().filter_map(|table| Some(state.catalog.table(database, &table.name)?.id)).collect();
+            names = NameClaims::new(&self.shared, state.unlogged.claim(database, &tables));
             (database, Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
         };
         // Nothing gets an ordinal before everything that can be refused was looked at.
@@ -177,7 +193,7 @@ impl Registry {
             push_definitions(&catalog, &named.known, named.columns_durable, &mut batch.facts);
             push_rows(named, table, ordinals, &mut batch)?;
         }
-        Ok(Resolved { batch, drops, rows, staged: Some(staged) })
+        Ok(Resolved { batch, drops, rows, staged: Some(staged), names })
     }
 
     /// The keys of a draft's series, and where they will get their ordinals.
@@ -193,9 +209,14 @@ impl Registry {
 
     /// The batch of a delete. A condition must name columns of the table, and in an `upsert` table no field.
     pub(crate) fn delete(&self, table: TableId, erase: &Erase, at_ns: i64, statement: &str) -> Result<Resolved> {
-        let _passed = read(&self.gate);
+        // Dropped last, see `resolve`.
+        let names;
+        let _passed = read(&self.shared.gate);
         let (catalog, generation, drops) = {
-            let state = lock(&self.state);
+            let mut state = lock(&self.shared.state);
+            let database = state.catalog.table_by_id(table).map(|known| known.database);
+            let claimed = database.map(|database| state.unlogged.claim(database, &[table])).unwrap_or_default();
+            names = NameClaims::new(&self.shared, claimed);
             (Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
         };
         let known = catalog.table_by_id(table);
@@ -222,28 +243,29 @@ impl Registry {
         push_definitions(&catalog, known, durable, &mut batch.facts);
         let (erase, statement) = (erase.clone(), statement.to_owned());
         batch.delete = Some(Box::new(Delete { table, at_ns, erase, tags, statement }));
-        Ok(Resolved { batch, drops, rows: 0, staged: None })
+        Ok(Resolved { batch, drops, rows: 0, staged: None, names })
     }
 
     /// The batch of `CREATE DATABASE`.
     pub(crate) fn create_database(&self, name: &str, if_not_exists: bool) -> Result<Resolved> {
-        let _passed = read(&self.gate);
-        let mut state = lock(&self.state);
+        let _passed = read(&self.shared.gate);
+        let mut state = lock(&self.shared.state);
         if let Some(known) = state.catalog.database(name) {
             if !if_not_exists {
                 return Err(Error::AlreadyExists { what: "database", name: name.to_owned() });
             }
             // It may be known but not yet durable: the caller waits for a batch that defines it.
-            let fact = Fact::Database(Database::clone(known));
-            return Ok(state.resolved(vec![fact]));
+            let (id, fact) = (known.id, Fact::Database(Database::clone(known)));
+            return Ok(state.resolved(vec![fact]).claiming(&self.shared, &mut state, (id, &[])));
         }
         let id = state.database(name, true)?;
-        Ok(state.resolved(vec![Fact::Database(Database { id, name: name.to_owned() })]))
+        let fact = Fact::Database(Database { id, name: name.to_owned() });
+        Ok(state.resolved(vec![fact]).claiming(&self.shared, &mut state, (id, &[])))
     }
 
     /// The batch of `DROP DATABASE`. The caller holds the gate.
     pub(crate) fn drop_database(&self, name: &str) -> Result<Resolved> {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.shared.state);
         let id = state
             .catalog
             .database(name)
@@ -257,35 +279,36 @@ impl Registry {
 
     /// The batch of `CREATE TABLE`: the whole definition, also of a table that exists where that is fine.
     pub(crate) fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<Resolved> {
-        let _passed = read(&self.gate);
-        let mut state = lock(&self.state);
+        let _passed = read(&self.shared.gate);
+        let mut state = lock(&self.shared.state);
         let database = state.database(database, false)?;
         if let Some(known) = state.catalog.table(database, &spec.name) {
             if if_not_exists {
                 // It may be known here and not yet be durable: the caller waits for a batch that defines it again.
                 let id = known.id;
-                return Ok(state.defined(database, id));
+                return Ok(state.defined(database, id).claiming(&self.shared, &mut state, (database, &[id])));
             }
             return Err(Error::AlreadyExists { what: "table", name: spec.name.clone() });
         }
         check_spec(spec, &self.limits)?;
         let width = spec.partition_width_ns.unwrap_or(DAY_NS);
         let id = state.new_table(&self.limits, database, &spec.name, spec.mode, width)?;
-        for (name, kind) in &spec.columns {
-            state.new_column(&self.limits, id, name, *kind)?;
-        }
-        Ok(state.defined(database, id))
+        let mut columns = spec.columns.iter();
+        let made = columns.try_for_each(|(name, kind)| state.new_column(&self.limits, id, name, *kind));
+        made.inspect_err(|_| state.take_back())?;
+        Ok(state.defined(database, id).claiming(&self.shared, &mut state, (database, &[id])))
     }
 
     /// The batch of a definition that was bounced, as it is defined now. `None`: what it makes is gone since.
     pub(crate) fn again(&self, facts: &[Fact]) -> Option<Resolved> {
-        let _passed = read(&self.gate);
-        let state = lock(&self.state);
+        let _passed = read(&self.shared.gate);
+        let mut state = lock(&self.shared.state);
         let mut again = Vec::with_capacity(facts.len());
+        let (mut of, mut tables) = (None, Vec::new());
         for fact in facts {
             match fact {
                 Fact::Database(made) => {
-                    state.catalog.database(&made.name).filter(|known| known.id == made.id)?;
+                    of = Some(state.catalog.database(&made.name).filter(|known| known.id == made.id)?.id);
                     again.push(fact.clone());
                 }
                 Fact::Table { id, database, name, mode, .. } => {
@@ -293,22 +316,23 @@ impl Registry {
                     let is_same =
                         |known: &&Arc<Table>| known.database == *database && known.name == *name && known.mode == *mode;
                     again.extend(crate::catalog::definition(known.filter(is_same)?));
+                    (of, tables) = (Some(*database), vec![*id]);
                 }
                 // Columns come with their table.
                 _ => {}
             }
         }
-        Some(state.resolved(again))
+        Some(state.resolved(again).claiming(&self.shared, &mut state, (of?, &tables)))
     }
 
     /// The same batch for the generation of now. The caller holds the gate, so nothing else has changed.
     pub(crate) fn resubmit(&self, facts: Vec<Fact>) -> Resolved {
-        lock(&self.state).resolved(facts)
+        lock(&self.shared.state).resolved(facts)
     }
 
     /// The batch of `DROP TABLE`. The caller holds the gate.
     pub(crate) fn drop_table(&self, database: &str, table: &str) -> Result<Resolved> {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.shared.state);
         let database = state.database(database, false)?;
         let id = state
             .catalog
@@ -319,6 +343,13 @@ impl Registry {
         let fact = Fact::DropTable(id);
         state.apply(&fact)?;
         Ok(state.resolved(vec![fact]))
+    }
+}
+
+impl Resolved {
+    /// With the names of a database and of some tables that nothing logged, if it is logged before it is dropped.
+    fn claiming(self, shared: &Arc<Shared>, state: &mut State, (database, tables): (DatabaseId, &[TableId])) -> Self {
+        Self { names: NameClaims::new(shared, state.unlogged.claim(database, tables)), ..self }
     }
 }
 
@@ -335,7 +366,20 @@ impl State {
 
     fn resolved(&self, facts: Vec<Fact>) -> Resolved {
         let batch = Batch { generation: self.generation.number, facts, ..Batch::default() };
-        Resolved { batch, drops: self.drops, rows: 0, staged: None }
+        Resolved { batch, drops: self.drops, rows: 0, staged: None, names: NameClaims::default() }
+    }
+
+    /// Makes the database, tables and columns that a draft needs, all of them or none.
+    fn register_all<'a>(
+        &mut self,
+        limits: &SchemaLimits,
+        (name, create): (&str, bool),
+        mut tables: impl Iterator<Item = &'a DraftTable>,
+    ) -> Result<DatabaseId> {
+        let database = self.database(name, create)?;
+        let made = tables.try_for_each(|table| self.register(limits, database, table));
+        made.inspect_err(|_| self.take_back())?;
+        Ok(database)
     }
 
     fn apply(&mut self, fact: &Fact) -> Result<()> {
@@ -352,6 +396,7 @@ impl State {
         check_name("database name", name)?;
         let id = self.catalog.next_database();
         self.apply(&Fact::Database(Database { id, name: name.to_owned() }))?;
+        self.unlogged.add(Name::Database(id));
         Ok(id)
     }
 
@@ -403,6 +448,7 @@ impl State {
         }
         let id = self.catalog.next_table();
         self.apply(&Fact::Table { id, database, name: name.to_owned(), mode, widths })?;
+        self.unlogged.add(Name::Table(id));
         Ok(id)
     }
 
@@ -420,7 +466,9 @@ impl State {
             return Err(Error::Limit { what: "column", reason });
         }
         let id = known.next_column();
-        self.apply(&Fact::Column { table, column: Column { id, name: name.to_owned(), kind } })
+        self.apply(&Fact::Column { table, column: Column { id, name: name.to_owned(), kind } })?;
+        self.unlogged.add(Name::Column(table, id));
+        Ok(())
     }
 }
 

@@ -21,8 +21,8 @@ impl Registry {
         (name, kind): (&str, ColumnKind),
         if_not_exists: bool,
     ) -> Result<Resolved> {
-        let _passed = read(&self.gate);
-        let mut state = lock(&self.state);
+        let _passed = read(&self.shared.gate);
+        let mut state = lock(&self.shared.state);
         let (database, known) = state.find(database, table)?;
         match known.column(name) {
             Some(_) if if_not_exists => {}
@@ -30,7 +30,7 @@ impl Registry {
             None if kind == ColumnKind::Time => return Err(reserved()),
             None => state.new_column(&self.limits, known.id, name, kind)?,
         }
-        Ok(state.defined(database, known.id))
+        Ok(state.defined(database, known.id).claiming(&self.shared, &mut state, (database, &[known.id])))
     }
 
     /// The batch of `RENAME COLUMN`.
@@ -108,7 +108,7 @@ impl Registry {
     /// An empty batch that bounces all that was resolved before it. Once it is done every row that was accepted is visible,
     /// and while the gate is closed none is added.
     pub(crate) fn fence(&self) -> Resolved {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.shared.state);
         state.drops += 1;
         state.resolved(Vec::new())
     }
@@ -120,7 +120,7 @@ impl Registry {
         table: &str,
         fact: impl FnOnce(&Table) -> Result<Option<Fact>>,
     ) -> Result<Resolved> {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.shared.state);
         let (database, known) = state.find(database, table)?;
         let fact = fact(&known)?;
         state.drops += 1;

@@ -1,5 +1,7 @@
 //! Names to ids: what is made, what is refused, what a batch must carry.
 
+mod refused;
+
 use super::*;
 use crate::draft::DraftSeries;
 use crate::schema::FieldType;
@@ -43,6 +45,7 @@ fn with_field(mut draft: Draft, name: &str, kind: FieldType) -> Draft {
 fn kept(resolved: Result<Resolved>) -> Result<Resolved> {
     resolved.map(|mut resolved| {
         std::mem::forget(resolved.staged.take());
+        std::mem::take(&mut resolved.names).keep();
         resolved
     })
 }
@@ -69,7 +72,7 @@ fn make_durable(generation: &Generation, batch: &Batch) {
 #[test]
 fn definitions_are_carried_until_they_are_durable() {
     let (registry, generation) = registry(SchemaLimits::default());
-    let first = registry.resolve("main", &draft("cpu", &[("a", 1), ("b", 1)]), true).unwrap();
+    let first = kept(registry.resolve("main", &draft("cpu", &[("a", 1), ("b", 1)]), true)).unwrap();
     // Database, table, tag, field; two series.
     assert_eq!((first.batch.facts.len(), first.batch.series[0].len(), first.rows), (4, 2, 2));
     assert_eq!(carried(&registry, &draft("cpu", &[("a", 2)])), (4, 1), "nothing of it is durable yet");
@@ -78,7 +81,7 @@ fn definitions_are_carried_until_they_are_durable() {
     assert_eq!(carried(&registry, &with_field(draft("cpu", &[("c", 2)]), "idle", FieldType::I64)), (1, 1));
     // A cut: the next generation starts without anything.
     registry.start_generation(Arc::new(Generation::new(2)));
-    let again = registry.resolve("main", &draft("cpu", &[("b", 3)]), true).unwrap().batch;
+    let again = kept(registry.resolve("main", &draft("cpu", &[("b", 3)]), true)).unwrap().batch;
     assert_eq!((again.generation, again.facts.len(), again.series[0].len()), (2, 5, 1));
     assert_eq!(again.tables[0].series, [0], "ordinals are given anew");
 }
@@ -86,7 +89,7 @@ fn definitions_are_carried_until_they_are_durable() {
 #[test]
 fn sets_of_equal_tags_are_one_series() {
     let (registry, _) = registry(SchemaLimits::default());
-    let batch = registry.resolve("main", &draft("cpu", &[("a", 1), ("a", 2), ("", 3)]), true).unwrap().batch;
+    let batch = kept(registry.resolve("main", &draft("cpu", &[("a", 1), ("a", 2), ("", 3)]), true)).unwrap().batch;
     assert_eq!(batch.tables[0].series, [0, 0, 1]);
     assert_eq!(batch.series[0].len(), 2);
     assert_eq!(batch.series[0].iter().nth(1), Some((1, &b""[..])), "an empty tag is an absent one");
@@ -95,12 +98,12 @@ fn sets_of_equal_tags_are_one_series() {
 #[test]
 fn a_name_keeps_its_type() {
     let (registry, _) = registry(SchemaLimits::default());
-    registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
-    let check = |field: &str, kind, sent: &str, stored: &str| match registry.resolve(
+    kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
+    let check = |field: &str, kind, sent: &str, stored: &str| match kept(registry.resolve(
         "main",
         &with_field(draft("cpu", &[("a", 1)]), field, kind),
         true,
-    ) {
+    )) {
         Err(Error::TypeConflict { sent: s, stored: t, .. }) => assert_eq!((s, t), (sent, stored)),
         other => panic!("{other:?}"),
     };
@@ -108,17 +111,19 @@ fn a_name_keeps_its_type() {
     check("host", FieldType::String, "string", "tag");
     check("time", FieldType::I64, "integer", "time");
     // The same name in another table is another column.
-    assert!(registry.resolve("main", &with_field(draft("mem", &[("a", 1)]), "load", FieldType::I64), true).is_ok());
+    assert!(
+        kept(registry.resolve("main", &with_field(draft("mem", &[("a", 1)]), "load", FieldType::I64), true)).is_ok()
+    );
 }
 
 #[test]
 fn integers_for_a_column_of_doubles_become_doubles_if_they_are_some() {
     let (registry, _) = registry(SchemaLimits::default());
-    registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
     let send = |values: Values| {
         let mut draft = draft("cpu", &[("a", 1)]);
         draft.tables[0].fields[0].values = values;
-        registry.resolve("main", &draft, true)
+        kept(registry.resolve("main", &draft, true))
     };
     let stored = |values: Values| send(values).unwrap().batch.tables[0].fields[0].values.clone();
     assert_eq!(stored(Values::I64(vec![-7])), Values::F64(vec![-7.0]));
@@ -134,16 +139,16 @@ fn integers_for_a_column_of_doubles_become_doubles_if_they_are_some() {
 #[test]
 fn what_a_name_meant_before_a_change_is_resolved_again() {
     let (registry, _) = registry(SchemaLimits::default());
-    let before = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let before = kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
     let renamed = registry.rename_column("main", "cpu", "load", "load_1m").unwrap();
     assert!(before.drops < renamed.drops);
     // Its definition as it was, and then the change: an earlier definition may not be durable yet.
     assert!(matches!(renamed.batch.facts.last(), Some(Fact::ColumnRenamed { column: ColumnId(17), .. })));
     assert_eq!(renamed.batch.facts.len(), before.batch.facts.len() + 1);
-    let after = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap().batch;
+    let after = kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap().batch;
     assert_eq!(after.tables[0].fields[0].column, ColumnId(18), "the old name is free");
     registry.hide_column("main", "cpu", "host").unwrap();
-    let after = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let after = kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
     assert_eq!(after.drops, renamed.drops + 1);
     let mut key = Vec::new();
     series::encode_key([(ColumnId(19), b"a".as_slice())], &mut key);
@@ -152,7 +157,7 @@ fn what_a_name_meant_before_a_change_is_resolved_again() {
         [(1, key.as_slice())],
         "another series than that of the hidden tag"
     );
-    let defined = registry.add_column("main", "cpu", ("host", ColumnKind::Tag), true).unwrap();
+    let defined = kept(registry.add_column("main", "cpu", ("host", ColumnKind::Tag), true)).unwrap();
     let again = registry.again(&defined.batch.facts).unwrap();
     assert_eq!(again.batch, defined.batch, "the same, as long as nothing has changed");
 }
@@ -160,14 +165,14 @@ fn what_a_name_meant_before_a_change_is_resolved_again() {
 #[test]
 fn changes_that_cannot_be_are_refused_by_name() {
     let (registry, _) = registry(SchemaLimits::default());
-    registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
     #[track_caller]
     fn check(want: &str, result: Result<Resolved>) {
         let reason = result.unwrap_err().to_string();
         assert!(reason.contains(want), "{reason}");
     }
     let tag = ("host", ColumnKind::Tag);
-    check("column already exists: \"host\"", registry.add_column("main", "cpu", tag, false));
+    check("column already exists: \"host\"", kept(registry.add_column("main", "cpu", tag, false)));
     check("column already exists: \"host\"", registry.rename_column("main", "cpu", "load", "host"));
     check("column not found: \"idle\"", registry.rename_column("main", "cpu", "idle", "x"));
     check("column not found: \"idle\"", registry.hide_column("main", "cpu", "idle"));
@@ -212,9 +217,9 @@ fn limits_are_named_when_they_are_reached() {
     // The store has seen as many series as it may since the last cut, until there is one. Those that it knows are taken.
     check("series", write(&draft("mem", &[("", 1)])));
     write(&draft("cpu", &[("c", 1)])).unwrap();
-    check("table", write(&draft("net", &[("a", 1)])));
     registry.start_generation(Arc::new(Generation::new(2)));
     write(&draft("mem", &[("", 1)])).unwrap();
+    check("table", write(&draft("net", &[("a", 1)])));
 }
 
 #[test]
@@ -224,7 +229,7 @@ fn a_draft_that_does_not_fit_itself_is_refused() {
     fn check(registry: &Registry, why: &str, change: impl FnOnce(&mut DraftTable)) {
         let mut bad = draft("cpu", &[("a", 1), ("b", 2)]);
         change(&mut bad.tables[0]);
-        let result = registry.resolve("main", &bad, true);
+        let result = kept(registry.resolve("main", &bad, true));
         assert!(matches!(result, Err(Error::Invalid { .. })), "{why}: {result:?}");
     }
     check(&registry, "fewer rows than series", |table| table.row_series.truncate(1));
@@ -246,28 +251,28 @@ fn a_draft_that_does_not_fit_itself_is_refused() {
     table.series.finish();
     (table.row_series, table.times) = (vec![0], vec![1]);
     table.fields[0].values = Values::F64(vec![1.0]);
-    assert!(matches!(registry.resolve("main", &twice, true), Err(Error::Invalid { .. })));
+    assert!(matches!(kept(registry.resolve("main", &twice, true)), Err(Error::Invalid { .. })));
 }
 
 #[test]
 fn a_database_is_made_only_where_that_is_asked_for() {
     let (registry, _) = registry(SchemaLimits::default());
-    let unknown = registry.resolve("other", &draft("cpu", &[("a", 1)]), false);
+    let unknown = kept(registry.resolve("other", &draft("cpu", &[("a", 1)]), false));
     assert!(matches!(unknown, Err(Error::NotFound { what: "database", .. })));
-    let nothing = registry.resolve("other", &Draft::default(), true).unwrap();
+    let nothing = kept(registry.resolve("other", &Draft::default(), true)).unwrap();
     assert!(nothing.batch.facts.is_empty());
     assert!(registry.catalog().database("other").is_none(), "nothing to store makes nothing");
-    registry.resolve("other", &draft("cpu", &[("a", 1)]), true).unwrap();
+    kept(registry.resolve("other", &draft("cpu", &[("a", 1)]), true)).unwrap();
     assert!(registry.catalog().database("other").is_some());
 }
 
 #[test]
 fn ids_are_not_given_again_after_a_drop() {
     let (registry, _) = registry(SchemaLimits::default());
-    let before = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let before = kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
     let dropped = registry.drop_table("main", "cpu").unwrap();
     assert!(dropped.drops > before.drops, "a batch from before can be told");
-    let after = registry.resolve("main", &draft("cpu", &[("a", 1)]), true).unwrap();
+    let after = kept(registry.resolve("main", &draft("cpu", &[("a", 1)]), true)).unwrap();
     assert_ne!(before.batch.tables[0].table, after.batch.tables[0].table);
     assert!(matches!(registry.drop_table("main", "gone"), Err(Error::NotFound { what: "table", .. })));
     registry.drop_database("main").unwrap();
@@ -278,7 +283,7 @@ fn ids_are_not_given_again_after_a_drop() {
 #[test]
 fn declared_tables_are_checked() {
     let (registry, _) = registry(SchemaLimits::default());
-    registry.create_database("main", false).unwrap();
+    kept(registry.create_database("main", false)).unwrap();
     let spec = |columns: &[(&str, ColumnKind)], width| TableSpec {
         name: "gauge".to_owned(),
         mode: TableMode::Append,
@@ -287,7 +292,7 @@ fn declared_tables_are_checked() {
     };
     let level = ("level", ColumnKind::Field(FieldType::F64));
     let refused = |spec: &TableSpec| {
-        assert!(matches!(registry.create_table("main", spec, false), Err(Error::Invalid { .. })), "{spec:?}");
+        assert!(matches!(kept(registry.create_table("main", spec, false)), Err(Error::Invalid { .. })), "{spec:?}");
     };
     refused(&spec(&[level, level], None));
     refused(&spec(&[("time", ColumnKind::Tag)], None));
@@ -295,13 +300,13 @@ fn declared_tables_are_checked() {
     refused(&spec(&[("", ColumnKind::Tag)], None));
     refused(&spec(&[level], Some(1)));
     refused(&spec(&[level], Some(4_000 * DAY_NS)));
-    let made = registry.create_table("main", &spec(&[level], Some(60_000_000_000)), false).unwrap();
+    let made = kept(registry.create_table("main", &spec(&[level], Some(60_000_000_000)), false)).unwrap();
     assert_eq!(made.batch.facts.len(), 3, "database, table, column");
     let again = spec(&[level], None);
-    assert!(matches!(registry.create_table("main", &again, false), Err(Error::AlreadyExists { .. })));
-    let known = registry.create_table("main", &again, true).unwrap();
+    assert!(matches!(kept(registry.create_table("main", &again, false)), Err(Error::AlreadyExists { .. })));
+    let known = kept(registry.create_table("main", &again, true)).unwrap();
     assert_eq!(known.batch.facts, made.batch.facts, "it may not be durable yet, so it is defined again");
-    assert!(matches!(registry.create_database("main", false), Err(Error::AlreadyExists { .. })));
-    assert!(registry.create_database("main", true).is_ok());
-    assert!(matches!(registry.create_table("gone", &again, true), Err(Error::NotFound { .. })));
+    assert!(matches!(kept(registry.create_database("main", false)), Err(Error::AlreadyExists { .. })));
+    assert!(kept(registry.create_database("main", true)).is_ok());
+    assert!(matches!(kept(registry.create_table("gone", &again, true)), Err(Error::NotFound { .. })));
 }

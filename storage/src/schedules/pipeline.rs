@@ -92,6 +92,7 @@ impl Pipeline {
         let resolved = self.registry.resolve("main", &body(value), true).unwrap();
         // Nothing is refused here: what was given an ordinal keeps it.
         std::mem::forget(resolved.staged);
+        resolved.names.keep();
         let batch = resolved.batch;
         let payload = batch.encode(&mut EncodeScratch::default());
         (batch, payload)
