@@ -1,8 +1,8 @@
-//! The engine without a server: write, cut, replay, commit latency, scan. On a real disk, with real threads.
+//! The engine without a server: write, cut, replay, commit latency, scan, compaction. On a real disk, with real threads.
 //!
 //! ```sh
 //! cargo bench -p marigram-benches --bench engine            # everything, 5 runs each, medians
-//! cargo bench -p marigram-benches --bench engine -- write   # one of: write cut replay latency scan
+//! cargo bench -p marigram-benches --bench engine -- write   # one of: write cut replay latency scan compaction
 //! ```
 //!
 //! `MARIGRAM_BENCH_DIR` says where the stores lie (default `target/bench`); tmpfs and overlay are refused.
@@ -17,6 +17,9 @@
 //! - replay: rows/s/core of the log, without the cut that follows, and how long the open takes.
 //! - latency: p50 and p99 of one writer with one row a batch, beside an fdatasync of 4 KiB on the same disk.
 //! - scan: values/s/core of one column of doubles out of segments, and out of a memtable.
+//! - compaction: 16 segments of a partition become one, and that one is encoded small. Rows/s/core, compressed bytes read
+//!   and written per row, and the anonymous memory that it takes at its peak above what the open store has. The rows are written
+//!   by this process, and compacted by a second one, whose heap has seen nothing else.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -27,8 +30,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use marigram_benches::process::{
-    DataDir, anonymous_bytes, median, quantile, thread_cpu_seconds, threads_cpu_seconds, wall_seconds,
+    DataDir, MemoryWatch, anonymous_bytes, median, quantile, thread_cpu_seconds, threads_cpu_seconds, wall_seconds,
 };
+use marigram_benches::report::{Figures, Result, figure, number, report, wanted};
 use marigram_benches::series::{FIELD, START_NS, TABLE, doubles};
 use marigram_benches::tsbs::{CpuOnly, FIELDS};
 use marigram_ingest::line_protocol::{EmptySchema, ParseOptions, Parser};
@@ -40,8 +44,6 @@ use marigram_storage::segment::SegmentReader;
 use marigram_storage::time::TimeRange;
 use marigram_storage::{Engine, MAIN_DATABASE, Options, ScanRequest, World};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 const BATCH_ROWS: usize = 10_000;
 const HOSTS: usize = 4_000;
 const WRITE_ROWS: usize = 2_400_000;
@@ -51,13 +53,18 @@ const ENCODE_PAGES: usize = 16;
 const LATENCY_WRITES: usize = 2_000;
 const SCAN_SERIES: usize = 100;
 const SCAN_ROWS: usize = 10_000_000;
+const COMPACT_SEGMENTS: usize = 16;
+/// Names the store that this process compacts for another.
+const COMPACT: &str = "MARIGRAM_BENCH_COMPACT";
 /// Time and ten fields.
 const RAW_BYTES_ROW: f64 = 8.0 * (1 + FIELDS.len()) as f64;
 
 fn main() -> Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    let runs = std::env::var("MARIGRAM_BENCH_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
+    if let Some(store) = std::env::var_os(COMPACT) {
+        return compact_store(Path::new(&store));
+    }
+    let wants = wanted();
+    let runs = number("MARIGRAM_BENCH_RUNS", 5);
     println!("file system {}, {runs} runs, medians", DataDir::fresh("probe")?.file_system());
     if wants("write") || wants("cut") {
         report(runs, write_and_cut)?;
@@ -71,24 +78,8 @@ fn main() -> Result<()> {
     if wants("scan") {
         report(runs, scan)?;
     }
-    Ok(())
-}
-
-type Figures = Vec<(String, f64)>;
-
-/// Runs a bench several times and prints the medians.
-fn report(runs: usize, bench: impl Fn() -> Result<Figures>) -> Result<()> {
-    let mut all: Vec<(String, Vec<f64>)> = Vec::new();
-    for _ in 0..runs {
-        for (name, value) in bench()? {
-            match all.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(value),
-                None => all.push((name, vec![value])),
-            }
-        }
-    }
-    for (name, values) in all {
-        println!("{name:<56} {:>12.3}", median(values));
+    if wants("compaction") {
+        report(runs, compaction)?;
     }
     Ok(())
 }
@@ -157,10 +148,6 @@ fn scan_of(engine: &Engine, table: &str, field: Option<&str>) -> Result<Vec<mari
     };
     let request = ScanRequest { columns: vec![column], time: TimeRange::ALL, tags: Vec::new(), parts_max: 1 };
     Ok(snapshot.scan(table.id, &request)?.parts)
-}
-
-fn figure(name: impl Into<String>, value: f64) -> (String, f64) {
-    (name.into(), value)
 }
 
 fn write_and_cut() -> Result<Figures> {
@@ -327,4 +314,59 @@ fn scan() -> Result<Figures> {
         figure("scan: M values/s/core, segments", segments),
         figure("scan: bytes/row, one double", dir.bytes_of("data")? as f64 / SCAN_ROWS as f64),
     ])
+}
+
+fn compaction() -> Result<Figures> {
+    let (drafts, _) = drafts(HOSTS, WRITE_ROWS)?;
+    let dir = DataDir::fresh("compaction")?;
+    let engine = Engine::open(World::real(dir.path())?, no_compaction())?;
+    for drafts in drafts.chunks(drafts.len() / COMPACT_SEGMENTS) {
+        write_all(&engine, drafts)?;
+        engine.cut()?;
+    }
+    engine.close()?;
+    drop((engine, drafts));
+    let output = std::process::Command::new(std::env::current_exe()?).env(COMPACT, dir.path()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    if !output.status.success() {
+        return Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let line = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').ok_or("a line without a figure")?;
+        Ok(figure(format!("compaction: {name}"), value.parse()?))
+    };
+    text.lines().map(line).collect()
+}
+
+/// None but those that are asked for, at full speed.
+fn no_compaction() -> Options {
+    let recompress_after = std::time::Duration::from_secs(1 << 32);
+    Options { merge_segments_min: 1 << 20, recompress_after, compaction_bytes_per_second: 1 << 40, ..no_cut() }
+}
+
+/// Compacts a store twice; a line for each figure goes to standard output.
+fn compact_store(store: &Path) -> Result<()> {
+    let engine = Engine::open(World::real(store)?, no_compaction())?;
+    let before = engine.stats();
+    if before.segments as usize != COMPACT_SEGMENTS || before.segment_rows != WRITE_ROWS as u64 {
+        return Err(format!("{} rows in {} segments to begin with", before.segment_rows, before.segments).into());
+    }
+    for (what, is_final) in [("merge of 16 segments", false), ("recompression", true)] {
+        let (cpu, memory, read) =
+            (cpu_of("compactor")?, anonymous_bytes(std::process::id())?, engine.stats().compaction_bytes_read);
+        let watch = MemoryWatch::start(std::process::id());
+        let done = engine.optimize(MAIN_DATABASE, "cpu", is_final)?;
+        let peak = watch.peak_bytes().saturating_sub(memory) as f64;
+        drop(watch);
+        let (cpu, rows) = (cpu_of("compactor")? - cpu, WRITE_ROWS as f64);
+        let read = (engine.stats().compaction_bytes_read - read) as f64;
+        if done.segments_after != 1 || count(&engine, "cpu")? != WRITE_ROWS {
+            return Err(format!("{what}: {done:?}").into());
+        }
+        println!("{what}, M rows/s/core {}", rows / cpu / 1e6);
+        println!("{what}, memory at its peak MiB {}", peak / 1048576.0);
+        println!("{what}, bytes/row read {}", read / rows);
+        println!("{what}, bytes/row written {}", done.bytes_after as f64 / rows);
+    }
+    Ok(engine.close()?)
 }

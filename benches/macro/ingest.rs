@@ -24,21 +24,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use marigram_benches::process::{DataDir, MemoryWatch, anonymous_bytes, cpu_seconds, median, wall_seconds};
+use marigram_benches::process::{DataDir, MemoryWatch, anonymous_bytes, cpu_seconds, wall_seconds};
+use marigram_benches::report::{Figures, Result, figure, number, report, wanted};
 use marigram_benches::series::START_NS;
 use marigram_benches::server::{ServerProcess, binary};
 use marigram_benches::tsbs::CpuOnly;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-type Figures = Vec<(String, f64)>;
 
 const BATCH_ROWS: usize = 10_000;
 const MIB: f64 = 1048576.0;
 
 fn main() -> Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    let number = |name: &str, default: usize| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let wants = wanted();
     let (runs, rows) = (number("MARIGRAM_BENCH_RUNS", 3), number("MARIGRAM_BENCH_ROWS", 2_400_000));
     println!("{} on {}, {runs} runs, medians", binary().display(), DataDir::fresh("probe")?.file_system());
     if wants("load") {
@@ -52,27 +48,6 @@ fn main() -> Result<()> {
     }
     if wants("restart") {
         report(runs, restart)?;
-    }
-    Ok(())
-}
-
-fn figure(name: impl Into<String>, value: f64) -> (String, f64) {
-    (name.into(), value)
-}
-
-/// Runs a bench several times and prints the medians.
-fn report(runs: usize, bench: impl Fn() -> Result<Figures>) -> Result<()> {
-    let mut all: Vec<(String, Vec<f64>)> = Vec::new();
-    for _ in 0..runs {
-        for (name, value) in bench()? {
-            match all.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(value),
-                None => all.push((name, vec![value])),
-            }
-        }
-    }
-    for (name, values) in all {
-        println!("{name:<64} {:>12.3}", median(values));
     }
     Ok(())
 }

@@ -89,7 +89,17 @@ impl CpuOnly {
     }
 
     fn write_line(&mut self, out: &mut Vec<u8>) {
-        let Some(host) = self.hosts.get_mut(self.next_host) else { return };
+        self.write_line_at(self.next_host, self.time, out);
+        self.next_host += 1;
+        if self.next_host == self.hosts.len() {
+            self.next_host = 0;
+            self.time += self.step_ns;
+        }
+    }
+
+    /// Appends a line of one host with a time out of turn.
+    pub fn write_line_at(&mut self, host: usize, time_ns: i64, out: &mut Vec<u8>) {
+        let Some(host) = self.hosts.get_mut(host) else { return };
         out.extend_from_slice(host.key.as_bytes());
         for (index, (name, value)) in FIELDS.iter().zip(&mut host.values).enumerate() {
             *value = (*value + self.random.step()).clamp(0.0, 100.0);
@@ -97,12 +107,7 @@ impl CpuOnly {
             // Writing to a vector cannot fail.
             let _ = write!(out, "{name}={}i", *value as i64);
         }
-        let _ = writeln!(out, " {}", self.time);
-        self.next_host += 1;
-        if self.next_host == self.hosts.len() {
-            self.next_host = 0;
-            self.time += self.step_ns;
-        }
+        let _ = writeln!(out, " {time_ns}");
     }
 }
 
