@@ -20,8 +20,8 @@ crash) filter=what_is_shown_after_a_crash ;;
 rot) filter=flipped_bits ;;
 faults) filter= ;;
 esac
-binary=$(cargo test -p marigram-tests --test "$test" --no-run --message-format=json 2>/dev/null |
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+binary=$(cargo test --workspace --test "$test" --no-run --message-format=json 2>/dev/null |
+    sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 [ -x "$binary" ] || { echo "tests/$test.rs does not build" >&2 && exit 1; }
 # What is tested is what was built: a checkout that differs from its commit is marked.
 commit=$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- ':!tests/LEDGER.md' || echo +)
