@@ -46,7 +46,7 @@ fn segments(engine: &Engine, disk: &SimDisk) -> Segments {
     let catalog = snapshot.catalog();
     for database in catalog.databases() {
         for table in catalog.tables(database.id) {
-            for segment in snapshot.segments(table.id) {
+            for segment in snapshot.segments(table.id).unwrap() {
                 let file = disk.open_read(Path::new(&segment.file)).unwrap();
                 let mut bytes = vec![0; segment.bytes as usize];
                 assert_eq!(file.read_at(segment.offset, &mut bytes).unwrap(), bytes.len());

@@ -59,7 +59,7 @@ fn one_hour_of_one_series_reads_two_pages_of_a_column() {
     let snapshot = engine.snapshot();
     let database = snapshot.catalog().database("main").unwrap().id;
     let table = snapshot.catalog().table(database, "cpu").unwrap();
-    assert_eq!(snapshot.segments(table.id).len(), DAYS as usize);
+    assert_eq!(snapshot.segments(table.id).unwrap().len(), DAYS as usize);
     let columns: Vec<ColumnId> = ["time", "user", "system"].iter().map(|name| table.column(name).unwrap().id).collect();
     let host = table.column("host").unwrap().id;
     let start = 17 * DAY_NS + 4 * HOUR_NS;

@@ -45,7 +45,9 @@ fn segments(engine: &Engine) -> Vec<(String, SegmentInfo)> {
     let snapshot = engine.snapshot();
     let catalog = snapshot.catalog();
     let tables = catalog.databases().flat_map(|database| catalog.tables(database.id));
-    tables.flat_map(|table| snapshot.segments(table.id).into_iter().map(|info| (table.name.clone(), info))).collect()
+    tables
+        .flat_map(|table| snapshot.segments(table.id).unwrap().into_iter().map(|info| (table.name.clone(), info)))
+        .collect()
 }
 
 fn base(closed: bool) -> Base {

@@ -77,7 +77,7 @@ fn flood(what: &str, series: u64, must_take: u64, options: Options) -> Result<()
                 return Ok(());
             }
             send(&engine, &body(first..first + BODY_ROWS, START_NS), &fates)?;
-            if number % 10 == 0 {
+            if number.is_multiple_of(10) {
                 let step = steps.fetch_add(1, Ordering::Relaxed) + 1;
                 let (taken, refused) = (fates.taken.load(Ordering::Relaxed), fates.refused.load(Ordering::Relaxed));
                 let own = Fates::default();

@@ -197,7 +197,7 @@ fn encode_again(world: &World, engine: &Engine) -> Result<f64> {
     let table = snapshot.catalog().table(database, "cpu").ok_or("no table")?;
     let (mut bytes, mut seconds) = (0, 0.0);
     let (mut scratch, mut out) = (EncodeScratch::new(), Vec::new());
-    for segment in snapshot.segments(table.id) {
+    for segment in snapshot.segments(table.id)? {
         let path = Path::new(&segment.file);
         let file: Arc<dyn File> = world.disk.open_read(path)?.into();
         let reader = SegmentReader::open(file, path, segment.offset, segment.bytes)?;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use marigram_storage::{Accountant, Charge, MemoryUse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ pub struct Admission {
     bytes_max: u32,
     workers: Arc<Semaphore>,
     wait_max: Duration,
+    memory: Arc<Accountant>,
 }
 
 /// No room within the time a write may wait.
@@ -27,6 +29,8 @@ pub struct Full;
 pub struct Room {
     admission: Admission,
     held: Option<OwnedSemaphorePermit>,
+    /// What of it is held, as the process counts it.
+    charge: Charge,
     deadline: Instant,
 }
 
@@ -34,20 +38,22 @@ pub struct Room {
 const STEP_BYTES: u64 = 1 << 10;
 
 impl Admission {
-    /// A gate for `bytes_max` bytes of bodies, of which `workers_max` are stored at once.
-    pub fn new(bytes_max: u64, workers_max: u64, wait_max: Duration) -> Self {
+    /// A gate for `bytes_max` bytes of bodies, of which `workers_max` are stored at once. `memory` counts them.
+    pub fn new(bytes_max: u64, workers_max: u64, wait_max: Duration, memory: &Arc<Accountant>) -> Self {
         let steps = u32::try_from((bytes_max / STEP_BYTES).max(1)).unwrap_or(u32::MAX >> 3).min(u32::MAX >> 3);
         Self {
             bytes: Arc::new(Semaphore::new(steps as usize)),
             bytes_max: steps,
             workers: Arc::new(Semaphore::new(usize::try_from(workers_max).unwrap_or(1).max(1))),
             wait_max,
+            memory: Arc::clone(memory),
         }
     }
 
     /// Starts the time that this request may wait, with no bytes yet.
     pub fn enter(&self) -> Room {
-        Room { admission: self.clone(), held: None, deadline: Instant::now() + self.wait_max }
+        let charge = self.memory.hold(MemoryUse::Bodies, 0);
+        Room { admission: self.clone(), held: None, charge, deadline: Instant::now() + self.wait_max }
     }
 
     /// Bytes in use.
@@ -71,6 +77,7 @@ impl Room {
             Some(held) => held.merge(permit),
             None => self.held = Some(permit),
         }
+        self.charge.resize(u64::from(wanted) * STEP_BYTES);
         Ok(())
     }
 
@@ -92,7 +99,8 @@ mod tests {
     #[test]
     fn bytes_are_held_until_dropped_and_the_wait_is_bounded() {
         block_on(async {
-            let admission = Admission::new(10 << 10, 4, Duration::from_millis(20));
+            let memory = Accountant::unlimited();
+            let admission = Admission::new(10 << 10, 4, Duration::from_millis(20), &memory);
             let mut first = admission.enter();
             first.grow_to(6 << 10).await.unwrap();
             first.grow_to(3 << 10).await.unwrap(); // what is held is not given back by a smaller wish
@@ -104,14 +112,14 @@ mod tests {
             third.grow_to(usize::MAX).await.unwrap(); // more than there is means all of it, not a wait without end
             assert_eq!(admission.bytes_used(), 10 << 10);
             drop(third);
-            assert_eq!(admission.bytes_used(), 0);
+            assert_eq!((admission.bytes_used(), memory.used(MemoryUse::Bodies)), (0, 0));
         });
     }
 
     #[test]
     fn a_wait_ends_when_room_appears() {
         block_on(async {
-            let admission = Admission::new(1 << 10, 1, Duration::from_secs(60));
+            let admission = Admission::new(1 << 10, 1, Duration::from_secs(60), &Accountant::unlimited());
             let held = admission.enter().worker().await.unwrap();
             let waiting = tokio::spawn({
                 let admission = admission.clone();

@@ -125,6 +125,7 @@ impl Pipeline {
         }
         let options = self.parse_options(body);
         for _ in 0..CONFLICTS_MAX {
+            let room = self.engine.make_room(memory_need(body.text))?;
             let mut parsed = self.parse(body, &options)?;
             let is_good = parsed.lines_refused == 0;
             let is_taken = is_good || body.accept_partial;
@@ -132,7 +133,7 @@ impl Pipeline {
                 return Ok(self.stored(parsed, None));
             }
             parsed.draft.position = body.position;
-            match self.engine.write(body.database, &parsed.draft) {
+            match self.engine.write_in(&room, body.database, &parsed.draft) {
                 Ok(written) if written.duplicate => {
                     self.metrics.bodies_replayed.add(1);
                     return Ok(Stored { replayed: true, ..Stored::default() });
@@ -181,6 +182,15 @@ impl Pipeline {
             ..ParseOptions::default()
         }
     }
+}
+
+/// The most that rows of these lines hold from parsing to the reply: a line and an equals sign cost numbers, and what
+/// is text is there as it is parsed, for the log, and in memory.
+fn memory_need(text: &[u8]) -> u64 {
+    let (lines, fields) = text
+        .iter()
+        .fold((1, 0), |(lines, fields), byte| (lines + u64::from(*byte == b'\n'), fields + u64::from(*byte == b'=')));
+    text.len() as u64 * 3 + lines * 52 + fields * 36
 }
 
 impl Limits {

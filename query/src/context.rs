@@ -87,13 +87,10 @@ impl Context {
 
 impl Context {
     /// So many rows of a table may lie in a range of time, by what the snapshot knows without reading pages.
-    pub(crate) fn rows_max(&self, table: TableId, time: TimeRange) -> u64 {
-        let segments = self.snapshot.segments(table).into_iter().map(|segment| (segment.times, segment.rows));
-        let memtables = self.snapshot.memtables(table).into_iter().map(|memtable| (memtable.times, memtable.rows));
-        segments
-            .chain(memtables)
-            .filter(|((first, last), _)| time.meets(*first, *last))
-            .map(|(_, rows)| rows)
-            .fold(0, u64::saturating_add)
+    pub(crate) fn rows_max(&self, table: TableId, time: TimeRange) -> Result<u64, QueryError> {
+        let segments = self.snapshot.segments(table)?.into_iter().map(|segment| (segment.times, segment.rows));
+        let memtables = self.snapshot.memtables(table)?.into_iter().map(|memtable| (memtable.times, memtable.rows));
+        let met = segments.chain(memtables).filter(|((first, last), _)| time.meets(*first, *last));
+        Ok(met.map(|(_, rows)| rows).fold(0, u64::saturating_add))
     }
 }

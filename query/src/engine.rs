@@ -105,9 +105,9 @@ impl QueryEngine {
 
     fn over(store: Store, options: QueryOptions) -> Result<Self, QueryError> {
         let shared = Shared {
-            store,
             registry: Arc::default(),
-            template: Template::new(&options)?,
+            template: Template::new(&options, &store.memory())?,
+            store,
             clock: SystemClock::new(),
             pools: Pools::start(&options)?,
             options: Arc::new(options),

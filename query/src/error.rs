@@ -185,6 +185,8 @@ impl From<marigram_storage::Error> for QueryError {
             E::Corrupt { .. } | E::Damaged { .. } | E::Unsupported { .. } => {
                 Self::new(QueryErrorKind::Damaged, message)
             }
+            E::SnapshotExpired { .. } => Self::new(QueryErrorKind::SnapshotGone, message),
+            E::TooLarge { .. } => Self::new(QueryErrorKind::Memory, message),
             E::Poisoned | E::ReadOnly { .. } => Self::new(QueryErrorKind::Unavailable, message),
             E::Io { .. } => Self::new(QueryErrorKind::Internal, message).with_state("58030"),
             _ => Self::internal(message),

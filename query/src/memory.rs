@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
+use marigram_storage::{Accountant, Charge, MemoryUse};
+
 use crate::running::Entry;
 
 /// What DataFusion calls the merges of its sorts; `a_sort_of_many_times_its_memory_spills` notices another name.
@@ -31,6 +33,8 @@ pub(crate) struct Budget {
     bytes_max: usize,
     common_max: usize,
     totals: Mutex<Totals>,
+    /// All reservations, as the process counts them.
+    charge: Charge,
     /// Statements that failed for want of memory.
     failed: AtomicU64,
 }
@@ -78,9 +82,10 @@ impl Held {
 }
 
 impl Budget {
-    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes_max: usize, memory: &Arc<Accountant>) -> Arc<Self> {
         let common_max = bytes_max - bytes_max / 4 * 2;
-        Arc::new(Self { bytes_max, common_max, totals: Mutex::default(), failed: AtomicU64::new(0) })
+        let charge = memory.hold(MemoryUse::Statements, 0);
+        Arc::new(Self { bytes_max, common_max, totals: Mutex::default(), charge, failed: AtomicU64::new(0) })
     }
 
     /// What each of so many statements of a pool is assured of.
@@ -129,6 +134,7 @@ impl StatementMemory {
     fn set(&self, held: &mut Held, totals: &mut Totals, after: Held) {
         totals.common_used = totals.common_used.saturating_sub(self.over(*held)) + self.over(after);
         totals.reserved = totals.reserved.saturating_sub(held.bytes()) + after.bytes();
+        self.budget.charge.resize(totals.reserved as u64);
         totals.spilling += usize::from(after.spillers > 0);
         totals.spilling -= usize::from(held.spillers > 0).min(totals.spilling);
         self.entry.counters.memory_bytes_peak.fetch_max(after.bytes() as u64, Ordering::Relaxed);
@@ -231,7 +237,7 @@ mod tests {
 
     /// Statements of a pool that runs four at once, over a budget of 64 MiB: assured of 4 MiB each, 32 MiB common.
     fn statements() -> (Arc<Budget>, impl Fn() -> Arc<dyn MemoryPool>) {
-        let budget = Budget::new(64 * MIB);
+        let budget = Budget::new(64 * MIB, &Accountant::unlimited());
         let registry = Arc::new(Registry::default());
         let for_new = Arc::clone(&budget);
         let new = move || -> Arc<dyn MemoryPool> {

@@ -24,6 +24,8 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 
+use marigram_storage::Accountant;
+
 use crate::catalog::Databases;
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
@@ -73,7 +75,7 @@ impl Planned {
 }
 
 impl Template {
-    pub(crate) fn new(options: &QueryOptions) -> Result<Self, QueryError> {
+    pub(crate) fn new(options: &QueryOptions, memory: &Arc<Accountant>) -> Result<Self, QueryError> {
         let mut config =
             SessionConfig::new().with_create_default_catalog_and_schema(false).with_information_schema(false);
         let values = config.options_mut();
@@ -101,7 +103,7 @@ impl Template {
         for function in functions::scalar_functions() {
             state.register_udf(function)?;
         }
-        Ok(Self { state, runtime, budget: Budget::new(options.memory_bytes_max) })
+        Ok(Self { state, runtime, budget: Budget::new(options.memory_bytes_max, memory) })
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -203,7 +205,7 @@ impl Session {
                 && let conditions = pushdown::conditions(table.table(), &scan.filters)
                 && let Some(time) = conditions.time
             {
-                let of_scan = self.context.rows_max(table.table().id, time);
+                let of_scan = self.context.rows_max(table.table().id, time)?;
                 let columns = scan.projection.as_ref().map_or(table.table().columns.len(), Vec::len).max(1);
                 let kept = conditions.tags.iter().fold(of_scan, |rows, tag| {
                     rows.min(rows.saturating_mul(tag.values.len() as u64) / TAG_SELECTIVITY)

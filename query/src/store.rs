@@ -1,7 +1,9 @@
 //! What statements read, and whether they may change it: a store that is open, or one snapshot of a store that nobody has open.
 
+use std::sync::Arc;
+
 use marigram_storage::schema::TableId;
-use marigram_storage::{Engine, EngineStats, Repeated, Snapshot, TaskInfo};
+use marigram_storage::{Accountant, Engine, EngineStats, LeaseInfo, Repeated, Snapshot, TaskInfo};
 
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -47,6 +49,22 @@ impl Store {
         match self {
             Self::Engine(engine) => Some(engine.repeated(table)),
             Self::Snapshot(_) => None,
+        }
+    }
+
+    /// Who counts memory.
+    pub(crate) fn memory(&self) -> Arc<Accountant> {
+        match self {
+            Self::Engine(engine) => Arc::clone(engine.memory()),
+            Self::Snapshot(_) => Accountant::unlimited(),
+        }
+    }
+
+    /// The snapshots that are held.
+    pub(crate) fn leases(&self) -> Vec<LeaseInfo> {
+        match self {
+            Self::Engine(engine) => engine.leases(),
+            Self::Snapshot(_) => Vec::new(),
         }
     }
 

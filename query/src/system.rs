@@ -1,6 +1,6 @@
 //! The schema `system`: tables about ourselves, of the snapshot that the statement reads.
 //!
-//! What belongs to a database is shown in that database only; `queries`, `settings` and `wal` are of the whole store;
+//! What belongs to a database is shown in that database only; `memory`, `queries`, `settings`, `snapshots` and `wal` are of the whole store;
 //! `tasks` shows those that concern the database.
 
 mod advice;
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
 use marigram_storage::schema::{ColumnKind, DatabaseId, TableMode};
+use marigram_storage::{LeaseInfo, MemoryUsage};
 
 use crate::context::Context;
 use crate::error::QueryError;
@@ -162,6 +163,29 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         rows: tasks,
     },
     Definition {
+        name: "memory",
+        columns: &[
+            ("name", Kind::Text),
+            ("bytes", Kind::I64),
+            ("bytes_peak", Kind::I64),
+            ("bytes_max", Kind::I64),
+            ("help", Kind::Text),
+        ],
+        rows: memory,
+    },
+    Definition {
+        name: "snapshots",
+        columns: &[
+            ("snapshot_id", Kind::I64),
+            ("sequence", Kind::I64),
+            ("taken_at", Kind::Time),
+            ("age_ms", Kind::I64),
+            ("pinned_bytes", Kind::I64),
+            ("pinned_files", Kind::I64),
+        ],
+        rows: snapshots,
+    },
+    Definition {
         name: "settings",
         columns: &[
             ("name", Kind::Text),
@@ -201,8 +225,8 @@ fn count(value: impl TryInto<i64>) -> Cell {
 fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let mut rows = Vec::new();
     for table in source.context.snapshot.catalog().tables(source.database) {
-        let segments = source.context.snapshot.segments(table.id);
-        let memtables = source.context.snapshot.memtables(table.id);
+        let segments = source.context.snapshot.segments(table.id)?;
+        let memtables = source.context.snapshot.memtables(table.id)?;
         let repeated = source.context.store.repeated(table.id);
         let width = table.widths.last().map_or(Cell::Null, |width| Cell::I64(width.width / 1_000_000));
         rows.push(vec![
@@ -312,6 +336,29 @@ fn tasks(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         ]);
     }
     Ok(rows)
+}
+
+/// Each use of memory, and the sum, which is the limit's.
+fn memory(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let row = |usage: &MemoryUsage| {
+        let (name, help) = usage.of.map_or(("total", "all of it (memory_limit)"), |of| (of.name(), of.help()));
+        vec![Cell::text(name), count(usage.bytes), count(usage.bytes_peak), count(usage.bytes_max), Cell::text(help)]
+    };
+    Ok(source.context.store.memory().usage().iter().map(row).collect())
+}
+
+fn snapshots(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let row = |lease: &LeaseInfo| {
+        vec![
+            count(lease.id),
+            count(lease.sequence),
+            Cell::Time(lease.taken_at_ns),
+            count(lease.age_ns / 1_000_000),
+            count(lease.pinned_bytes),
+            count(lease.pinned_files),
+        ]
+    };
+    Ok(source.context.store.leases().iter().map(row).collect())
 }
 
 fn settings(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use marigram_query::Pool;
+use marigram_storage::MemoryShares;
 use marigram_storage::disk::real::Reader;
 pub use settings::{SETTINGS, Setting};
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub delete: DeleteConfig,
     /// Files that nothing names any more.
     pub trash: TrashConfig,
+    /// What statements read.
+    pub snapshot: SnapshotConfig,
     /// How segments are merged and written anew.
     pub compaction: CompactionConfig,
     /// The log on stderr.
@@ -159,6 +162,13 @@ pub struct DeleteConfig {
 pub struct TrashConfig {
     /// How long they are kept.
     pub keep: Duration,
+}
+
+/// What statements read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnapshotConfig {
+    /// How long a snapshot may be held.
+    pub age_max: Duration,
 }
 
 /// How segments are merged and written anew.
@@ -316,6 +326,7 @@ impl Default for Config {
             scrub: ScrubConfig::default(),
             delete: DeleteConfig::default(),
             trash: TrashConfig::default(),
+            snapshot: SnapshotConfig::default(),
             compaction: CompactionConfig::default(),
             log: LogConfig::default(),
             auth: AuthConfig::default(),
@@ -342,6 +353,12 @@ impl Config {
             let reason = "it is smaller than write.body_bytes_max, so a full body could never be stored".to_owned();
             return error("write.inflight_bytes_max", reason, "raise it or lower write.body_bytes_max");
         }
+        let (rows, memtable) = (self.memory_shares().admitted_bytes(), self.memtable.bytes_max);
+        if rows < memtable {
+            let reason =
+                format!("beside bodies and statements it leaves {rows} bytes for rows, a memtable may take {memtable}");
+            return error("memory_limit", reason, "raise it, or lower memtable.bytes_max or query.memory_bytes_max");
+        }
         for address in &self.http {
             if !self.insecure && !is_loopback(address) {
                 let reason = format!("{address} can be reached from other machines, and nobody needs a token");
@@ -349,6 +366,15 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How the memory of the process is dealt out.
+    pub fn memory_shares(&self) -> MemoryShares {
+        MemoryShares {
+            limit_bytes: self.memory_limit,
+            bodies_bytes: self.write.inflight_bytes_max,
+            statements_bytes: self.query.memory_bytes_max,
+        }
     }
 
     /// All settings as a commented TOML file.

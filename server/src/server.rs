@@ -125,7 +125,7 @@ impl Server {
         let query = QueryEngine::new(engine.clone(), query_options(&config, spill, free_bytes))?;
         let write = &config.write;
         let shared = Arc::new(Shared {
-            admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max),
+            admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max, engine.memory()),
             pipeline: Pipeline::new(engine.clone(), limits(&config), Arc::default()),
             metrics: Metrics::default(),
             engine,
@@ -234,6 +234,7 @@ fn storage_options(config: &Config) -> Options {
     let defaults = Options::default();
     let memtable = config.memtable.bytes_max;
     Options {
+        memory: config.memory_shares(),
         memtable_bytes_max: memtable,
         wal_bytes_max: config.wal.bytes_max,
         // What a full memtable needs to be cut, and a slot of the log.
@@ -244,6 +245,7 @@ fn storage_options(config: &Config) -> Options {
         create_databases: config.write.create_databases,
         delete_bound: config.delete.bound,
         trash_keep: config.trash.keep,
+        snapshot_age_max: config.snapshot.age_max,
         compaction_bytes_per_second: config.compaction.bytes_per_second_max,
         merge_bytes_max: config.compaction.segment_bytes_max,
         late_grace: config.compaction.late_grace,

@@ -147,6 +147,8 @@ impl From<StorageError> for Refusal {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             StorageError::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            StorageError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            StorageError::SnapshotExpired { .. } => StatusCode::GONE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
@@ -256,6 +258,8 @@ mod tests {
         check(StorageError::Poisoned, 503);
         check(StorageError::PositionGap { expected: 2, sent: 9 }, 409);
         check(StorageError::DiskFull { free_bytes: 0, reserve_bytes: 1 }, 507);
+        check(StorageError::TooLarge { what: "write", bytes: 2, bytes_max: 1 }, 413);
+        check(StorageError::SnapshotExpired { sequence: 1, reason: "why" }, 410);
         check(StorageError::corrupt("data/1", 0, "bad"), 500);
         let (table, field) = ("m".into(), "f".into());
         check(StorageError::TypeConflict { table, field, sent: "string", stored: "float" }, 400);

@@ -13,6 +13,7 @@ use super::sync::Pointer;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, Fact};
 use crate::generation::Generation;
+use crate::memory::Accountant;
 use crate::placement::Placement;
 use crate::schema::{ColumnId, TableId};
 use crate::series;
@@ -78,6 +79,7 @@ pub(crate) struct Applier {
     placement: Arc<Placement>,
     tombstones: Arc<Tombstones>,
     published: Arc<Pointer<Published>>,
+    memory: Arc<Accountant>,
 }
 
 impl Applier {
@@ -88,8 +90,9 @@ impl Applier {
         generation: Arc<Generation>,
         placement: Arc<Placement>,
         tombstones: Arc<Tombstones>,
+        memory: Arc<Accountant>,
     ) -> Self {
-        let memtables = vec![Arc::new(MemSet::new(generation))];
+        let memtables = vec![Arc::new(MemSet::new(generation, &memory))];
         let published = Published {
             sequence,
             catalog: Arc::clone(&catalog),
@@ -98,7 +101,7 @@ impl Applier {
             tombstones: Arc::clone(&tombstones),
         };
         let published = Arc::new(Pointer::new(Arc::new(published)));
-        Self { series_seed, sequence, catalog, memtables, placement, tombstones, published }
+        Self { series_seed, sequence, catalog, memtables, placement, tombstones, published, memory }
     }
 
     pub(crate) fn published(&self) -> Arc<Pointer<Published>> {
@@ -174,6 +177,8 @@ impl Applier {
         for rows in &batch.tables {
             self.check(sequence, rows)?;
         }
+        let there = batch.tables.iter().map(|rows| rows.table).filter(|id| self.catalog.table_by_id(*id).is_some());
+        active.add_tables(there);
         for rows in batch.tables {
             // A table that an earlier batch dropped has no rows to keep.
             if let Some(table) = self.catalog.table_by_id(rows.table) {
@@ -222,7 +227,7 @@ impl Applier {
             positions,
             tombstones: Arc::clone(&self.tombstones),
         };
-        self.memtables.push(Arc::new(MemSet::new(generation)));
+        self.memtables.push(Arc::new(MemSet::new(generation, &self.memory)));
         self.publish();
         sealed
     }
@@ -231,6 +236,7 @@ impl Applier {
     pub(crate) fn place(&mut self, placement: Arc<Placement>, cut: Option<&Arc<MemSet>>) {
         if let Some(cut) = cut {
             self.memtables.retain(|memtable| !Arc::ptr_eq(memtable, cut));
+            cut.pin();
         }
         self.placement = placement;
         let needs = |tombstone: &Tombstone| self.is_needed(tombstone);

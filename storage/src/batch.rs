@@ -11,6 +11,7 @@ mod tests;
 use crate::bytes::Reader;
 use crate::catalog::Fact;
 use crate::codec::{self, EncodeScratch, ValuesRef};
+use crate::memtable::order_bytes;
 use crate::schema::{ColumnId, FieldType, TableId};
 use crate::tombstone::Delete;
 use crate::values::{FieldColumn, Values};
@@ -60,6 +61,12 @@ impl TableRows {
         self.series.capacity() * 4
             + self.times.capacity() * 8
             + self.fields.iter().map(|field| field.memory_bytes() + 64).sum::<usize>()
+    }
+
+    /// The most that they will hold in a memtable, but for what each of its partitions costs.
+    pub(crate) fn memtable_bytes(&self) -> usize {
+        let rows = self.times.len();
+        self.memory_bytes() + order_bytes(rows, rows) + 400
     }
 
     /// Some of the rows, given ascending.

@@ -15,6 +15,7 @@ use crate::batch::Batch;
 use crate::draft::SourcePosition;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::memory::Charge;
 use crate::wal::{EncodedBatch, WalWriter, ZeroStep};
 use crate::world::World;
 
@@ -33,6 +34,8 @@ pub(crate) struct Submission {
     pub(crate) position: Option<SourcePosition>,
     /// Whether it may be refused because the disk is nearly full; deletes, drops and changes may not.
     pub(crate) needs_space: bool,
+    /// What its rows hold until a memtable does.
+    pub(crate) memory: Option<Charge>,
     pub(crate) reply: SyncSender<Reply>,
 }
 
@@ -53,6 +56,8 @@ pub(crate) enum Reply {
 pub(crate) struct Logged {
     pub(crate) sequence: u64,
     pub(crate) batch: Batch,
+    /// See [`Submission::memory`].
+    pub(crate) memory: Option<Charge>,
     pub(crate) reply: SyncSender<Reply>,
 }
 
@@ -60,6 +65,7 @@ pub(crate) struct Logged {
 struct Accepted {
     batch: Batch,
     position: Option<SourcePosition>,
+    memory: Option<Charge>,
     reply: SyncSender<Reply>,
 }
 
@@ -105,7 +111,7 @@ impl Committer {
         let mut positions: BTreeMap<u128, u64> = BTreeMap::new();
         let mut duplicates = Vec::new();
         for submission in submissions {
-            let Submission { batch, encoded: bytes, drops, is_drop, position, needs_space, reply } = submission;
+            let Submission { batch, encoded: bytes, drops, is_drop, position, needs_space, memory, reply } = submission;
             let stale = batch.generation != self.generation.number || drops < self.drops;
             if stale {
                 answer(&reply, Reply::Bounced);
@@ -144,7 +150,7 @@ impl Committer {
                 self.drops = self.drops.max(drops);
             }
             encoded.push(bytes);
-            accepted.push(Accepted { batch, position, reply });
+            accepted.push(Accepted { batch, position, memory, reply });
         }
         // A slot holds a group whole: what does not fit one goes into several.
         let mut logged = Vec::with_capacity(accepted.len());
@@ -156,11 +162,11 @@ impl Committer {
             match self.wal.append(group, self.manifest_edit) {
                 Ok(sequences) => {
                     for (sequence, entry) in sequences.zip(&mut waiting) {
-                        let Accepted { batch, position, reply } = entry;
+                        let Accepted { batch, position, memory, reply } = entry;
                         if let Some(position) = position {
                             self.positions.insert(position.source, position.to);
                         }
-                        logged.push(Logged { sequence, batch, reply });
+                        logged.push(Logged { sequence, batch, memory, reply });
                     }
                 }
                 // A full log is no damage: nothing was written. What follows it must not overtake it.

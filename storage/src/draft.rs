@@ -4,6 +4,7 @@
 //! ordinal, logs the result as one batch and applies it. A draft is kept until its batch is durable, because a cut in
 //! between asks for it to be resolved again.
 
+use crate::memtable::order_bytes;
 use crate::schema::TableMode;
 use crate::values::FieldColumn;
 pub use crate::wal::SourcePosition;
@@ -15,6 +16,19 @@ pub struct Draft {
     pub tables: Vec<DraftTable>,
     /// Where the body came from, for exactly-once sources.
     pub position: Option<SourcePosition>,
+}
+
+impl Draft {
+    /// What it occupies, bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.tables.iter().map(DraftTable::memory_bytes).sum()
+    }
+
+    /// What a write of it holds until its reply: itself, as much for the log, and its rows as a memtable holds them.
+    pub fn write_bytes(&self) -> usize {
+        let rows: usize = self.tables.iter().map(|table| table.times.len()).sum();
+        self.memory_bytes() * 3 + order_bytes(rows, rows) + self.tables.len() * 400
+    }
 }
 
 /// The rows of one table.
@@ -36,6 +50,18 @@ pub struct DraftTable {
     pub fields: Vec<FieldColumn<String>>,
 }
 
+impl DraftTable {
+    fn memory_bytes(&self) -> usize {
+        let fields = self.fields.iter().map(|field| {
+            let rows = field.rows.as_ref().map_or(0, Vec::capacity) * 4;
+            rows + field.values.memory_bytes() + field.column.len() + 64
+        });
+        let names: usize = self.tags.iter().map(|tag| tag.len() + 24).sum();
+        let rows = self.row_series.capacity() * 4 + self.times.capacity() * 8;
+        rows + fields.sum::<usize>() + names + self.name.len() + self.series.memory_bytes() + 200
+    }
+}
+
 /// Sets of tag values, in one arena. Absent and empty tags are left out; within a set the order is free, no tag twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftSeries {
@@ -47,6 +73,10 @@ pub struct DraftSeries {
 }
 
 impl DraftSeries {
+    fn memory_bytes(&self) -> usize {
+        self.pairs.capacity() * 8 + self.ends.capacity() * 4 + self.bytes.capacity()
+    }
+
     /// How many sets.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::applier::{Applier, Published};
 use crate::ballast::Ballast;
+use crate::batch::TableRows;
 use crate::catalog::Fact;
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
@@ -27,9 +28,12 @@ use crate::disk::DiskLock;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::keeper::{Keeper, Optimized};
+use crate::lease::{LeaseInfo, Leases};
+use crate::memory::Accountant;
 use crate::open::Opened;
 use crate::options::{Options, Threads};
 use crate::registry::{Registry, Resolved, TableSpec};
+use crate::room::Room;
 use crate::schema::{ColumnKind, TableId};
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
@@ -94,7 +98,7 @@ pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) options: Options,
     pub(crate) registry: Registry,
-    published: Arc<Pointer<Published>>,
+    pub(crate) published: Arc<Pointer<Published>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) queue: Queue<Command>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -115,7 +119,9 @@ pub(crate) struct Shared {
     pub(crate) tasks: Arc<Tasks>,
     /// Set once, when there are threads.
     pub(crate) to_keeper: OnceLock<Sender<Task>>,
-    /// Rows that are being logged, in encoded bytes.
+    /// What snapshots keep.
+    pub(crate) leases: Arc<Leases>,
+    /// Who waits for memory or the log.
     pub(crate) room: (Mutex<()>, Condvar),
     lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
@@ -157,7 +163,8 @@ impl Engine {
     /// answered with [`Error::DiskFull`] and go on by themselves once there is space.
     pub fn open(world: World, options: Options) -> Result<Self> {
         let directory = crate::open::take_lock(&world)?;
-        let counters = Arc::new(Counters::default());
+        let counters = Counters { memory: Accountant::new(options.memory), ..Counters::default() };
+        let counters = Arc::new(counters);
         let mut opened = crate::open::open(&world, &options, &counters);
         if matches!(opened, Err(Error::DiskFull { .. })) && Ballast::new(&world, options.ballast_bytes, 0).give_up() {
             opened = crate::open::open(&world, &options, &counters);
@@ -170,7 +177,7 @@ impl Engine {
             }
             Err(full @ Error::DiskFull { .. }) => {
                 let bytes_max = options.memtable_bytes_max.saturating_mul(REPLAYED_MEMTABLES_MAX);
-                let (applier, seed) = match crate::open::in_memory(&world, bytes_max) {
+                let (applier, seed) = match crate::open::in_memory(&world, bytes_max, &counters.memory) {
                     // Not even a store is there, or it is more than memory holds.
                     Err(Error::NotFound { .. } | Error::Overloaded { .. }) => return Err(full),
                     replayed => replayed?,
@@ -184,12 +191,14 @@ impl Engine {
         let starved = parts.is_none();
         let (pressure, tasks) = (Arc::clone(&counters.pressure), Arc::clone(&counters.tasks));
         counters.starved.store(u64::from(starved), Ordering::Relaxed);
+        let age_max_ns = u64::try_from(options.snapshot_age_max.as_nanos()).unwrap_or(u64::MAX);
         let shared = Arc::new(Shared {
             registry: Registry::new(series_seed, options.limits.clone(), catalog, generation),
             starved: AtomicBool::new(starved),
             starved_bytes: Mutex::new(world.disk.free_bytes().unwrap_or(0)),
             stopping: AtomicBool::new(false),
             scrubber: Scrubber::default(),
+            leases: Leases::new(Arc::clone(&world.clock), age_max_ns),
             world,
             queue: Queue::new(options.queue_bytes_max),
             options,
@@ -222,20 +231,39 @@ impl Engine {
 
     /// Stores the rows of a draft as one batch. Blocks; what it returns is durable and visible. A draft without rows makes
     /// nothing, but its position is stored.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] where there is no room for it in time, [`Error::TooLarge`] where there never will be.
     pub fn write(&self, database: &str, draft: &Draft) -> Result<Written> {
+        self.write_in(&self.make_room(draft.write_bytes() as u64)?, database, draft)
+    }
+
+    /// Waits for room for a write that will hold so many bytes, or as many as any may, see [`Draft::write_bytes`].
+    pub fn make_room(&self, bytes: u64) -> Result<Room> {
+        self.shared.make_room(bytes.min(self.shared.write_bytes_max()))
+    }
+
+    /// The same as [`Engine::write`] in room that was made before.
+    pub fn write_in(&self, room: &Room, database: &str, draft: &Draft) -> Result<Written> {
         let shared = &self.shared;
-        shared.wait_for_room()?;
+        let (bytes, bytes_max) = (draft.write_bytes() as u64, shared.write_bytes_max());
+        if bytes_max < bytes {
+            return Err(Error::TooLarge { what: "write", bytes, bytes_max });
+        }
+        shared.check_open()?;
         let mut scratch = EncodeScratch::default();
         let since_ns = shared.world.clock.monotonic_ns();
         let (mut bounces, mut waits) = (0, 0);
         while bounces < BOUNCES_MAX {
+            // What is left of it after a bounce grows again.
+            room.0.resize(bytes);
             let resolved = shared.registry.resolve(database, draft, shared.options.create_databases)?;
             if resolved.batch.tables.is_empty() && resolved.batch.facts.is_empty() && draft.position.is_none() {
                 return Ok(Written { sequence: 0, rows: 0, duplicate: false });
             }
             let rows = resolved.rows;
             let kind = if rows > 0 { BatchKind::Rows } else { BatchKind::Catalog };
-            match shared.submit(resolved, kind, draft.position, false, &mut scratch)? {
+            match shared.submit(resolved, kind, draft.position, false, &mut scratch, Some(room))? {
                 Reply::Done(sequence) => {
                     shared.counters.rows_written.fetch_add(rows, Ordering::Relaxed);
                     return Ok(Written { sequence, rows, duplicate: false });
@@ -296,7 +324,7 @@ impl Engine {
                 shared.check_open()?;
                 return Ok(Written { sequence: seen.sequence, rows: 0, duplicate: false });
             }
-            match shared.submit(resolved, BatchKind::Delete, None, false, &mut scratch)? {
+            match shared.submit(resolved, BatchKind::Delete, None, false, &mut scratch, None)? {
                 Reply::Done(sequence) => {
                     shared.counters.deletes.fetch_add(1, Ordering::Relaxed);
                     return Ok(Written { sequence, rows: 0, duplicate: false });
@@ -356,9 +384,16 @@ impl Engine {
         })
     }
 
-    /// What is visible now. Never blocks.
+    /// What is visible now. Waits for nobody. It expires after [`Options::snapshot_age_max`], or earlier if writes need the
+    /// memory that it keeps.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.shared.published.load_full())
+        let published = self.shared.published.load_full();
+        Snapshot::new(&published, self.shared.leases.take(Arc::clone(&published)))
+    }
+
+    /// The snapshots that are held, the oldest first.
+    pub fn leases(&self) -> Vec<LeaseInfo> {
+        self.shared.leases.infos(&self.shared.published.load_full())
     }
 
     /// The catalog as producers see it: it may hold definitions that are not durable yet.
@@ -422,10 +457,16 @@ impl Engine {
         self.shared.tasks.cancel(|task| task.id == id) > 0
     }
 
+    /// Who holds how much memory.
+    pub fn memory(&self) -> &Arc<Accountant> {
+        &self.shared.counters.memory
+    }
+
     /// Plain numbers about the engine.
     pub fn stats(&self) -> EngineStats {
         let published = self.shared.published.load();
         EngineStats {
+            snapshots_expired: self.shared.leases.expired(),
             compactions_running: self.shared.tasks.running(),
             compaction_paused_ns: self.shared.pressure.paused_ns.load(Ordering::Relaxed),
             ..self.shared.counters.stats(&published, self.shared.queue.used_bytes())
@@ -577,30 +618,17 @@ impl Shared {
         }
     }
 
-    fn send(&self, command: Command) -> Result<()> {
-        self.queue.push(command, 0, None).map_err(|_| Error::Poisoned)
+    pub(crate) fn has_threads(&self) -> bool {
+        self.inline.get().is_none()
     }
 
-    /// Waits until the memtables have room, or says that they have none.
-    fn wait_for_room(&self) -> Result<()> {
-        self.check_open()?;
-        let bytes_max = self.options.memtable_bytes_max.saturating_mul(2);
-        let used = || -> u64 { self.published.load().memtables.iter().map(|memtable| memtable.bytes()).sum() };
-        if used() <= bytes_max {
-            return Ok(());
-        }
-        let _waits = self.pressure.wait();
-        let guard = lock(&self.room.0);
-        let full = |_: &mut ()| used() > bytes_max && !self.poisoned.load(Ordering::Acquire);
-        let waited = self.room.1.wait_timeout_while(guard, self.options.write_wait, full);
-        drop(waited);
-        self.check_open()?;
-        let used_bytes = used();
-        if used_bytes > bytes_max {
-            self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Overloaded { used_bytes, bytes_max });
-        }
-        Ok(())
+    /// Without threads: cuts what is in memory.
+    pub(crate) fn cut_here(&self) -> Result<()> {
+        self.inline.get().map_or(Ok(()), |inline| self.inline_cut(&mut lock(inline)))
+    }
+
+    pub(crate) fn send(&self, command: Command) -> Result<()> {
+        self.queue.push(command, 0, None).map_err(|_| Error::Poisoned)
     }
 
     /// A log without a free slot gets one by a cut or a new slot: waits for either, and for some of the time that a write
@@ -631,6 +659,7 @@ impl Shared {
         position: Option<crate::draft::SourcePosition>,
         is_drop: bool,
         scratch: &mut EncodeScratch,
+        room: Option<&Room>,
     ) -> Result<Reply> {
         self.check_open()?;
         let payload = resolved.batch.encode(scratch);
@@ -639,6 +668,8 @@ impl Shared {
         let bytes = encoded.encoded_bytes();
         // New series stay until the fate of the batch is known, and then if it is durable.
         let (staged, names) = (resolved.staged, resolved.names);
+        let rows_bytes: usize = resolved.batch.tables.iter().map(TableRows::memtable_bytes).sum();
+        let memory = room.map(|room| room.0.split(rows_bytes as u64));
         let (reply, fate) = sync_channel(1);
         let submission = Submission {
             batch: resolved.batch,
@@ -648,6 +679,7 @@ impl Shared {
             position,
             // On a full disk room is made by taking away.
             needs_space: !is_drop && kind != BatchKind::Delete,
+            memory,
             reply,
         };
         if let Some(inline) = self.inline.get() {
@@ -719,7 +751,7 @@ impl Shared {
         let (mut bounces, mut waits) = (0, 0);
         while bounces < BOUNCES_MAX {
             let facts = resolved.batch.facts.clone();
-            match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch)? {
+            match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch, None)? {
                 Reply::Done(_) | Reply::Duplicate => return Ok(()),
                 Reply::Bounced => bounces += 1,
                 Reply::Failed(error) => self.wait_for_log(error, since_ns, &mut waits)?,
@@ -757,6 +789,7 @@ impl Shared {
         let wanted = active.bytes() >= self.options.memtable_bytes_max
             || active.partitions() >= self.options.open_partitions_max
             || active.generation.series_count() >= self.options.limits.series_max
+            || active.charged() >= self.write_bytes_max() / 2
             || wal_used_bytes.saturating_mul(2) >= self.options.wal_bytes_max;
         wanted && !self.pressure.cutting.swap(true, Ordering::AcqRel)
     }
@@ -786,7 +819,12 @@ impl Shared {
             // The dropped replies tell the writers; the next open shows what is durable.
             return;
         }
-        let group = logged.into_iter().map(|logged| (logged.sequence, logged.batch, logged.reply));
+        // What a write holds for its rows is from here on what a memtable holds.
+        let _gate = self.counters.memory.gate();
+        let group = logged.into_iter().map(|logged| {
+            drop(logged.memory);
+            (logged.sequence, logged.batch, logged.reply)
+        });
         if let Err(reason) = applier.take(group, |reply, sequence| answer(&reply, Reply::Done(sequence))) {
             // Our own resolver made this batch: what it breaks is our invariant, and going on would show less than what
             // is durable. The dropped replies tell the writers.

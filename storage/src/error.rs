@@ -81,6 +81,16 @@ pub enum Error {
         /// What may be held.
         bytes_max: u64,
     },
+    /// It needs more memory than it may ever have: send less at once.
+    #[error("the {what} needs {bytes} bytes of memory, it may have {bytes_max}")]
+    TooLarge {
+        /// What needs it.
+        what: &'static str,
+        /// How much.
+        bytes: u64,
+        /// What it may have (`memory_limit`).
+        bytes_max: u64,
+    },
     /// The disk is full: reads go on, writes resume when space returns.
     #[error("disk is full: {free_bytes} bytes are free, {reserve_bytes} are kept in reserve")]
     DiskFull {
@@ -138,6 +148,14 @@ pub enum Error {
     /// A sync failed, so what is durable is unknown: stop writing, reopen, replay.
     #[error("writes are stopped after a failed sync")]
     Poisoned,
+    /// What a snapshot kept was needed, or it was held for too long: take a new one.
+    #[error("the snapshot at sequence {sequence} has expired: {reason}")]
+    SnapshotExpired {
+        /// The last batch that it saw.
+        sequence: u64,
+        /// Why.
+        reason: &'static str,
+    },
     /// The work was given up because somebody asked for that.
     #[error("cancelled")]
     Cancelled,

@@ -14,7 +14,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::chunk::Chunk;
+pub(crate) use self::chunk::{Chunk, order_bytes};
 pub(crate) use self::living::living;
 pub(crate) use self::set::{MemPartition, MemSet};
 use crate::sync;

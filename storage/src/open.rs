@@ -16,7 +16,9 @@ use crate::disk::DiskLock;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::keeper::Keeper;
+use crate::lease::Lease;
 use crate::manifest::{Change, Manifest, State};
+use crate::memory::Accountant;
 use crate::options::Options;
 use crate::placement::Placement;
 use crate::schema::DatabaseId;
@@ -89,7 +91,8 @@ pub(crate) fn open_with(
     let epoch = keeper.manifest_mut().epoch();
     let first = Arc::new(Generation::new(u64::from(epoch) << 32));
     let (sequence, tombstones) = (state.cut.sequence, Arc::new(tombstones));
-    let applier = Applier::new(state.series_seed, sequence, Arc::new(catalog), first, placement, tombstones);
+    let memory = Arc::clone(&counters.memory);
+    let applier = Applier::new(state.series_seed, sequence, Arc::new(catalog), first, placement, tombstones, memory);
     let mut replay = Replay { keeper, applier, positions, counters: Arc::clone(counters) };
     match (replay.run(world, &state), &mut salvage) {
         (Err(error), Some(salvage)) if error.is_damage() => {
@@ -215,19 +218,20 @@ fn cut(
 /// holds, in memory. Fails with [`Error::Overloaded`] if that is more than `memory_bytes_max`.
 pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<dyn DiskLock>)> {
     let lock = take_lock(world)?;
-    let (applier, _) = in_memory(world, memory_bytes_max)?;
-    Ok((Snapshot::new(applier.published().load_full()), lock))
+    let (applier, _) = in_memory(world, memory_bytes_max, &Accountant::unlimited())?;
+    let published = applier.published().load_full();
+    Ok((Snapshot::new(&published, Lease::forever(Arc::clone(&published))), lock))
 }
 
 /// The same under a lock that the caller holds, and the seed of the store.
-pub(crate) fn in_memory(world: &World, memory_bytes_max: u64) -> Result<(Applier, u64)> {
+pub(crate) fn in_memory(world: &World, memory_bytes_max: u64, memory: &Arc<Accountant>) -> Result<(Applier, u64)> {
     let (state, _) = Manifest::read(world)?;
     let catalog = decode_catalog(&state)?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
     let first = Arc::new(Generation::new(0));
     let tombstones = Arc::new(decode_tombstones(&state)?);
-    let mut applier =
-        Applier::new(state.series_seed, state.cut.sequence, Arc::new(catalog), first, placement, tombstones);
+    let (sequence, catalog, memory) = (state.cut.sequence, Arc::new(catalog), Arc::clone(memory));
+    let mut applier = Applier::new(state.series_seed, sequence, catalog, first, placement, tombstones, memory);
     let from =
         ReplayFrom { sequence: applier.sequence() + 1, manifest_edit: state.last_edit, log_epoch: state.log_epoch };
     let identity = WalIdentity { database_id: state.database_id, epoch: state.epoch, shard: 0 };

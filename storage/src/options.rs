@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::memory::MemoryShares;
 use crate::registry::SchemaLimits;
 
 /// The settings of an [`crate::Engine`]. Every bound has a name here.
 #[derive(Clone)]
 pub struct Options {
+    /// How the memory of the process is dealt out.
+    pub memory: MemoryShares,
     /// A memtable of this size is cut. Twice as much is the most that writes may fill.
     pub memtable_bytes_max: u64,
     /// Length of one WAL slot.
@@ -50,6 +53,8 @@ pub struct Options {
     pub trash_keep: Duration,
     /// How often the keeper looks whether files in `trash/` have stayed so long.
     pub trash_period: Duration,
+    /// A snapshot that is held for so long expires.
+    pub snapshot_age_max: Duration,
     /// After so many edits the manifest gets a checkpoint.
     pub checkpoint_edits_max: u64,
     /// Open (table, partition) pairs in memory that start a cut.
@@ -90,6 +95,7 @@ impl Default for Options {
         let memtable_bytes_max = 256 << 20;
         let wal_slot_bytes = 64 << 20;
         Self {
+            memory: MemoryShares::default(),
             memtable_bytes_max,
             wal_slot_bytes,
             wal_bytes_max: 1 << 30,
@@ -110,6 +116,7 @@ impl Default for Options {
             delete_bound: Duration::from_secs(24 * 3600),
             trash_keep: Duration::from_secs(24 * 3600),
             trash_period: Duration::from_secs(60),
+            snapshot_age_max: Duration::from_secs(3600),
             checkpoint_edits_max: 256,
             open_partitions_max: 4096,
             limits: SchemaLimits::default(),

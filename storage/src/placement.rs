@@ -201,6 +201,11 @@ impl Placement {
         placement
     }
 
+    /// How many files it keeps open that the other one does not name.
+    pub(crate) fn files_beside(&self, other: &Self) -> u64 {
+        self.files.keys().filter(|file| !other.files.contains_key(file)).count() as u64
+    }
+
     /// The partitions of a table, by start; segments in sequence order.
     pub(crate) fn partitions(&self, table: TableId) -> Option<&BTreeMap<i64, Vec<Arc<Segment>>>> {
         self.tables.get(&table)

@@ -5,8 +5,8 @@
 //! which run independently. Filters are exact, batches own their buffers, no order is promised between batches.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
 
 use arrow_array::builder::make_view;
 use arrow_array::types::{Float64Type, Int64Type, TimestampNanosecondType, UInt64Type};
@@ -18,11 +18,13 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::applier::Published;
 use crate::error::{Error, Result};
+use crate::lease::{Holder, Lease};
 use crate::memscan::MemSource;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source, TagFilter};
 use crate::rows::{DenseColumn, Presence};
 use crate::schema::{ColumnId, ColumnKind, FieldType, Table, TableMode};
 use crate::series;
+use crate::sync::lock;
 use crate::time::TimeRange;
 use crate::values::{Strings, Values};
 
@@ -62,15 +64,31 @@ pub struct Scan {
 /// A share of a scan.
 pub struct ScanPart {
     context: Arc<Context>,
+    held: Arc<PartHeld>,
+    /// After the last batch or an error nothing follows.
+    ended: bool,
+}
+
+/// What a part holds of its snapshot from one batch to the next; nothing once that has expired.
+struct PartHeld(Mutex<Option<Reading>>);
+
+struct Reading {
     units: VecDeque<Unit>,
     current: Option<Merge>,
     buffer: RunBuffer,
-    failed: bool,
+}
+
+impl Holder for PartHeld {
+    fn let_go(&self) {
+        if let Ok(mut held) = self.0.try_lock() {
+            held.take();
+        }
+    }
 }
 
 impl std::fmt::Debug for ScanPart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScanPart").field("units", &self.units.len()).finish_non_exhaustive()
+        f.debug_struct("ScanPart").field("ended", &self.ended).finish_non_exhaustive()
     }
 }
 
@@ -84,8 +102,8 @@ struct Context {
     range: TimeRange,
     tags: Vec<TagFilter>,
     stats: Arc<ScanStats>,
-    /// Keeps files and memtables alive.
-    _snapshot: Arc<Published>,
+    /// Keeps files and memtables alive, as long as it is held.
+    lease: Arc<Lease>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +135,11 @@ pub fn arrow_type(kind: ColumnKind) -> DataType {
     }
 }
 
-pub(crate) fn plan(snapshot: &Arc<Published>, table: &Arc<Table>, request: &ScanRequest) -> Result<Scan> {
-    let context = Arc::new(Context::new(snapshot, table, request)?);
+pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest) -> Result<Scan> {
+    let snapshot = lease.published()?;
+    let context = Arc::new(Context::new(lease, table, request)?);
     let mut units = Vec::new();
-    for sources in partitions(snapshot, table).into_values() {
+    for sources in partitions(&snapshot, table).into_values() {
         let meets = |source: &Source| request.time.meets(source.time_min(), source.time_max());
         let (live, ruled_out): (Vec<_>, Vec<_>) = sources.into_iter().partition(meets);
         ScanStats::add(&context.stats.segments_skipped, ruled_out.len() as u64);
@@ -134,17 +153,16 @@ pub(crate) fn plan(snapshot: &Arc<Published>, table: &Arc<Table>, request: &Scan
         split(&mut units, rows_max, parts_max).map_err(|error| damaged(&context.table, error))?;
     }
     let parts = deal(units, if rows_max < SPLIT_ROWS_MIN { 1 } else { parts_max });
-    let part = |units: VecDeque<Unit>| ScanPart {
-        context: Arc::clone(&context),
-        units,
-        current: None,
-        buffer: RunBuffer::new(&context.fields),
-        failed: false,
+    let part = |units: VecDeque<Unit>| {
+        let reading = Reading { units, current: None, buffer: RunBuffer::new(&context.fields) };
+        let held = Arc::new(PartHeld(Mutex::new(Some(reading))));
+        lease.add(Arc::downgrade(&held) as Weak<dyn Holder>)?;
+        Ok(ScanPart { context: Arc::clone(&context), held, ended: false })
     };
     Ok(Scan {
         schema: Arc::clone(&context.schema),
         stats: Arc::clone(&context.stats),
-        parts: parts.into_iter().map(part).collect(),
+        parts: parts.into_iter().map(part).collect::<Result<_>>()?,
         rows_max,
     })
 }
@@ -264,7 +282,7 @@ fn deal(units: Vec<Unit>, parts_max: usize) -> Vec<VecDeque<Unit>> {
 }
 
 impl Context {
-    fn new(snapshot: &Arc<Published>, table: &Arc<Table>, request: &ScanRequest) -> Result<Self> {
+    fn new(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest) -> Result<Self> {
         let mut columns = Vec::with_capacity(request.columns.len());
         let mut schema = Vec::with_capacity(request.columns.len());
         let mut fields: Vec<(ColumnId, FieldType)> = Vec::new();
@@ -299,7 +317,7 @@ impl Context {
             range: request.time,
             tags: request.tags.clone(),
             stats: Arc::default(),
-            _snapshot: Arc::clone(snapshot),
+            lease: Arc::clone(lease),
         })
     }
 
@@ -349,28 +367,46 @@ impl Iterator for ScanPart {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
+        if self.ended {
             return None;
         }
-        let next = self.step().transpose();
-        self.failed = matches!(next, Some(Err(_)));
+        let next = self.next_batch().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
         next.map(|next| next.map_err(|error| damaged(&self.context.table, error)))
     }
 }
 
 impl ScanPart {
-    fn step(&mut self) -> Result<Option<RecordBatch>> {
+    /// A batch, as long as the snapshot is held: one that expires meanwhile ends the scan, and what it kept is let go.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let lease = &self.context.lease;
+        lease.check()?;
+        let batch = match &mut *lock(&self.held.0) {
+            Some(reading) => reading.step(&self.context),
+            None => Ok(None),
+        };
+        let checked = lease.check();
+        if !matches!((&checked, &batch), (Ok(()), Ok(Some(_)))) {
+            lock(&self.held.0).take();
+        }
+        checked.and(batch)
+    }
+}
+
+impl Reading {
+    fn step(&mut self, context: &Arc<Context>) -> Result<Option<RecordBatch>> {
         loop {
             let Some(merge) = &mut self.current else {
                 let Some(unit) = self.units.pop_front() else { return Ok(None) };
-                let context = &self.context;
                 self.current = Some(Merge::new(context.spec(&unit), &unit.sources, Arc::clone(&context.stats))?);
                 continue;
             };
             if merge.fill(&mut self.buffer, BATCH_ROWS)? {
                 if self.buffer.rows > 0 {
-                    return self.context.batch(&mut self.buffer).map(Some);
+                    return context.batch(&mut self.buffer).map(Some);
                 }
+                // Long stretches may give no row.
+                context.lease.check()?;
             } else {
                 self.current = None;
             }
@@ -506,7 +542,8 @@ mod tests {
         let request =
             ScanRequest { columns: vec![ColumnId::TIME], time: TimeRange::ALL, tags: Vec::new(), parts_max: 1 };
         let scan = snapshot.scan(table, &request).unwrap();
-        let mut sources: Vec<usize> = scan.parts[0].units.iter().map(|unit| unit.sources.len()).collect();
+        let mut sources: Vec<usize> =
+            lock(&scan.parts[0].held.0).as_ref().unwrap().units.iter().map(|unit| unit.sources.len()).collect();
         sources.sort_unstable();
         sources
     }

@@ -1,7 +1,7 @@
 //! An immutable view: what every reader holds.
 //!
-//! A snapshot is one prefix of the facts. It takes no lock, and whatever is cut, merged or dropped after it was taken,
-//! it goes on answering the same: it keeps its memtables and the files of its segments.
+//! A snapshot is one prefix of the facts. It waits for nobody, and whatever is cut, merged or dropped after it was taken,
+//! it goes on answering the same: it keeps its memtables and the files of its segments, until its lease is revoked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::applier::Published;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
+use crate::lease::Lease;
+use crate::placement::Segment;
 use crate::scan::{self, Scan, ScanRequest};
 use crate::schema::TableId;
 use crate::tombstone::{self, Erase};
@@ -16,7 +18,10 @@ use crate::tombstone::{self, Erase};
 /// One prefix of the facts.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    published: Arc<Published>,
+    sequence: u64,
+    placement: u64,
+    catalog: Arc<Catalog>,
+    lease: Arc<Lease>,
 }
 
 /// One live segment, for people.
@@ -97,30 +102,35 @@ pub struct MemtableInfo {
 }
 
 impl Snapshot {
-    pub(crate) fn new(published: Arc<Published>) -> Self {
-        Self { published }
+    pub(crate) fn new(published: &Published, lease: Arc<Lease>) -> Self {
+        let catalog = Arc::clone(&published.catalog);
+        Self { sequence: published.sequence, placement: published.placement.edit, catalog, lease }
     }
 
     /// The last batch inside.
     pub fn sequence(&self) -> u64 {
-        self.published.sequence
+        self.sequence
     }
 
     /// The number of the manifest edit that places the segments.
     pub fn placement(&self) -> u64 {
-        self.published.placement.edit
+        self.placement
     }
 
     /// All names, as of this snapshot.
     pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.published.catalog
+        &self.catalog
     }
 
     /// The live segments of a table, by partition and sequence.
-    pub fn segments(&self, table: TableId) -> Vec<SegmentInfo> {
-        let partitions = self.published.placement.partitions(table);
+    ///
+    /// # Errors
+    /// [`Error::SnapshotExpired`], here and in what follows.
+    pub fn segments(&self, table: TableId) -> Result<Vec<SegmentInfo>> {
+        let published = self.lease.published()?;
+        let partitions = published.placement.partitions(table);
         let segments = partitions.into_iter().flat_map(|partitions| partitions.values()).flatten();
-        segments
+        let infos = segments
             .map(|segment| SegmentInfo {
                 table,
                 partition_start: segment.entry.partition_start,
@@ -132,29 +142,26 @@ impl Snapshot {
                 times: (segment.entry.time_min, segment.entry.time_max),
                 suspects: segment.entry.marks.suspects,
             })
-            .collect()
+            .collect();
+        Ok(infos)
     }
 
     /// How many rows the series in the middle has, in the segment of a partition with the most rows. `None`: there is no
     /// segment, or its directory cannot be read.
-    pub fn median_run_rows(&self, table: TableId, partition_start: i64) -> Option<u64> {
-        let segments = self.published.placement.partitions(table)?.get(&partition_start)?;
-        let reader = segments.iter().max_by_key(|segment| segment.entry.rows)?.reader().ok()?;
-        let mut rows = vec![0_u64; reader.series_count() as usize];
-        for run in reader.runs() {
-            *rows.get_mut(run.series as usize)? += u64::from(run.rows);
-        }
-        let middle = rows.len() / 2;
-        (middle < rows.len()).then(|| *rows.select_nth_unstable(middle).1)
+    pub fn median_run_rows(&self, table: TableId, partition_start: i64) -> Result<Option<u64>> {
+        let published = self.lease.published()?;
+        let partitions = published.placement.partitions(table);
+        Ok(partitions.and_then(|partitions| partitions.get(&partition_start)).and_then(|segments| median(segments)))
     }
 
     /// What memtables hold of a table.
-    pub fn memtables(&self, table: TableId) -> Vec<MemtableInfo> {
+    pub fn memtables(&self, table: TableId) -> Result<Vec<MemtableInfo>> {
+        let published = self.lease.published()?;
         let mut infos = Vec::new();
-        for memtables in &self.published.memtables {
+        for memtables in &published.memtables {
             let Some(memtable) = memtables.table(table) else { continue };
             for (start, partition) in memtable.partitions().iter() {
-                let chunks = partition.visible(self.published.sequence);
+                let chunks = partition.visible(self.sequence);
                 let rows = chunks.iter().map(|(_, rows)| u64::from(*rows)).sum();
                 let first = chunks.iter().map(|(chunk, _)| chunk.time_min).min();
                 let last = chunks.iter().map(|(chunk, _)| chunk.time_max).max();
@@ -163,12 +170,13 @@ impl Snapshot {
                 }
             }
         }
-        infos
+        Ok(infos)
     }
 
     /// The deletes of all tables, by sequence: those that are not erased yet, and the last that are.
-    pub fn deletes(&self) -> Vec<DeleteInfo> {
-        let placement = &self.published.placement;
+    pub fn deletes(&self) -> Result<Vec<DeleteInfo>> {
+        let published = self.lease.published()?;
+        let placement = &published.placement;
         let mut infos: BTreeMap<(u64, TableId), DeleteInfo> = BTreeMap::new();
         for (key, erasure) in placement.erasures.iter() {
             let state = erasure.erased_ns.map_or(DeleteState::InFiles, DeleteState::Erased);
@@ -176,7 +184,7 @@ impl Snapshot {
             let info = DeleteInfo { table, sequence, at_ns, state, named: None, segments: 0, segment_rows: 0 };
             infos.insert(*key, info);
         }
-        for tombstone in self.published.tombstones.all() {
+        for tombstone in published.tombstones.all() {
             let left = tombstone::segments_left(tombstone, placement);
             let (segments, segment_rows) =
                 left.fold((0, 0), |(count, rows), segment| (count + 1, rows + segment.entry.rows));
@@ -196,14 +204,24 @@ impl Snapshot {
             };
             infos.insert((tombstone.sequence, tombstone.delete.table), info);
         }
-        infos.into_values().collect()
+        Ok(infos.into_values().collect())
     }
 
-    /// Plans a scan. The parts run when they are iterated, and keep this snapshot alive.
+    /// Plans a scan. The parts run when they are iterated, and hold this snapshot.
     pub fn scan(&self, table: TableId, request: &ScanRequest) -> Result<Scan> {
-        let Some(table) = self.published.catalog.table_by_id(table) else {
+        let Some(table) = self.catalog.table_by_id(table) else {
             return Err(Error::NotFound { what: "table", name: format!("id {}", table.0) });
         };
-        scan::plan(&self.published, table, request)
+        scan::plan(&self.lease, table, request)
     }
+}
+
+fn median(segments: &[Arc<Segment>]) -> Option<u64> {
+    let reader = segments.iter().max_by_key(|segment| segment.entry.rows)?.reader().ok()?;
+    let mut rows = vec![0_u64; reader.series_count() as usize];
+    for run in reader.runs() {
+        *rows.get_mut(run.series as usize)? += u64::from(run.rows);
+    }
+    let middle = rows.len() / 2;
+    (middle < rows.len()).then(|| *rows.select_nth_unstable(middle).1)
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::applier::Published;
 use crate::compaction::control::Pressure;
 use crate::compaction::tasks::Tasks;
+use crate::memory::Accountant;
 use crate::schema::TableId;
 use crate::sync::lock;
 use crate::wal::WalWriter;
@@ -14,6 +15,8 @@ use crate::wal::WalWriter;
 /// Counters that only grow, and gauges of the log; shared by all threads of an engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// Who holds how much memory.
+    pub(crate) memory: Arc<Accountant>,
     /// What slows compactions down.
     pub(crate) pressure: Arc<Pressure>,
     /// What is compacted and was.
@@ -105,6 +108,7 @@ pub struct EngineStats {
     pub replayed_batches: u64,
     pub replayed_rows: u64,
     pub replay_ns: u64,
+    pub snapshots_expired: u64,
     pub starved: u64,
     pub scrub_bytes: u64,
     pub scrub_rounds: u64,

@@ -383,6 +383,7 @@ fn keeper_loop(
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        shared.leases.expire();
         let mut outcome = Ok(());
         match task {
             Some(Task::Cut { sealed, reply }) => {

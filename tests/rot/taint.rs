@@ -131,7 +131,7 @@ fn store() -> Store {
         engine.cut().unwrap();
     }
     let table = table(&engine);
-    let segments = engine.snapshot().segments(table.id);
+    let segments = engine.snapshot().segments(table.id).unwrap();
     assert_eq!(segments.len(), 4);
     let answers = questions().iter().map(|question| ask(&engine, &table, question).unwrap()).collect();
     engine.close().unwrap();

@@ -36,7 +36,7 @@ pub(super) fn deletes(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError>
     let ours: BTreeMap<TableId, &str> =
         catalog.tables(source.database).map(|table| (table.id, table.name.as_str())).collect();
     let mut rows = Vec::new();
-    for delete in snapshot.deletes() {
+    for delete in snapshot.deletes()? {
         let name = ours.get(&delete.table).copied();
         if name.is_none() && catalog.table_by_id(delete.table).is_some() {
             continue;
@@ -70,27 +70,27 @@ pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryErr
     let mut rows = Vec::new();
     for table in snapshot.catalog().tables(source.database) {
         let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
-        for segment in snapshot.segments(table.id) {
+        for segment in snapshot.segments(table.id)? {
             let partition = partitions.entry(segment.partition_start).or_default();
             partition.segments += 1;
             partition.segment_rows += segment.rows;
             partition.segment_bytes += segment.bytes;
             partition.cover(segment.times);
         }
-        for memtable in snapshot.memtables(table.id) {
+        for memtable in snapshot.memtables(table.id)? {
             let partition = partitions.entry(memtable.partition_start).or_default();
             partition.memtable_rows += memtable.rows;
             partition.cover(memtable.times);
         }
         let newest = partitions.keys().next_back().copied();
-        rows.extend(partitions.into_iter().map(|(start, partition)| {
+        for (start, partition) in partitions {
             let end = table.partition_end(start);
             // The newest is still being filled.
             let judged = Some(start) != newest && 0 < partition.segments;
-            let run_rows = judged.then(|| snapshot.median_run_rows(table.id, start)).flatten();
+            let run_rows = if judged { snapshot.median_run_rows(table.id, start)? } else { None };
             let told = run_rows.and_then(|rows| advice(end.saturating_sub(start), partition.segment_bytes, rows));
             let time = |at: Option<i64>| at.map_or(Cell::Null, Cell::Time);
-            vec![
+            rows.push(vec![
                 Cell::text(&table.name),
                 Cell::Time(start),
                 count(partition.segments),
@@ -101,8 +101,8 @@ pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryErr
                 time(partition.times.map(|times| times.1)),
                 Cell::Time(end),
                 Cell::text_or_null(told),
-            ]
-        }));
+            ]);
+        }
     }
     Ok(rows)
 }
@@ -111,7 +111,7 @@ pub(super) fn segments(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError
     let snapshot = &source.context.snapshot;
     let mut rows = Vec::new();
     for table in snapshot.catalog().tables(source.database) {
-        rows.extend(snapshot.segments(table.id).into_iter().map(|segment| {
+        rows.extend(snapshot.segments(table.id)?.into_iter().map(|segment| {
             vec![
                 Cell::text(&table.name),
                 Cell::Time(segment.partition_start),

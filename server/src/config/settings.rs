@@ -80,12 +80,13 @@ pub static SETTINGS: &[Setting] = &[
         key: "memory_limit",
         unit: "bytes",
         default: AUTO,
-        about: "What the process aims to stay below; auto: half of the machine's or the control group's memory.",
+        about: "What all that grows with input may hold together; auto: half of the machine's or the control group's memory.",
         set: |config, text| {
             config.memory_limit = if text == AUTO { default_memory_limit() } else { bytes(text)?.max(128 << 20) };
             // What was derived from it is derived again; an explicit value comes in a later layer or line.
             config.memtable.bytes_max = default_memtable(config.memory_limit);
             config.query.memory_bytes_max = config.memory_limit / 4;
+            config.write.inflight_bytes_max = default_inflight(config.memory_limit);
             Ok(())
         },
         get: |config| format_bytes(config.memory_limit),
@@ -94,7 +95,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "memtable.bytes_max",
         unit: "bytes",
         default: AUTO,
-        about: "Recent rows and their series in memory at which they are written out; auto: an eighth of memory_limit, 64 MiB to 1 GiB.",
+        about: "Recent rows and their series in memory at which they are written out; auto: an eighth of memory_limit, at most 1 GiB.",
         set: |config, text| {
             let auto = default_memtable(config.memory_limit);
             config.memtable.bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };
@@ -188,9 +189,13 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "write.inflight_bytes_max",
         unit: "bytes",
-        default: "256 MiB",
-        about: "Decoded bytes of all bodies being stored; more wait up to write.wait_max.",
-        set: |config, text| put(&mut config.write.inflight_bytes_max, within(bytes(text)?, 1 << 10, 1 << 40)),
+        default: AUTO,
+        about: "Decoded bytes of all bodies being stored; more wait up to write.wait_max; auto: an eighth of memory_limit, 32 to 256 MiB.",
+        set: |config, text| {
+            let auto = default_inflight(config.memory_limit);
+            config.write.inflight_bytes_max = if text == AUTO { auto } else { within(bytes(text)?, 1 << 10, 1 << 40)? };
+            Ok(())
+        },
         get: |config| format_bytes(config.write.inflight_bytes_max),
     },
     Setting {
@@ -387,6 +392,14 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| format_duration(config.trash.keep),
     },
     Setting {
+        key: "snapshot.age_max",
+        unit: "duration",
+        default: "1 h",
+        about: "How long a statement may keep what it reads from being freed; then it ends with 410.",
+        set: |config, text| put(&mut config.snapshot.age_max, duration(text)),
+        get: |config| format_duration(config.snapshot.age_max),
+    },
+    Setting {
         key: "log.format",
         unit: "text",
         default: "pretty",
@@ -485,7 +498,11 @@ fn default_memory_limit() -> u64 {
 }
 
 fn default_memtable(memory_limit: u64) -> u64 {
-    (memory_limit / 8).clamp(64 << 20, 1 << 30)
+    (memory_limit / 8).clamp(16 << 20, 1 << 30)
+}
+
+fn default_inflight(memory_limit: u64) -> u64 {
+    (memory_limit / 8).clamp(32 << 20, 256 << 20)
 }
 
 #[cfg(test)]
@@ -509,7 +526,12 @@ mod tests {
         find("memory_limit").unwrap().set(&mut config, "4 GiB").unwrap();
         assert_eq!(config.memtable.bytes_max, 512 << 20);
         assert_eq!(config.query.memory_bytes_max, 1 << 30);
-        assert_eq!(default_memtable(1 << 20), 64 << 20);
+        assert_eq!(default_memtable(1 << 20), 16 << 20);
+        assert_eq!(config.write.inflight_bytes_max, 256 << 20);
+        for limit in ["128 MiB", "512 MiB", "1 GiB", "64 GiB"] {
+            find("memory_limit").unwrap().set(&mut config, limit).unwrap();
+            assert!(config.memtable.bytes_max <= config.memory_shares().admitted_bytes(), "{limit}");
+        }
         assert_eq!(default_memtable(1 << 40), 1 << 30);
     }
 }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, header};
 use marigram_query::{Pool, PoolStats, QueryEngine};
-use marigram_storage::EngineStats;
+use marigram_storage::{Engine, EngineStats, MemoryUsage, MemoryUse};
 
 use crate::Shared;
 use crate::metrics::{BUCKETS, Histogram};
@@ -69,6 +69,7 @@ fn text(shared: &Shared) -> String {
     page.gauge("marigram_queries_running", "Statements that run or wait for their turn.", shared.query.running());
     pools(&mut page, &shared.query);
     engine(&mut page, &shared.engine.stats());
+    memory(&mut page, &shared.engine);
     page.gauge("marigram_writes_stopped", "1 after a failed sync, else 0.", u8::from(shared.failure().is_some()));
     page.text
 }
@@ -93,6 +94,25 @@ fn pools(page: &mut Page, query: &QueryEngine) {
         page.head(&name, kind, help);
         for (pool, stats) in &pools {
             page.sample(&name, &format!("{{pool=\"{pool}\"}}"), value(stats));
+        }
+    }
+}
+
+/// Who holds how much of `memory_limit`.
+fn memory(page: &mut Page, engine: &Engine) {
+    let usage = engine.memory().usage();
+    type Figure = fn(&MemoryUsage) -> u64;
+    let shown: [(&str, &str, Figure); 3] = [
+        ("bytes", "Memory held for a use; total: for all of them.", |usage| usage.bytes),
+        ("peak_bytes", "The most that was held for a use since the start.", |usage| usage.bytes_peak),
+        ("max_bytes", "The most that may be; writes, memtables and pinned share theirs.", |usage| usage.bytes_max),
+    ];
+    for (name, help, value) in shown {
+        let name = format!("marigram_memory_{name}");
+        page.head(&name, "gauge", help);
+        for row in &usage {
+            let of = row.of.map_or("total", MemoryUse::name);
+            page.sample(&name, &format!("{{use=\"{of}\"}}"), value(row));
         }
     }
 }
@@ -122,6 +142,7 @@ fn engine(page: &mut Page, stats: &EngineStats) {
         ("storage_compaction_paused_ms_total", "How long compactions paused.", stats.compaction_paused_ns / 1_000_000),
         ("storage_replayed_batches_total", "Batches replayed from the log at the start.", stats.replayed_batches),
         ("storage_replayed_rows_total", "Rows replayed from the log at the start.", stats.replayed_rows),
+        ("snapshots_expired_total", "Snapshots that were too old or in the way of writes.", stats.snapshots_expired),
         ("scrub_bytes_total", "Bytes read again by the scrubber.", stats.scrub_bytes),
         ("scrub_rounds_total", "Times that the scrubber read everything.", stats.scrub_rounds),
         ("wal_syncs_total", "Calls of fdatasync for the log.", stats.wal_syncs),

@@ -19,7 +19,7 @@ fn submission(generation: u64, drops: u64, position: Option<SourcePosition>) -> 
     let payload = batch.encode(&mut EncodeScratch::default());
     let encoded = EncodedBatch::new(BatchKind::Rows, position.into_iter().collect(), payload).unwrap();
     let (reply, fate) = sync_channel(1);
-    (Submission { batch, encoded, drops, is_drop: false, position, needs_space: true, reply }, fate)
+    (Submission { batch, encoded, drops, is_drop: false, position, needs_space: true, memory: None, reply }, fate)
 }
 
 /// The sequence it got, or else what it was told.

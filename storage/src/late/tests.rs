@@ -93,7 +93,7 @@ fn shown(engine: &Engine) -> BTreeMap<Key, Row> {
 /// Of each live segment, oldest first: its keys, those that it calls suspect, and whether it says anything.
 fn segments(engine: &Engine, world: &World) -> Vec<(BTreeSet<Key>, Option<BTreeSet<Key>>)> {
     let mut found = Vec::new();
-    for info in engine.snapshot().segments(table(engine)) {
+    for info in engine.snapshot().segments(table(engine)).unwrap() {
         let path = Path::new(&info.file);
         let file = Arc::from(world.disk.open_read(path).unwrap());
         let reader = SegmentReader::open(file, path, info.offset, info.bytes).unwrap();
@@ -253,13 +253,13 @@ fn an_older_segment_that_cannot_be_read_makes_suspects_and_no_error() {
     let row = |time: i64, value| (("a".to_owned(), time), [Some(value), None]);
     engine.write(MAIN_DATABASE, &draft(&[row(1, 1), row(9, 1)])).unwrap();
     engine.cut().unwrap();
-    let file = engine.snapshot().segments(table(&engine))[0].file.clone();
+    let file = engine.snapshot().segments(table(&engine)).unwrap()[0].file.clone();
     drop(engine);
     world.disk.remove(Path::new(&file)).unwrap();
     let engine = Engine::open(world.clone(), options(100, 8)).unwrap();
     engine.write(MAIN_DATABASE, &draft(&[row(1, 1), row(5, 2), row(20, 2)])).unwrap();
     engine.cut().unwrap();
-    let infos = engine.snapshot().segments(table(&engine));
+    let infos = engine.snapshot().segments(table(&engine)).unwrap();
     assert_eq!(infos[1].suspects, Some(2), "what lies in the time of the lost segment");
     assert_eq!((infos[1].rows, engine.repeated(table(&engine))), (3, Repeated::default()));
 }

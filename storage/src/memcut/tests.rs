@@ -54,7 +54,7 @@ fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
         definition.push(ordinal, &[ordinal as u8 * 5 % 8]);
         generation.table(table.id).define(&definition, |_| u128::from(ordinal)).unwrap();
     }
-    let set = MemSet::new(generation);
+    let set = MemSet::new(generation, &crate::memory::Accountant::unlimited());
     for (number, batch) in batches.iter().enumerate() {
         let field = |at: usize| {
             let (column, kind) = FIELDS[at];

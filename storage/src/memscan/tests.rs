@@ -32,7 +32,7 @@ type Row = (u32, i64, Option<i64>, Option<i64>);
 
 /// Batches of rows, one sequence each, over the series "z" (0), "" (1) and "m" (2).
 fn filled(mode: TableMode, batches: &[&[Row]]) -> MemSet {
-    let set = MemSet::new(Arc::new(Generation::new(1)));
+    let set = MemSet::new(Arc::new(Generation::new(1)), &crate::memory::Accountant::unlimited());
     for (ordinal, key) in [&b"z"[..], b"", b"m"].into_iter().enumerate() {
         let mut definition = SeriesDefinitions::new(TABLE);
         definition.push(ordinal as u32, key);

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::batch::TableRows;
+use crate::memory::{Accountant, Charge, MemoryUse};
 use crate::schema::{ColumnId, FieldType, Table, TableId};
-use crate::sorted::Sorted;
+use crate::sorted::{SeriesRun, Sorted};
 use crate::values::{FieldColumn, Values};
 
 /// Chunks of at least this many rows are never merged again.
 pub(crate) const CHUNK_ROWS_FULL: usize = 64 * 1024;
 /// Nor chunks that hold at least this many bytes.
 const CHUNK_BYTES_FULL: usize = 16 << 20;
+/// No merge makes a larger one.
+const MERGED_BYTES_MAX: u64 = 32 << 20;
 /// So many neighbours of similar size become one.
 const MERGE_FAN: usize = 8;
 
@@ -26,6 +29,8 @@ pub(crate) struct Chunk {
     pub(crate) time_min: i64,
     pub(crate) time_max: i64,
     pub(crate) bytes: usize,
+    /// The rows, and their order before somebody asks for it.
+    charge: Charge,
     sorted: OnceLock<Sorted>,
 }
 
@@ -40,7 +45,10 @@ pub(crate) fn merge_from(chunks: &[Arc<Chunk>]) -> Option<usize> {
         return None;
     }
     let similar = of_one_schema(chunks.get(chunks.len() - similar..)?);
-    (similar >= MERGE_FAN).then(|| chunks.len() - similar)
+    let bytes: usize = chunks.iter().rev().take(similar).map(|chunk| chunk.bytes).sum();
+    // Old and new are there side by side, with their orders.
+    let bytes_max = MERGED_BYTES_MAX.min(last.memory().shares().copied_bytes() / 2);
+    (similar >= MERGE_FAN && bytes as u64 <= bytes_max).then(|| chunks.len() - similar)
 }
 
 /// How many chunks at the end have each field in one type. A snapshot from before a field was widened goes on reading its
@@ -55,8 +63,11 @@ fn of_one_schema(chunks: &[Arc<Chunk>]) -> usize {
 }
 
 impl Chunk {
-    pub(crate) fn new(marks: Vec<(u64, u32)>, rows: TableRows) -> Self {
+    /// Counts what the rows occupy, and what their order will, as held for `of`.
+    pub(crate) fn new(marks: Vec<(u64, u32)>, rows: TableRows, memory: &Arc<Accountant>, of: MemoryUse) -> Self {
         let bytes = rows.memory_bytes() + marks.len() * 16 + 200;
+        let ordinals = rows.series.iter().max().map_or(0, |greatest| *greatest as usize + 1);
+        let charge = memory.hold(of, (bytes + order_bytes(rows.times.len(), ordinals)) as u64);
         let (mut time_min, mut time_max) = (i64::MAX, i64::MIN);
         for time in &rows.times {
             time_min = time_min.min(*time);
@@ -70,8 +81,22 @@ impl Chunk {
             time_min,
             time_max,
             bytes,
+            charge,
             sorted: OnceLock::new(),
         }
+    }
+
+    /// What it holds is held for something else from here on.
+    pub(crate) fn move_to(&self, of: MemoryUse) {
+        self.charge.move_to(of);
+    }
+
+    pub(crate) fn charged(&self) -> u64 {
+        self.charge.bytes()
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Accountant> {
+        self.charge.accountant()
     }
 
     /// How many rows, from the front, a snapshot at `sequence` sees.
@@ -105,7 +130,8 @@ impl Chunk {
                 field.rows = Some((0..field.values.len() as u32).collect());
             }
         }
-        Self::new(marks, rows)
+        let memory = chunks.first().map_or_else(Accountant::unlimited, |first| Arc::clone(first.charge.accountant()));
+        Self::new(marks, rows, &memory, MemoryUse::Memtables)
     }
 
     /// The rows by series; sorted at the first call.
@@ -115,6 +141,11 @@ impl Chunk {
             Sorted::new(&self.series, &self.times, slots, |ordinal| ordinal)
         })
     }
+}
+
+/// The most that the order of rows may occupy.
+pub(crate) fn order_bytes(rows: usize, ordinals: usize) -> usize {
+    rows * 4 + rows.min(ordinals) * size_of::<SeriesRun>()
 }
 
 /// Appends a chunk's field behind `base` rows, filling the gap when the field was not there before.

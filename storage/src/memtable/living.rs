@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Chunk;
 use crate::batch::TableRows;
 use crate::generation::{KeyOrder, SeriesTable};
+use crate::memory::MemoryUse;
 use crate::schema::{ColumnId, TableId};
 use crate::tombstone::{Datum, Tombstone, fate};
 
@@ -67,7 +68,7 @@ fn living_of(
         fields: chunk.fields.iter().filter_map(|field| crate::batch::pick_field(field, &left)).collect(),
     };
     let count = left.len() as u32;
-    (count > 0).then(|| (Arc::new(Chunk::new(vec![(last, count)], rows)), count))
+    (count > 0).then(|| (Arc::new(Chunk::new(vec![(last, count)], rows, chunk.memory(), MemoryUse::Scans)), count))
 }
 
 fn pick<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {

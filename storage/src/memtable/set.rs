@@ -13,14 +13,17 @@ use super::chunk::{Chunk, by_partition, merge_from};
 use super::sync::Pointer;
 use crate::batch::TableRows;
 use crate::generation::{Generation, SeriesTable};
+use crate::memory::{Accountant, MemoryUse};
 use crate::schema::{Table, TableId};
 
 /// All memtables of one generation.
 #[derive(Debug)]
 pub(crate) struct MemSet {
     pub(crate) generation: Arc<Generation>,
+    memory: Arc<Accountant>,
     tables: Pointer<BTreeMap<TableId, Arc<MemTable>>>,
     bytes: AtomicU64,
+    charged: AtomicU64,
     rows: AtomicU64,
     partitions: AtomicU64,
 }
@@ -39,11 +42,13 @@ pub(crate) struct MemPartition {
 }
 
 impl MemSet {
-    pub(crate) fn new(generation: Arc<Generation>) -> Self {
+    pub(crate) fn new(generation: Arc<Generation>, memory: &Arc<Accountant>) -> Self {
         Self {
             generation,
+            memory: Arc::clone(memory),
             tables: Pointer::default(),
             bytes: AtomicU64::new(0),
+            charged: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             partitions: AtomicU64::new(0),
         }
@@ -52,6 +57,11 @@ impl MemSet {
     /// What the rows occupy, roughly, and their series.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed) + self.generation.bytes()
+    }
+
+    /// What it holds in the accountant's eyes, at most: with the order of its rows.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged.load(Ordering::Relaxed)
     }
 
     /// Rows of all tables, dropped ones too.
@@ -73,24 +83,44 @@ impl MemSet {
         self.tables.load_full()
     }
 
+    /// Its rows are in segments: whoever still reads it keeps it.
+    pub(crate) fn pin(&self) {
+        for partition in
+            self.tables().values().flat_map(|table| table.partitions().values().cloned().collect::<Vec<_>>())
+        {
+            partition.chunks.load().iter().for_each(|chunk| chunk.move_to(MemoryUse::Pinned));
+        }
+    }
+
+    /// Makes room for these tables: one new map for all of them.
+    pub(crate) fn add_tables(&self, ids: impl Iterator<Item = TableId>) {
+        let known = self.tables.load();
+        let mut new = ids.filter(|id| !known.contains_key(id)).peekable();
+        if new.peek().is_none() {
+            return;
+        }
+        let mut tables = BTreeMap::clone(&known);
+        for id in new {
+            let memtable = MemTable { series: self.generation.table(id), partitions: Pointer::default() };
+            tables.insert(id, Arc::new(memtable));
+        }
+        self.tables.store(Arc::new(tables));
+    }
+
     /// Appends the rows of one batch. Only the applier calls this, in sequence order.
     pub(crate) fn append(&self, sequence: u64, table: &Table, rows: TableRows) {
         let count = rows.times.len();
         if count == 0 {
             return;
         }
-        let memtable = self.table(rows.table).unwrap_or_else(|| {
-            let memtable =
-                Arc::new(MemTable { series: self.generation.table(rows.table), partitions: Pointer::default() });
-            let mut tables = BTreeMap::clone(&self.tables.load());
-            tables.insert(rows.table, Arc::clone(&memtable));
-            self.tables.store(Arc::new(tables));
-            memtable
-        });
+        self.add_tables(std::iter::once(rows.table));
+        let Some(memtable) = self.table(rows.table) else { return };
         self.rows.fetch_add(count as u64, Ordering::Relaxed);
         for (start, rows) in by_partition(table, rows) {
-            let chunk = Chunk::new(vec![(sequence, rows.times.len() as u32)], rows);
+            let marks = vec![(sequence, rows.times.len() as u32)];
+            let chunk = Chunk::new(marks, rows, &self.memory, MemoryUse::Memtables);
             self.bytes.fetch_add(chunk.bytes as u64, Ordering::Relaxed);
+            self.charged.fetch_add(chunk.charged(), Ordering::Relaxed);
             let partition = memtable.partition(start).unwrap_or_else(|| {
                 self.partitions.fetch_add(1, Ordering::Relaxed);
                 memtable.add_partition(start)

@@ -7,6 +7,7 @@ use super::*;
 use crate::batch::TableRows;
 use crate::catalog::default_widths;
 use crate::generation::Generation;
+use crate::memory::{Accountant, MemoryUse};
 use crate::schema::{Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, Table, TableId, TableMode};
 use crate::values::{FieldColumn, Values};
 
@@ -28,7 +29,7 @@ fn table() -> Table {
 }
 
 fn set() -> MemSet {
-    MemSet::new(Arc::new(Generation::new(1)))
+    MemSet::new(Arc::new(Generation::new(1)), &Accountant::unlimited())
 }
 
 /// Rows with `load`; the odd ones have a `note` too.
@@ -164,7 +165,7 @@ fn a_batch_without_rows_leaves_no_trace() {
 #[test]
 fn a_chunk_is_sorted_by_series_time_and_arrival() {
     let rows = TableRows { table: TABLE, series: vec![2, 0, 2, 0, 2], times: vec![5, 9, 5, 1, 4], fields: Vec::new() };
-    let chunk = Chunk::new(vec![(1, 5)], rows);
+    let chunk = Chunk::new(vec![(1, 5)], rows, &Accountant::unlimited(), MemoryUse::Memtables);
     let run = |ordinal| chunk.sorted().run(ordinal).map(|(run, rows)| (run.rising, rows));
     assert_eq!(chunk.sorted().slots().collect::<Vec<_>>(), [0, 2]);
     assert_eq!(run(0), Some((true, [3, 1].as_slice())));

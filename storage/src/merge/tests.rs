@@ -28,7 +28,7 @@ fn key(host: usize) -> Vec<u8> {
 
 /// One view of one memtable.
 fn source(mode: TableMode, rows: &[Row]) -> Source {
-    let set = MemSet::new(Arc::new(Generation::new(1)));
+    let set = MemSet::new(Arc::new(Generation::new(1)), &crate::memory::Accountant::unlimited());
     for host in 0..HOSTS.len() {
         let key = key(host);
         let mut definition = SeriesDefinitions::new(TABLE);

@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::codec::EncodeScratch;
 use crate::draft::{Draft, DraftSeries, DraftTable};
 use crate::generation::Generation;
+use crate::memory::Accountant;
 use crate::placement::Placement;
 use crate::registry::{Registry, SchemaLimits};
 use crate::schema::{ColumnId, TableId, TableMode};
@@ -182,7 +183,15 @@ impl Pipeline {
 }
 
 fn new_applier(generation: Arc<Generation>) -> Applier {
-    Applier::new(SEED, 0, Arc::new(Catalog::default()), generation, Arc::new(Placement::default()), Arc::default())
+    Applier::new(
+        SEED,
+        0,
+        Arc::new(Catalog::default()),
+        generation,
+        Arc::new(Placement::default()),
+        Arc::default(),
+        Accountant::unlimited(),
+    )
 }
 
 fn body(value: i64) -> Draft {

@@ -1,0 +1,142 @@
+//! Bombs: input that is made to fill memory finds it bounded, and what follows is stored as if nothing had been.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
+
+use std::time::Duration;
+
+use marigram_storage::clock::sim::SimClock;
+use marigram_storage::disk::sim::SimDisk;
+use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
+use marigram_storage::schema::{ColumnId, TableMode};
+use marigram_storage::time::TimeRange;
+use marigram_storage::values::{FieldColumn, Strings, Values};
+use marigram_storage::{Engine, Error, MemoryShares, MemoryUse, Options, ScanRequest, Snapshot, Threads};
+use marigram_tests::rig::{open, small_options};
+
+const MIB: u64 = 1 << 20;
+
+fn options(limit_bytes: u64) -> Options {
+    let mut options = Options {
+        memory: MemoryShares { limit_bytes, bodies_bytes: 0, statements_bytes: 0 },
+        memtable_bytes_max: limit_bytes / 8,
+        wal_slot_bytes: 4 * MIB,
+        wal_bytes_max: 16 * MIB,
+        threads: Threads::Background,
+        ..small_options()
+    };
+    options.limits.table_series_max = 100_000;
+    options
+}
+
+/// A row for each time: of one series, with one value.
+fn table(name: &str, times: Vec<i64>, values: Values) -> DraftTable {
+    let mut series = DraftSeries::default();
+    series.push_tag(0, b"a");
+    series.finish();
+    DraftTable {
+        name: name.to_owned(),
+        mode: TableMode::Upsert,
+        tags: vec!["host".to_owned()],
+        series,
+        row_series: vec![0; times.len()],
+        times,
+        fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values }],
+    }
+}
+
+fn write(engine: &Engine, tables: Vec<DraftTable>) {
+    engine.write("main", &Draft { tables, position: None }).unwrap();
+    let usage = engine.memory().usage();
+    let total = usage.last().unwrap();
+    assert!(total.bytes_peak <= total.bytes_max, "{usage:?}");
+    let stats = engine.stats();
+    assert!(stats.wal_used_bytes <= stats.wal_bytes_max, "{} of the log", stats.wal_used_bytes);
+}
+
+/// Rows of all tables.
+fn count(snapshot: &Snapshot) -> Result<usize, Error> {
+    let columns = vec![ColumnId::TIME];
+    let request = ScanRequest { columns, time: TimeRange::ALL, tags: Vec::new(), parts_max: 1 };
+    let mut rows = 0;
+    for table in snapshot.catalog().all_tables() {
+        for part in snapshot.scan(table.id, &request)?.parts {
+            for batch in part {
+                rows += batch?.num_rows();
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Nothing is left in memory but what nobody has written out.
+fn check_empty(engine: &Engine) {
+    engine.cut().unwrap();
+    // The answer may come before the memtable goes.
+    let gone = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        engine.memory().rows_used() == 0
+    });
+    assert!(gone, "{:?}", engine.memory().usage());
+}
+
+#[test]
+fn ten_thousand_tables() {
+    let engine = open(&SimDisk::new(1), &SimClock::new(1), &options(64 * MIB)).unwrap();
+    for round in 0..2 {
+        for body in 0..10 {
+            let tables = (0..1000).map(|number| format!("t{}", body * 1000 + number));
+            let tables = tables.map(|name| table(&name, vec![round], Values::I64(vec![1])));
+            write(&engine, tables.collect());
+        }
+    }
+    assert_eq!(engine.snapshot().catalog().all_tables().count(), 10_000);
+    check_empty(&engine);
+    assert_eq!(count(&engine.snapshot()).unwrap(), 20_000);
+}
+
+#[test]
+fn values_of_64_kib() {
+    let engine = open(&SimDisk::new(1), &SimClock::new(1), &options(32 * MIB)).unwrap();
+    // No two of them share more than a few bytes.
+    let text = |number: i64| -> String {
+        let mut state = number as u64 + 1;
+        let words = (0..4096).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            format!("{state:016x}")
+        });
+        words.collect()
+    };
+    for body in 0..40 {
+        let times: Vec<i64> = (body * 16..body * 16 + 16).collect();
+        let mut strings = Strings::default();
+        times.iter().for_each(|time| strings.push(&text(*time)));
+        write(&engine, vec![table("notes", times, Values::String(strings))]);
+    }
+    assert!(engine.stats().cuts > 2);
+    check_empty(&engine);
+    assert_eq!(count(&engine.snapshot()).unwrap(), 640);
+}
+
+/// A statement that takes an hour while a body comes in each minute.
+#[test]
+fn an_hour_long_snapshot_under_ingest() {
+    let clock = SimClock::new(1);
+    let engine = open(&SimDisk::new(1), &clock, &options(16 * MIB)).unwrap();
+    let body = |minute: i64| {
+        let times: Vec<i64> = (minute * 5000..minute * 5000 + 5000).collect();
+        write(&engine, vec![table("cpu", times.clone(), Values::I64(times))]);
+    };
+    body(0);
+    let snapshot = engine.snapshot();
+    for minute in 1..=60 {
+        assert_eq!(count(&snapshot).unwrap(), 5000, "minute {minute}");
+        body(minute);
+        clock.advance_ns(60_000_000_000);
+    }
+    assert!(matches!(count(&snapshot), Err(Error::SnapshotExpired { .. })));
+    assert_eq!(engine.memory().used(MemoryUse::Pinned), 0);
+    body(61);
+    assert_eq!(engine.stats().writes_overloaded, 0);
+    assert_eq!(count(&engine.snapshot()).unwrap(), 62 * 5000);
+    check_empty(&engine);
+}
