@@ -9,6 +9,8 @@
 //! [`Options::on_poison`] is called once, so that the process can end and the next one recover what is durable.
 
 mod inline;
+mod starved;
+mod submit;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
@@ -18,8 +20,6 @@ use std::time::Duration;
 
 use crate::applier::{Applier, Published};
 use crate::ballast::Ballast;
-use crate::batch::TableRows;
-use crate::catalog::Fact;
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
 use crate::compaction::control::Pressure;
@@ -32,7 +32,7 @@ use crate::lease::{LeaseInfo, Leases};
 use crate::memory::Accountant;
 use crate::open::Opened;
 use crate::options::{Options, Threads};
-use crate::registry::{Registry, Resolved, TableSpec};
+use crate::registry::{Registry, TableSpec};
 use crate::room::Room;
 use crate::schema::{ColumnKind, TableId};
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
@@ -40,25 +40,19 @@ use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats, Repeated};
 use crate::sync::{Pointer, lock};
 use crate::tombstone::{Erase, Tombstones};
-use crate::wal::queue::{Queue, Refused};
-use crate::wal::{BatchKind, EncodedBatch, PreparedSlot, Zeroed};
+use crate::wal::queue::Queue;
+use crate::wal::{BatchKind, PreparedSlot, Zeroed};
 use crate::widening::Widening;
 use crate::workers::Task;
 use crate::world::World;
 
 /// How often a write is resolved again before it is refused; each time needs a cut or a drop in between.
 const BOUNCES_MAX: usize = 100;
-/// A write that finds the log full tries again when it moves, and after each of so many parts of the time that it may wait.
-const LOG_WAITS_MAX: u32 = 20;
 
-/// While what is in memory does not fit the disk, so often it is looked whether more is free by now.
-const RESUME_PERIOD: Duration = Duration::from_secs(1);
 /// Between two slices that the scrubber reads, at least.
 const SCRUB_STEP_MIN: Duration = Duration::from_millis(10);
 /// Between two rounds of it.
 const SCRUB_PAUSE: Duration = Duration::from_secs(600);
-/// So many looks later it is tried though no more is free: a quota is not seen in what is free.
-const RESUME_LOOKS_MAX: u32 = 60;
 /// A log holds what two full memtables took, and what was on its way.
 const REPLAYED_MEMTABLES_MAX: u64 = 3;
 
@@ -545,35 +539,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Opens the store again, without `try_anyway` only if more is free than when that failed last. What it finds is what is in memory, and all
-    /// that readers saw stays visible. `Ok(None)`: somebody else did.
-    fn resume(&self, try_anyway: bool) -> Result<Option<Inline>> {
-        let mut tried_bytes = lock(&self.starved_bytes);
-        if !self.starved.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let free = || self.world.disk.free_bytes().unwrap_or(0);
-        let (free_bytes, reserve_bytes) = (free(), self.options.disk_reserve_bytes);
-        if free_bytes <= *tried_bytes && !try_anyway {
-            return Err(Error::DiskFull { free_bytes, reserve_bytes });
-        }
-        match crate::open::open(&self.world, &self.options, &self.counters) {
-            Ok(mut opened) => {
-                self.registry.resume(Arc::clone(opened.applier.catalog()), Arc::clone(&opened.generation));
-                opened.applier.publish_to(&self.published);
-                Ok(Some(Inline::from(opened)))
-            }
-            Err(full @ Error::DiskFull { .. }) => {
-                *tried_bytes = free();
-                Err(full)
-            }
-            Err(error) => {
-                self.poison(&error);
-                Err(error)
-            }
-        }
-    }
-
     /// Scrubs at its pace until the engine stops.
     pub(crate) fn scrub_loop(&self) {
         let per_second = self.options.scrub_bytes_per_second.max(1);
@@ -590,34 +555,6 @@ impl Shared {
         }
     }
 
-    /// Writes are taken from here on.
-    fn feed(&self) {
-        tracing::info!("the disk has space again: writes go on");
-        self.counters.starved.store(0, Ordering::Relaxed);
-        self.starved.store(false, Ordering::Release);
-    }
-
-    /// Tries to go on until it does, or until the engine stops.
-    pub(crate) fn resume_loop(self: &Arc<Self>) {
-        for look in 1_u32.. {
-            let guard = lock(&self.room.0);
-            let waiting = |_: &mut ()| !self.stopping.load(Ordering::Acquire);
-            drop(self.room.1.wait_timeout_while(guard, RESUME_PERIOD, waiting));
-            if self.stopping.load(Ordering::Acquire) {
-                return;
-            }
-            match self.resume(look.is_multiple_of(RESUME_LOOKS_MAX)) {
-                Ok(Some(parts)) => match self.start(parts) {
-                    Ok(()) => return self.feed(),
-                    Err(error) => return self.poison(&error),
-                },
-                Ok(None) => return,
-                Err(Error::DiskFull { .. }) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
     pub(crate) fn has_threads(&self) -> bool {
         self.inline.get().is_none()
     }
@@ -629,136 +566,6 @@ impl Shared {
 
     pub(crate) fn send(&self, command: Command) -> Result<()> {
         self.queue.push(command, 0, None).map_err(|_| Error::Poisoned)
-    }
-
-    /// A log without a free slot gets one by a cut or a new slot: waits for either, and for some of the time that a write
-    /// may wait. Any other error, and this one when that time is up, is given back.
-    fn wait_for_log(&self, refused: Error, since_ns: u64, waits: &mut u32) -> Result<()> {
-        if !matches!(refused, Error::Overloaded { .. }) {
-            return Err(refused);
-        }
-        let waited_ns = u128::from(self.world.clock.monotonic_ns().saturating_sub(since_ns));
-        // Without threads nobody frees anything meanwhile.
-        if self.inline.get().is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {
-            self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
-            return Err(refused);
-        }
-        let _waits = self.pressure.wait();
-        let guard = lock(&self.room.0);
-        // Woken or not, the write is handed in again: the log may have moved before the wait began.
-        let woken = self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX);
-        *waits += u32::from(woken.map_or(true, |(_, timeout)| timeout.timed_out()));
-        self.check_open()
-    }
-
-    /// Encodes a batch, hands it to the committer and waits for its fate.
-    fn submit(
-        &self,
-        resolved: Resolved,
-        kind: BatchKind,
-        position: Option<crate::draft::SourcePosition>,
-        is_drop: bool,
-        scratch: &mut EncodeScratch,
-        room: Option<&Room>,
-    ) -> Result<Reply> {
-        self.check_open()?;
-        let payload = resolved.batch.encode(scratch);
-        let positions = position.into_iter().collect();
-        let encoded = EncodedBatch::new(kind, positions, payload)?;
-        let bytes = encoded.encoded_bytes();
-        // New series stay until the fate of the batch is known, and then if it is durable.
-        let (staged, names) = (resolved.staged, resolved.names);
-        let rows_bytes: usize = resolved.batch.tables.iter().map(TableRows::memtable_bytes).sum();
-        let memory = room.map(|room| room.0.split(rows_bytes as u64));
-        let (reply, fate) = sync_channel(1);
-        let submission = Submission {
-            batch: resolved.batch,
-            encoded,
-            drops: resolved.drops,
-            is_drop,
-            position,
-            // On a full disk room is made by taking away.
-            needs_space: !is_drop && kind != BatchKind::Delete,
-            memory,
-            reply,
-        };
-        if let Some(inline) = self.inline.get() {
-            self.inline_commit(&mut lock(inline), submission);
-        } else if let Err(refused) = self.queue.push(Command::Write(submission), bytes, Some(self.options.write_wait)) {
-            return Err(match refused {
-                Refused::Full { used_bytes, .. } => {
-                    self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
-                    Error::Overloaded { used_bytes, bytes_max: self.queue.bytes_max() }
-                }
-                Refused::Closed { .. } => Error::Poisoned,
-            });
-        }
-        // The committer answers every submission, or is gone because a sync failed.
-        let reply = fate.recv().unwrap_or(Reply::Failed(Error::Poisoned));
-        drop(staged);
-        if matches!(reply, Reply::Done(_) | Reply::Failed(Error::Poisoned)) {
-            names.keep();
-        }
-        Ok(reply)
-    }
-
-    /// Logs a drop while nobody else resolves names; what the log refuses did not happen.
-    fn drop_named(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
-        let _closed = self.registry.close_gate();
-        let before = self.registry.catalog();
-        let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved));
-        dropped.inspect_err(|_| self.registry.restore(before))?;
-        let catalog = self.registry.catalog();
-        let is_gone = |table: &crate::schema::TableId| catalog.table_by_id(*table).is_none();
-        self.tasks.cancel(|task| task.partitions.iter().any(|(table, _)| is_gone(table)));
-        Ok(())
-    }
-
-    /// Logs a change while nobody else resolves names. The change sees what is stored, and until the log has it nothing is
-    /// added to that; names that were resolved and never logged are forgotten.
-    fn alter(&self, resolve: impl FnOnce(&Registry, &Published) -> Result<Resolved>) -> Result<()> {
-        self.check_open()?;
-        let _closed = self.registry.close_gate();
-        self.change(self.registry.fence())?;
-        let published = self.published.load_full();
-        self.registry.forget_unlogged(Arc::clone(&published.catalog));
-        let altered = resolve(&self.registry, &published).and_then(|resolved| self.change(resolved));
-        altered.inspect_err(|_| self.registry.restore(Arc::clone(&published.catalog)))
-    }
-
-    /// Logs definitions, again as long as they are bounced.
-    fn define(&self, resolve: impl Fn(&Registry) -> Result<Resolved>) -> Result<()> {
-        self.check_open()?;
-        self.submit_until_done(resolve(&self.registry)?, false, |facts| match self.registry.again(&facts) {
-            Some(again) => Ok(again),
-            None => resolve(&self.registry),
-        })
-    }
-
-    /// Logs a drop or change, again as long as it is bounced. The caller holds the gate.
-    fn change(&self, resolved: Resolved) -> Result<()> {
-        self.submit_until_done(resolved, true, |facts| Ok(self.registry.resubmit(facts)))
-    }
-
-    fn submit_until_done(
-        &self,
-        mut resolved: Resolved,
-        is_drop: bool,
-        again: impl Fn(Vec<Fact>) -> Result<Resolved>,
-    ) -> Result<()> {
-        let mut scratch = EncodeScratch::default();
-        let since_ns = self.world.clock.monotonic_ns();
-        let (mut bounces, mut waits) = (0, 0);
-        while bounces < BOUNCES_MAX {
-            let facts = resolved.batch.facts.clone();
-            match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch, None)? {
-                Reply::Done(_) | Reply::Duplicate => return Ok(()),
-                Reply::Bounced => bounces += 1,
-                Reply::Failed(error) => self.wait_for_log(error, since_ns, &mut waits)?,
-            }
-            resolved = again(facts)?;
-        }
-        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
     }
 
     pub(crate) fn published_tombstones(&self) -> Arc<Tombstones> {

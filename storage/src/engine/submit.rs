@@ -1,0 +1,153 @@
+//! From a resolved batch to its fate: what is written, deleted or defined goes through here to the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+
+use super::{BOUNCES_MAX, Command, Shared};
+use crate::applier::Published;
+use crate::batch::TableRows;
+use crate::catalog::Fact;
+use crate::codec::EncodeScratch;
+use crate::committer::{Reply, Submission};
+use crate::error::{Error, Result};
+use crate::registry::{Registry, Resolved};
+use crate::room::Room;
+use crate::sync::lock;
+use crate::wal::queue::Refused;
+use crate::wal::{BatchKind, EncodedBatch};
+
+/// A write that finds the log full tries again when it moves, and after each of so many parts of the time that it may wait.
+const LOG_WAITS_MAX: u32 = 20;
+
+impl Shared {
+    /// A log without a free slot gets one by a cut or a new slot: waits for either, and for some of the time that a write
+    /// may wait. Any other error, and this one when that time is up, is given back.
+    pub(super) fn wait_for_log(&self, refused: Error, since_ns: u64, waits: &mut u32) -> Result<()> {
+        if !matches!(refused, Error::Overloaded { .. }) {
+            return Err(refused);
+        }
+        let waited_ns = u128::from(self.world.clock.monotonic_ns().saturating_sub(since_ns));
+        // Without threads nobody frees anything meanwhile.
+        if self.inline.get().is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {
+            self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(refused);
+        }
+        let _waits = self.pressure.wait();
+        let guard = lock(&self.room.0);
+        // Woken or not, the write is handed in again: the log may have moved before the wait began.
+        let woken = self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX);
+        *waits += u32::from(woken.map_or(true, |(_, timeout)| timeout.timed_out()));
+        self.check_open()
+    }
+
+    /// Encodes a batch, hands it to the committer and waits for its fate.
+    pub(super) fn submit(
+        &self,
+        resolved: Resolved,
+        kind: BatchKind,
+        position: Option<crate::draft::SourcePosition>,
+        is_drop: bool,
+        scratch: &mut EncodeScratch,
+        room: Option<&Room>,
+    ) -> Result<Reply> {
+        self.check_open()?;
+        let payload = resolved.batch.encode(scratch);
+        let positions = position.into_iter().collect();
+        let encoded = EncodedBatch::new(kind, positions, payload)?;
+        let bytes = encoded.encoded_bytes();
+        // New series stay until the fate of the batch is known, and then if it is durable.
+        let (staged, names) = (resolved.staged, resolved.names);
+        let rows_bytes: usize = resolved.batch.tables.iter().map(TableRows::memtable_bytes).sum();
+        let memory = room.map(|room| room.0.split(rows_bytes as u64));
+        let (reply, fate) = sync_channel(1);
+        let submission = Submission {
+            batch: resolved.batch,
+            encoded,
+            drops: resolved.drops,
+            is_drop,
+            position,
+            // On a full disk room is made by taking away.
+            needs_space: !is_drop && kind != BatchKind::Delete,
+            memory,
+            reply,
+        };
+        if let Some(inline) = self.inline.get() {
+            self.inline_commit(&mut lock(inline), submission);
+        } else if let Err(refused) = self.queue.push(Command::Write(submission), bytes, Some(self.options.write_wait)) {
+            return Err(match refused {
+                Refused::Full { used_bytes, .. } => {
+                    self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
+                    Error::Overloaded { used_bytes, bytes_max: self.queue.bytes_max() }
+                }
+                Refused::Closed { .. } => Error::Poisoned,
+            });
+        }
+        // The committer answers every submission, or is gone because a sync failed.
+        let reply = fate.recv().unwrap_or(Reply::Failed(Error::Poisoned));
+        drop(staged);
+        if matches!(reply, Reply::Done(_) | Reply::Failed(Error::Poisoned)) {
+            names.keep();
+        }
+        Ok(reply)
+    }
+
+    /// Logs a drop while nobody else resolves names; what the log refuses did not happen.
+    pub(super) fn drop_named(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
+        let _closed = self.registry.close_gate();
+        let before = self.registry.catalog();
+        let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved));
+        dropped.inspect_err(|_| self.registry.restore(before))?;
+        let catalog = self.registry.catalog();
+        let is_gone = |table: &crate::schema::TableId| catalog.table_by_id(*table).is_none();
+        self.tasks.cancel(|task| task.partitions.iter().any(|(table, _)| is_gone(table)));
+        Ok(())
+    }
+
+    /// Logs a change while nobody else resolves names. The change sees what is stored, and until the log has it nothing is
+    /// added to that; names that were resolved and never logged are forgotten.
+    pub(super) fn alter(&self, resolve: impl FnOnce(&Registry, &Published) -> Result<Resolved>) -> Result<()> {
+        self.check_open()?;
+        let _closed = self.registry.close_gate();
+        self.change(self.registry.fence())?;
+        let published = self.published.load_full();
+        self.registry.forget_unlogged(Arc::clone(&published.catalog));
+        let altered = resolve(&self.registry, &published).and_then(|resolved| self.change(resolved));
+        altered.inspect_err(|_| self.registry.restore(Arc::clone(&published.catalog)))
+    }
+
+    /// Logs definitions, again as long as they are bounced.
+    pub(super) fn define(&self, resolve: impl Fn(&Registry) -> Result<Resolved>) -> Result<()> {
+        self.check_open()?;
+        self.submit_until_done(resolve(&self.registry)?, false, |facts| match self.registry.again(&facts) {
+            Some(again) => Ok(again),
+            None => resolve(&self.registry),
+        })
+    }
+
+    /// Logs a drop or change, again as long as it is bounced. The caller holds the gate.
+    pub(super) fn change(&self, resolved: Resolved) -> Result<()> {
+        self.submit_until_done(resolved, true, |facts| Ok(self.registry.resubmit(facts)))
+    }
+
+    pub(super) fn submit_until_done(
+        &self,
+        mut resolved: Resolved,
+        is_drop: bool,
+        again: impl Fn(Vec<Fact>) -> Result<Resolved>,
+    ) -> Result<()> {
+        let mut scratch = EncodeScratch::default();
+        let since_ns = self.world.clock.monotonic_ns();
+        let (mut bounces, mut waits) = (0, 0);
+        while bounces < BOUNCES_MAX {
+            let facts = resolved.batch.facts.clone();
+            match self.submit(resolved, BatchKind::Catalog, None, is_drop, &mut scratch, None)? {
+                Reply::Done(_) | Reply::Duplicate => return Ok(()),
+                Reply::Bounced => bounces += 1,
+                Reply::Failed(error) => self.wait_for_log(error, since_ns, &mut waits)?,
+            }
+            resolved = again(facts)?;
+        }
+        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+    }
+}
