@@ -18,18 +18,6 @@ const LOOK_EACH: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Room(pub(crate) Charge);
 
-impl Room {
-    /// Of how many bytes.
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes()
-    }
-
-    /// It takes no more than that.
-    pub fn shrink_to(&self, bytes: u64) {
-        self.0.resize(bytes.min(self.0.bytes()));
-    }
-}
-
 impl Shared {
     /// The most that one write may hold.
     pub(crate) fn write_bytes_max(&self) -> u64 {

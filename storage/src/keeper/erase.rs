@@ -19,7 +19,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Keeper;
-use crate::datafile::discard;
 use crate::error::{Error, Result};
 use crate::manifest::{Change, Cut, DATA_DIR, Erasure, Erasures, FileId, TRASH_DIR, names};
 use crate::placement::Placement;
@@ -233,7 +232,8 @@ impl Keeper {
         for name in names(&self.world, DATA_DIR)? {
             let Some(file) = FileId::from_name(&name) else { continue };
             if !self.manifest.state().has_file(file) && self.compactions.writing != Some(file) {
-                discard(&self.world, &file.path());
+                let path = file.path();
+                self.world.disk.remove(&path).map_err(|error| Error::io("remove", path, error))?;
             }
         }
         self.manifest.remove_temporary()

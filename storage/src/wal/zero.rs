@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::slot::{fill_with_zeros, list_slots, slot_path};
 use super::writer::WalWriter;
-use super::{SECTOR_BYTES, whole_sectors};
+use super::{SECTOR_BYTES, WAL_DIR, whole_sectors};
 use crate::world::World;
 use crate::{Error, Result};
 
@@ -112,10 +112,14 @@ impl WalWriter {
     /// A former ring may have been larger. One slot beyond ours may be in the making.
     fn remove_outside(&self) -> Result<()> {
         let ours = self.slots.len() as u32 + u32::from(self.order_out);
-        for slot in list_slots(&self.world)?.into_iter().filter(|slot| ours <= *slot) {
-            let path = slot_path(slot);
+        let outside: Vec<u32> = list_slots(&self.world)?.into_iter().filter(|slot| ours <= *slot).collect();
+        for slot in &outside {
+            let path = slot_path(*slot);
             self.world.disk.remove(&path).map_err(|error| Error::io("remove", path, error))?;
         }
-        Ok(())
+        if outside.is_empty() {
+            return Ok(());
+        }
+        self.world.disk.sync_dir(WAL_DIR.as_ref()).map_err(|error| Error::io("sync directory", WAL_DIR, error))
     }
 }
