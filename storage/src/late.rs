@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::codec::PageBuf;
 use crate::memcut::{MemCut, Progress};
-use crate::placement::Segment;
+use crate::placement::{Reader, Segment};
 use crate::schema::ColumnId;
 use crate::segment::{KeyBlockHeld, RowSet, SegmentReader};
 use crate::values::Values;
@@ -213,7 +213,7 @@ fn is_newest(
 struct Older<'a> {
     segment: &'a Arc<Segment>,
     /// `Some(None)`: it cannot be read.
-    reader: Option<Option<Arc<SegmentReader>>>,
+    reader: Option<Option<Reader>>,
     keys: KeyBlockHeld,
     page: Option<usize>,
     buffer: PageBuf,
@@ -229,7 +229,7 @@ impl<'a> Older<'a> {
         self.page = None;
     }
 
-    fn reader(&mut self) -> Option<Arc<SegmentReader>> {
+    fn reader(&mut self) -> Option<Reader> {
         let segment = self.segment;
         let opened = self.reader.get_or_insert_with(|| segment.reader().inspect_err(|error| warn(segment, error)).ok());
         opened.clone()

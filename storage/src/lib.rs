@@ -11,6 +11,7 @@ pub mod codec;
 mod committer;
 mod compaction;
 mod datafile;
+mod directories;
 pub mod disk;
 pub mod draft;
 mod engine;

@@ -32,13 +32,15 @@ pub enum MemoryUse {
     Compactions,
     /// What scans hold of memtables for themselves.
     Scans,
+    /// Directories and tag columns of segments.
+    Directories,
     /// What joins, sorts and groups reserved.
     Statements,
 }
 
 impl MemoryUse {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bodies,
         Self::Writes,
         Self::Memtables,
@@ -46,6 +48,7 @@ impl MemoryUse {
         Self::Cuts,
         Self::Compactions,
         Self::Scans,
+        Self::Directories,
         Self::Statements,
     ];
 
@@ -59,6 +62,7 @@ impl MemoryUse {
             Self::Cuts => "cuts",
             Self::Compactions => "compactions",
             Self::Scans => "scans",
+            Self::Directories => "directories",
             Self::Statements => "statements",
         }
     }
@@ -73,6 +77,7 @@ impl MemoryUse {
             Self::Cuts => "writing memtables out",
             Self::Compactions => "plans and pages of compactions",
             Self::Scans => "what scans hold of recent rows for themselves",
+            Self::Directories => "directories and tag columns of segments that were read",
             Self::Statements => "joins, sorts and groups",
         }
     }
@@ -84,6 +89,11 @@ impl MemoryUse {
     /// It is one of those that share the room for rows.
     fn is_rows(self) -> bool {
         matches!(self, Self::Writes | Self::Memtables | Self::Pinned)
+    }
+
+    /// It is one of those, or may take of their room what its own share does not have.
+    fn is_in_room(self) -> bool {
+        !matches!(self, Self::Bodies | Self::Statements)
     }
 }
 
@@ -121,12 +131,15 @@ impl MemoryShares {
         self.rows_bytes() - self.admitted_bytes()
     }
 
-    fn max_of(&self, of: MemoryUse) -> u64 {
+    /// What one use may hold before it takes room of rows.
+    pub(crate) fn max_of(&self, of: MemoryUse) -> u64 {
         match of {
             MemoryUse::Bodies => self.bodies_bytes,
             MemoryUse::Statements => self.statements_bytes,
             MemoryUse::Writes | MemoryUse::Memtables | MemoryUse::Pinned => self.rows_bytes(),
-            MemoryUse::Cuts | MemoryUse::Compactions | MemoryUse::Scans => self.limit_bytes / 16,
+            MemoryUse::Cuts | MemoryUse::Compactions | MemoryUse::Scans | MemoryUse::Directories => {
+                self.limit_bytes / 16
+            }
         }
     }
 }
@@ -206,9 +219,16 @@ impl Accountant {
         self.counter(of).load(Ordering::Relaxed)
     }
 
-    /// What rows hold on their way: writes, memtables, and what snapshots keep of these.
+    /// What rows hold on their way, writes, memtables, and what snapshots keep of these; and what others hold beyond their
+    /// shares, because it is missing there.
     pub fn rows_used(&self) -> u64 {
-        MemoryUse::ALL.into_iter().filter(|of| of.is_rows()).map(|of| self.used(of)).sum()
+        let held = |of: MemoryUse| if of.is_rows() { self.used(of) } else { self.beyond(of, 0) };
+        MemoryUse::ALL.into_iter().filter(|of| of.is_in_room()).map(held).sum()
+    }
+
+    /// What a use would hold beyond its share with so many bytes more.
+    fn beyond(&self, of: MemoryUse, bytes: u64) -> u64 {
+        self.used(of).saturating_add(bytes).saturating_sub(self.shares.max_of(of))
     }
 
     /// Bytes held for all uses.
@@ -243,6 +263,18 @@ impl Accountant {
         match used.checked_add(bytes).is_some_and(|sum| sum <= self.shares.admitted_bytes()) {
             true => Ok(self.hold(MemoryUse::Writes, bytes)),
             false => Err(used),
+        }
+    }
+
+    /// Counts what somebody will hold, if the share of that use has room for it, or the room for rows for what is beyond:
+    /// writes are then let in for less. Else says for how much there would be room.
+    pub(crate) fn try_hold_for(self: &Arc<Self>, of: MemoryUse, bytes: u64) -> Result<Charge, u64> {
+        let _gate = self.gate();
+        let more = self.beyond(of, bytes) - self.beyond(of, 0);
+        let (rows, admitted) = (self.rows_used(), self.shares.admitted_bytes());
+        match more == 0 || rows.saturating_add(more) <= admitted {
+            true => Ok(self.hold(of, bytes)),
+            false => Err(bytes - more + admitted.saturating_sub(rows)),
         }
     }
 

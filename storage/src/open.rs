@@ -76,7 +76,7 @@ pub(crate) fn open_with(
     let catalog = decode_catalog(&state)?;
     let positions = decode_positions(&state.cut.positions)
         .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
-    let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
+    let placement = Arc::new(Placement::new(world, &state, &Placement::empty(&counters.memory)));
     let tables = catalog.all_tables().cloned().collect();
     let tombstones = decode_tombstones(&state)?;
     let mut keeper = Keeper::new(
@@ -227,7 +227,7 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
 pub(crate) fn in_memory(world: &World, memory_bytes_max: u64, memory: &Arc<Accountant>) -> Result<(Applier, u64)> {
     let (state, _) = Manifest::read(world)?;
     let catalog = decode_catalog(&state)?;
-    let placement = Arc::new(Placement::new(world, &state, &Placement::default()));
+    let placement = Arc::new(Placement::new(world, &state, &Placement::empty(memory)));
     let first = Arc::new(Generation::new(0));
     let tombstones = Arc::new(decode_tombstones(&state)?);
     let (sequence, catalog, memory) = (state.cut.sequence, Arc::new(catalog), Arc::clone(memory));

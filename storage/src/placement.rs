@@ -11,9 +11,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use crate::directories::{Directories, Held, Slot};
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::manifest::{Erasures, FileId, SegmentEntry, State};
+use crate::memory::Accountant;
 use crate::schema::TableId;
 use crate::segment::{FileHead, SegmentReader};
 use crate::sync::lock;
@@ -80,12 +82,16 @@ impl DataFile {
     }
 }
 
-/// One live segment. Its directory is read at first use and kept.
+/// What reads a segment: its directory, for as long as somebody holds it.
+pub(crate) type Reader = Arc<Held<SegmentReader>>;
+
+/// One live segment. Its directory is read at first use and kept as long as there is room.
 pub(crate) struct Segment {
     pub(crate) entry: SegmentEntry,
     pub(crate) path: PathBuf,
     file: Arc<DataFile>,
-    reader: Mutex<Option<Arc<SegmentReader>>>,
+    reader: Arc<Slot<SegmentReader>>,
+    directories: Arc<Directories>,
 }
 
 impl std::fmt::Debug for Segment {
@@ -99,18 +105,13 @@ impl Segment {
     #[cfg(test)]
     pub(crate) fn alone(world: &World, store: u128, entry: SegmentEntry) -> Arc<Self> {
         let file = Arc::new(DataFile::new(world, store, entry.file));
-        Arc::new(Self { path: entry.file.path(), entry, file, reader: Mutex::new(None) })
+        let (reader, directories) = (Arc::default(), Directories::unlimited());
+        Arc::new(Self { path: entry.file.path(), entry, file, reader, directories })
     }
 
-    /// The segment's directory. A failure is not kept: the next reader tries again.
-    pub(crate) fn reader(&self) -> Result<Arc<SegmentReader>> {
-        let mut reader = lock(&self.reader);
-        if let Some(reader) = &*reader {
-            return Ok(Arc::clone(reader));
-        }
-        let opened = Arc::new(self.open().map_err(|error| self.damaged(error))?);
-        *reader = Some(Arc::clone(&opened));
-        Ok(opened)
+    /// The segment's directory. Who reads more than one thing asks once. A failure is not kept: the next reader tries again.
+    pub(crate) fn reader(&self) -> Result<Reader> {
+        self.directories.get(&self.reader, || self.open().map_err(|error| self.damaged(error)))
     }
 
     /// The file that it lies in.
@@ -125,9 +126,9 @@ impl Segment {
         Ok(file)
     }
 
-    fn open(&self) -> Result<SegmentReader> {
-        let entry = &self.entry;
-        let reader = SegmentReader::open(self.file.checked()?, &self.path, entry.offset, entry.bytes)?;
+    fn open(&self) -> Result<Held<SegmentReader>> {
+        let (entry, file) = (&self.entry, self.file.checked()?);
+        let reader = SegmentReader::open_within(file, &self.path, entry.offset, entry.bytes, &self.directories)?;
         let footer = reader.footer();
         let found = (footer.table, footer.partition_start, footer.rows, footer.sequence_min, footer.sequence_max);
         let named = (entry.table, entry.partition_start, entry.rows, entry.sequence_min, entry.sequence_max);
@@ -150,7 +151,6 @@ impl Segment {
 }
 
 /// The segments of one manifest state.
-#[derive(Default)]
 pub(crate) struct Placement {
     pub(crate) edit: u64,
     /// Every fact up to it is in a segment, or was cut with the manifest.
@@ -159,6 +159,7 @@ pub(crate) struct Placement {
     pub(crate) erasures: Arc<Erasures>,
     tables: BTreeMap<TableId, BTreeMap<i64, Vec<Arc<Segment>>>>,
     files: HashMap<FileId, Arc<DataFile>>,
+    directories: Arc<Directories>,
 }
 
 impl std::fmt::Debug for Placement {
@@ -168,6 +169,23 @@ impl std::fmt::Debug for Placement {
 }
 
 impl Placement {
+    /// Nothing, before the first; what is read of segments that follow counts as `memory`.
+    pub(crate) fn empty(memory: &Arc<Accountant>) -> Self {
+        Self {
+            edit: 0,
+            cut_sequence: 0,
+            erasures: Arc::default(),
+            tables: BTreeMap::new(),
+            files: HashMap::new(),
+            directories: Directories::new(memory),
+        }
+    }
+
+    /// What is kept of the directories of its segments.
+    pub(crate) fn directories(&self) -> &Arc<Directories> {
+        &self.directories
+    }
+
     /// Opens what `state` names and `before` had not open.
     pub(crate) fn new(world: &World, state: &State, before: &Self) -> Self {
         let mut known: HashMap<(FileId, u64), &Arc<Segment>> = HashMap::new();
@@ -178,7 +196,9 @@ impl Placement {
             edit: state.last_edit,
             cut_sequence: state.cut.sequence,
             erasures: Arc::clone(&state.erasures),
-            ..Self::default()
+            tables: BTreeMap::new(),
+            files: HashMap::new(),
+            directories: Arc::clone(&before.directories),
         };
         for entry in state.segments() {
             let file = placement.files.get(&entry.file).or_else(|| before.files.get(&entry.file)).cloned();
@@ -188,8 +208,9 @@ impl Placement {
                 Some(segment) if segment.entry == *entry => Arc::clone(segment),
                 known => {
                     // Marks may change while a segment lives; its bytes, and so its directory, do not.
-                    let reader = Mutex::new(known.and_then(|segment| lock(&segment.reader).clone()));
-                    Arc::new(Segment { entry: entry.clone(), path: entry.file.path(), file, reader })
+                    let reader = known.map(|segment| Arc::clone(&segment.reader)).unwrap_or_default();
+                    let directories = Arc::clone(&before.directories);
+                    Arc::new(Segment { entry: entry.clone(), path: entry.file.path(), file, reader, directories })
                 }
             };
             let partitions = placement.tables.entry(entry.table).or_default();

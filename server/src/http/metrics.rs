@@ -143,6 +143,11 @@ fn engine(page: &mut Page, stats: &EngineStats) {
         ("storage_replayed_batches_total", "Batches replayed from the log at the start.", stats.replayed_batches),
         ("storage_replayed_rows_total", "Rows replayed from the log at the start.", stats.replayed_rows),
         ("snapshots_expired_total", "Snapshots that were too old or in the way of writes.", stats.snapshots_expired),
+        (
+            "storage_directories_read_total",
+            "Directories and tag columns of segments that were read; each again if it had been dropped.",
+            stats.directories_read,
+        ),
         ("scrub_bytes_total", "Bytes read again by the scrubber.", stats.scrub_bytes),
         ("scrub_rounds_total", "Times that the scrubber read everything.", stats.scrub_rounds),
         ("wal_syncs_total", "Calls of fdatasync for the log.", stats.wal_syncs),

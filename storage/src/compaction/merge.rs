@@ -15,10 +15,10 @@ use crate::codec::{PageBuf, ValuesRef};
 use crate::error::Result;
 use crate::merge::plan::{Item, Place, Planner, StripePlan};
 use crate::merge::{ScanStats, has_field, read};
-use crate::placement::Segment;
+use crate::placement::{Reader, Segment};
 use crate::rows::Presence;
 use crate::schema::{ColumnId, FieldType};
-use crate::segment::{PageRows, RowSet, SegmentReader, SegmentWriter, Sink, StripeSource};
+use crate::segment::{PageRows, RowSet, SegmentWriter, Sink, StripeSource};
 use crate::values::Values;
 
 use super::PartJob;
@@ -78,7 +78,7 @@ fn note_suspects(plan: &StripePlan, held: &[Option<Arc<RowSet>>], before: u64, o
 /// One segment, and the page of the field that was read last.
 struct Input {
     segment: Arc<Segment>,
-    reader: Arc<SegmentReader>,
+    reader: Reader,
     /// It has the field.
     has: bool,
     /// The rows of the page.

@@ -8,7 +8,7 @@ use super::{COPY_ROWS_MIN, MergeSpec, Piece, RunBuffer, ScanStats, TagFilter};
 use crate::codec::{PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
 use crate::memscan::MemSource;
-use crate::placement::Segment;
+use crate::placement::{Reader, Segment};
 use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::segment::{BlockKeys, RowSet, SegmentReader};
 use crate::time::TimeRange;
@@ -108,7 +108,7 @@ enum Suspects {
 
 pub(super) struct SegmentCursor {
     pub(super) segment: Arc<Segment>,
-    pub(super) reader: Arc<SegmentReader>,
+    pub(super) reader: Reader,
     /// What its rows have not seen.
     deleted: Pending,
     pub(super) judged: JudgedPages,

@@ -188,7 +188,7 @@ fn new_applier(generation: Arc<Generation>) -> Applier {
         0,
         Arc::new(Catalog::default()),
         generation,
-        Arc::new(Placement::default()),
+        Arc::new(Placement::empty(&Accountant::unlimited())),
         Arc::default(),
         Accountant::unlimited(),
     )

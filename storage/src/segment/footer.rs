@@ -7,6 +7,8 @@
 use crate::bytes::Reader;
 use crate::schema::{ColumnId, TableId};
 
+use super::index::{CELL_BYTES, PAGE_BYTES};
+use super::run::RUN_BYTES;
 use super::{ALIGNMENT, Refusal, padding};
 
 const MAGIC: &[u8; 8] = b"mgrmsegm";
@@ -116,6 +118,20 @@ impl Footer {
     /// Bytes of all stripes: the first section begins behind them.
     pub fn data_bytes(&self) -> u64 {
         self.sections.first().map_or(0, |section| section.offset)
+    }
+
+    /// What reading and decoding the directories takes of memory, at most.
+    pub(super) fn decoding_bytes(&self) -> u64 {
+        let pages = u64::from(self.pages);
+        let cells = pages.saturating_mul(u64::from(self.columns) + 1);
+        let runs = u64::from(self.runs) * RUN_BYTES;
+        let read = [SectionKind::SCHEMA, SectionKind::KEY_INDEX, SectionKind::RUNS, SectionKind::PAGES].into_iter();
+        let read: u64 = read.filter_map(|kind| self.section(kind, ColumnId(0))).map(|section| section.bytes).sum();
+        // Names and separators are there twice for a while.
+        read.saturating_mul(3)
+            .saturating_add(runs)
+            .saturating_add(pages * PAGE_BYTES)
+            .saturating_add(cells.saturating_mul(CELL_BYTES))
     }
 
     pub(crate) fn encode(&self, features_required: u64, features_optional: u64) -> Vec<u8> {

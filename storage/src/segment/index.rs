@@ -14,6 +14,10 @@ use super::{ALIGNMENT, PAGE_CELLS_MAX, STRIPE_ROWS_MAX};
 /// The least a page takes: its header.
 const PAGE_BYTES_MIN: u64 = 16;
 
+/// What decoding takes of memory for each page of one column, and for what all columns have in common of it, at most.
+pub(super) const CELL_BYTES: u64 = 5 * 8 + size_of::<ColumnPage>() as u64;
+pub(super) const PAGE_BYTES: u64 = 2 * 8 + size_of::<PageRange>() as u64;
+
 /// The rows that page *i* of every column covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRange {

@@ -1,13 +1,15 @@
 //! Reads one segment: directories once at open, everything else when it is asked for.
 //!
 //! Every read copies bytes into a private buffer, verifies them and decodes them, each time: a page that was whole
-//! yesterday may have rotted since. What is held are decoded directories, and tag columns after their first use.
+//! yesterday may have rotted since. What is held are decoded directories; tag columns are kept after their first use, as
+//! long as there is room ([`crate::directories`]).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use crate::codec::{PAGE_ROWS_MAX, PageBuf, decode_page, page_bytes};
+use crate::directories::{Directories, Held, Slot};
 use crate::disk::File;
 use crate::error::{Error, Result};
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType};
@@ -45,12 +47,13 @@ pub struct SegmentReader {
     columns: Vec<Column>,
     /// Field ids in the order of the page index, where time is in front of them.
     pub(super) fields: Vec<(ColumnId, FieldType)>,
-    pub(super) tags: Vec<(ColumnId, Section, OnceLock<Arc<TagColumn>>)>,
+    pub(super) tags: Vec<(ColumnId, Section, Arc<Slot<TagColumn>>)>,
     pub(super) keys: Section,
     key_index: KeyIndex,
     pub(super) runs: Vec<RunRange>,
     pub(super) index: PageIndex,
     counters: ReadCounters,
+    directories: Arc<Directories>,
 }
 
 impl SegmentReader {
@@ -59,6 +62,17 @@ impl SegmentReader {
     /// # Errors
     /// [`Error::Corrupt`] and [`Error::Unsupported`] as soon as a directory breaks a rule; [`Error::Io`].
     pub fn open(file: Arc<dyn File>, path: &Path, offset: u64, bytes: u64) -> Result<Self> {
+        Self::open_within(file, path, offset, bytes, &Directories::unlimited()).map(Held::into_value)
+    }
+
+    /// The same, if there is room for what it reads.
+    pub(crate) fn open_within(
+        file: Arc<dyn File>,
+        path: &Path,
+        offset: u64,
+        bytes: u64,
+        directories: &Arc<Directories>,
+    ) -> Result<Held<Self>> {
         let end_offset = bytes.saturating_sub(OPEN_BYTES);
         let input = OpenBytes {
             end: read(file.as_ref(), path, offset, end_offset..bytes)?,
@@ -68,6 +82,8 @@ impl SegmentReader {
             end_offset,
         };
         let footer = input.footer(bytes)?;
+        let decoding_bytes = footer.decoding_bytes().saturating_add(input.end.len() as u64);
+        let charge = directories.admit("directory of a segment", decoding_bytes)?;
         let columns = input.section(&footer, SectionKind::SCHEMA, |bytes| decode_schema(bytes, footer.columns))?;
         let fields: Vec<_> = columns
             .iter()
@@ -101,11 +117,28 @@ impl SegmentReader {
         let tags = columns
             .iter()
             .filter(|column| column.kind == ColumnKind::Tag)
-            .map(|column| Ok((column.id, *input.find(&footer, SectionKind::TAG, column.id)?, OnceLock::new())))
+            .map(|column| Ok((column.id, *input.find(&footer, SectionKind::TAG, column.id)?, Arc::default())))
             .collect::<Result<Vec<_>>>()?;
         let path = path.to_owned();
-        let counters = ReadCounters::default();
-        Ok(Self { file, path, offset, bytes, footer, columns, fields, tags, keys, key_index, runs, index, counters })
+        let (counters, directories) = (ReadCounters::default(), Arc::clone(directories));
+        let reader = Self {
+            file,
+            path,
+            offset,
+            bytes,
+            footer,
+            columns,
+            fields,
+            tags,
+            keys,
+            key_index,
+            runs,
+            index,
+            counters,
+            directories,
+        };
+        charge.resize(reader.memory_bytes() as u64);
+        Ok(Held::new(reader, charge))
     }
 
     /// Where the segment that ends at byte `end` of a file begins: a file can be walked from its end to its head.
@@ -278,12 +311,15 @@ impl SegmentReader {
         Ok((found.first_series, keys))
     }
 
-    /// Values and codes of a tag; `None` if no series has it. Decoded once and kept.
-    pub fn tag(&self, column: ColumnId) -> Result<Option<Arc<TagColumn>>> {
-        let Some((_, section, cache)) = self.tags.iter().find(|(id, ..)| *id == column) else { return Ok(None) };
-        if let Some(tag) = cache.get() {
-            return Ok(Some(Arc::clone(tag)));
-        }
+    /// Values and codes of a tag; `None` if no series has it.
+    pub(crate) fn tag(&self, column: ColumnId) -> Result<Option<Arc<Held<TagColumn>>>> {
+        let Some((_, section, slot)) = self.tags.iter().find(|(id, ..)| *id == column) else { return Ok(None) };
+        self.directories.get(slot, || self.read_tag(section)).map(Some)
+    }
+
+    fn read_tag(&self, section: &Section) -> Result<Held<TagColumn>> {
+        let bytes_max = TagColumn::decoding_bytes(section.bytes, self.footer.series);
+        let charge = self.directories.admit("tag column of a segment", bytes_max)?;
         let mut bytes = vec![0; section.bytes as usize];
         self.read_into(section.offset, &mut bytes)?;
         let decoded = match crc32fast::hash(&bytes) == section.crc32 {
@@ -291,7 +327,8 @@ impl SegmentReader {
             false => Err("the checksum of a tag does not match".to_owned()),
         };
         let tag = decoded.map_err(|reason| self.corrupt(section.offset, reason))?;
-        Ok(Some(Arc::clone(cache.get_or_init(|| Arc::new(tag)))))
+        charge.resize(tag.memory_bytes() as u64);
+        Ok(Held::new(tag, charge))
     }
 
     /// The series whose tag equals one of the values (`None` = absent), ascending.
@@ -308,11 +345,20 @@ impl SegmentReader {
         &self.counters
     }
 
-    /// What the decoded directories take in memory, roughly.
+    /// What the decoded directories take in memory, without tag columns.
     pub fn memory_bytes(&self) -> usize {
-        let tags: usize = self.tags.iter().filter_map(|(.., tag)| tag.get()).map(|tag| tag.memory_bytes()).sum();
         let runs = self.runs.capacity() * size_of::<RunRange>();
-        size_of::<Self>() + self.index.memory_bytes() + self.key_index.memory_bytes() + runs + tags
+        let names: usize = self.columns.iter().map(|column| size_of::<Column>() + column.name.len() + 16).sum();
+        let sections = self.footer.sections.len() * size_of::<Section>();
+        let tags = self.tags.len() * (size_of::<Slot<TagColumn>>() + 48);
+        size_of::<Self>()
+            + self.path.as_os_str().len()
+            + self.index.memory_bytes()
+            + self.key_index.memory_bytes()
+            + runs
+            + names
+            + sections
+            + tags
     }
 
     pub(super) fn read_into(&self, offset: u64, target: &mut [u8]) -> Result<()> {

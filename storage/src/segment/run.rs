@@ -4,6 +4,9 @@ use crate::codec::{EncodeScratch, ValuesRef, encode_column};
 
 use super::index::{take_i64, take_u64};
 
+/// What decoding takes of memory for each run, at most.
+pub(super) const RUN_BYTES: u64 = 3 * 8 + size_of::<RunRange>() as u64;
+
 /// Consecutive rows of one series in one stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunRange {

@@ -68,6 +68,11 @@ impl TagColumn {
         self.values.bytes.capacity() + (self.values.ends.capacity() + self.codes.capacity()) * 4
     }
 
+    /// What reading and decoding a section takes of memory, about: values may be packed, codes are twice there for a while.
+    pub(super) fn decoding_bytes(section_bytes: u64, series: u32) -> u64 {
+        section_bytes.saturating_mul(4).saturating_add(u64::from(series) * 12)
+    }
+
     pub(crate) fn decode(mut input: &[u8], series: u32) -> Result<Self, String> {
         let (count, rest) = input.split_first_chunk::<4>().ok_or("a tag is cut short")?;
         input = rest;
