@@ -92,6 +92,10 @@ impl Manifest {
         store::create_dirs(world)?;
         if store::list(world)?.checkpoints.is_empty() {
             create(world)?;
+        } else {
+            // A process that was killed may have left names that no sync has covered. What is written from here on builds
+            // on them, and must not outlive them.
+            store::sync_names(world)?;
         }
         let (state, findings, checkpoints) = load(world)?;
         let mut epoch = state.epoch;

@@ -189,3 +189,25 @@ fn every_call_may_fail_from_some_point_on() {
         }
     }
 }
+
+/// A process is killed while it makes a store, at any call; the next one finds what it left, and writes a data file. Then
+/// the power fails, and all goes that was not synced.
+#[test]
+fn what_a_killed_process_left_is_durable_before_anything_is_built_on_it() {
+    let calls = {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        Manifest::open(&World::of(&disk, &clock)).unwrap();
+        disk.calls()
+    };
+    for at in 1..=calls {
+        let (disk, clock) = (SimDisk::new(at), SimClock::new(at));
+        disk.crash_at(at);
+        drop(Manifest::open(&World::of(&disk, &clock)));
+        let disk = disk.restart();
+        let (_, state) = Manifest::open(&World::of(&disk, &clock)).unwrap();
+        disk.put_file("data/00000001-00000001", b"x").unwrap();
+        let disk = disk.crash(Survival::None, at);
+        let (_, found) = Manifest::open(&World::of(&disk, &clock)).unwrap();
+        assert_eq!(found.database_id, state.database_id, "killed at call {at}");
+    }
+}

@@ -118,8 +118,12 @@ pub(super) fn publish(
     // Just a second name by now, or a file that nobody needs; what stays goes to the trash at the next open.
     drop(world.disk.remove(&temporary));
     written?;
-    let failed = |error| Unpublished::Unknown(Error::io("sync directory", MANIFEST_DIR, error));
-    world.disk.sync_dir(MANIFEST_DIR.as_ref()).map_err(failed)
+    sync_names(world).map_err(Unpublished::Unknown)
+}
+
+/// Makes the names of edits and checkpoints durable.
+pub(super) fn sync_names(world: &World) -> Result<()> {
+    world.disk.sync_dir(MANIFEST_DIR.as_ref()).map_err(|error| Error::io("sync directory", MANIFEST_DIR, error))
 }
 
 fn write_temporary(world: &World, path: &Path, bytes: &[u8]) -> Result<(), Unpublished> {
