@@ -140,3 +140,45 @@ fn an_hour_long_snapshot_under_ingest() {
     assert_eq!(count(&engine.snapshot()).unwrap(), 62 * 5000);
     check_empty(&engine);
 }
+
+/// Scans that nobody reads on hold a number for each series in memory.
+#[test]
+fn a_thousand_scans_of_many_series() {
+    const SERIES: u32 = 20_000;
+    let options = Options { memtable_bytes_max: 8 * MIB, ..options(16 * MIB) };
+    let engine = open(&SimDisk::new(1), &SimClock::new(1), &options).unwrap();
+    let body = |from: u32| {
+        let mut table = table("cpu", vec![1; 2000], Values::I64(vec![1; 2000]));
+        table.series = DraftSeries::default();
+        for host in from..from + 2000 {
+            table.series.push_tag(0, format!("host{host}").as_bytes());
+            table.series.finish();
+        }
+        table.row_series = (0..2000).collect();
+        write(&engine, vec![table]);
+    };
+    (0..SERIES).step_by(2000).for_each(body);
+    let scans = || engine.memory().used(MemoryUse::Scans);
+    let snapshot = engine.snapshot();
+    let table = snapshot.catalog().all_tables().next().unwrap().id;
+    let request = ScanRequest { columns: vec![ColumnId::TIME], time: TimeRange::ALL, tags: Vec::new(), parts_max: 1 };
+    let mut held = Vec::new();
+    let refused = (0..1000).find_map(|_| match snapshot.scan(table, &request) {
+        Ok(scan) => {
+            held.push(scan);
+            None
+        }
+        Err(error) => Some(error),
+    });
+    assert!(matches!(refused, Some(Error::TooLarge { .. })), "{refused:?} after {}", held.len());
+    assert!(held.len() > 20, "{}", held.len());
+    assert_eq!(scans(), held.len() as u64 * u64::from(SERIES) * 4);
+    let usage = engine.memory().usage();
+    let total = usage.last().unwrap();
+    assert!(total.bytes_peak <= total.bytes_max, "{usage:?}");
+    drop(held);
+    assert_eq!(scans(), 0);
+    assert_eq!(count(&snapshot).unwrap(), SERIES as usize);
+    assert_eq!(scans(), 0);
+    body(SERIES);
+}

@@ -116,6 +116,11 @@ impl Directories {
         Self::new(&Accountant::unlimited())
     }
 
+    /// Who counts it.
+    pub(crate) fn memory(&self) -> &Arc<Accountant> {
+        &self.memory
+    }
+
     /// How often something was read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)

@@ -30,7 +30,7 @@ pub enum MemoryUse {
     Cuts,
     /// Plans and pages of compactions.
     Compactions,
-    /// What scans hold of memtables for themselves.
+    /// What scans hold for themselves: lists of series, pages, rows that they merge, copies of recent rows.
     Scans,
     /// Directories and tag columns of segments.
     Directories,
@@ -76,7 +76,7 @@ impl MemoryUse {
             Self::Pinned => "rows that were written out and that only snapshots keep",
             Self::Cuts => "writing memtables out",
             Self::Compactions => "plans and pages of compactions",
-            Self::Scans => "what scans hold of recent rows for themselves",
+            Self::Scans => "lists of series, pages and rows that scans hold for themselves",
             Self::Directories => "directories and tag columns of segments that were read",
             Self::Statements => "joins, sorts and groups",
         }
@@ -269,13 +269,8 @@ impl Accountant {
     /// Counts what somebody will hold, if the share of that use has room for it, or the room for rows for what is beyond:
     /// writes are then let in for less. Else says for how much there would be room.
     pub(crate) fn try_hold_for(self: &Arc<Self>, of: MemoryUse, bytes: u64) -> Result<Charge, u64> {
-        let _gate = self.gate();
-        let more = self.beyond(of, bytes) - self.beyond(of, 0);
-        let (rows, admitted) = (self.rows_used(), self.shares.admitted_bytes());
-        match more == 0 || rows.saturating_add(more) <= admitted {
-            true => Ok(self.hold(of, bytes)),
-            false => Err(bytes - more + admitted.saturating_sub(rows)),
-        }
+        let charge = self.hold(of, 0);
+        charge.try_resize(bytes).map(|()| charge)
     }
 
     /// Nobody is let in while it is held.
@@ -338,6 +333,23 @@ impl Charge {
             true => self.accountant.add(self.of(), bytes - before),
             false => self.accountant.remove(self.of(), before - bytes),
         }
+    }
+
+    /// It is so many now, if there is room for what is more, as [`Accountant::try_hold_for`] says. One thread at a time.
+    pub(crate) fn try_resize(&self, bytes: u64) -> Result<(), u64> {
+        let (accountant, of, before) = (&self.accountant, self.of(), self.bytes());
+        let Some(grown) = bytes.checked_sub(before).filter(|grown| *grown > 0) else {
+            self.resize(bytes);
+            return Ok(());
+        };
+        let _gate = accountant.gate();
+        let more = accountant.beyond(of, grown) - accountant.beyond(of, 0);
+        let (rows, admitted) = (accountant.rows_used(), accountant.shares.admitted_bytes());
+        if more > 0 && admitted < rows.saturating_add(more) {
+            return Err(before + (grown - more) + admitted.saturating_sub(rows));
+        }
+        self.resize(bytes);
+        Ok(())
     }
 
     /// Gives some of it into other hands, at most all.

@@ -13,7 +13,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::generation::{KeyOrder, SeriesTable};
+use crate::memory::{Charge, MemoryUse};
 use crate::memtable::{Chunk, MemPartition, living};
 use crate::rows::{DenseColumn, RowBuffer};
 use crate::schema::{ColumnId, FieldType, TableMode};
@@ -37,6 +39,12 @@ pub(crate) struct Span {
     end: u32,
 }
 
+impl Span {
+    pub(crate) fn rows(&self) -> u32 {
+        self.end - self.start
+    }
+}
+
 /// The rows of one partition that one snapshot sees.
 #[derive(Debug)]
 pub(crate) struct MemSource {
@@ -46,21 +54,29 @@ pub(crate) struct MemSource {
     pub(crate) series: Vec<u32>,
     pub(crate) time_min: i64,
     pub(crate) time_max: i64,
+    /// For the list of series.
+    _charge: Charge,
 }
 
 impl MemSource {
-    /// `None` if the snapshot sees no row that `tombstones` left.
+    /// `Ok(None)` if the snapshot sees no row that `tombstones` left.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if there is no room for the list of series.
     pub(crate) fn new(
         series: &SeriesTable,
         partition: &MemPartition,
         sequence: u64,
         tombstones: &[Arc<Tombstone>],
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>> {
         let chunks = living(partition.visible(sequence), series, tombstones);
-        if chunks.is_empty() {
-            return None;
-        }
+        let Some(memory) = chunks.first().map(|(chunk, _)| Arc::clone(chunk.memory())) else { return Ok(None) };
         let keys = series.key_order();
+        // While it is made, a byte for each ordinal.
+        let bytes = (keys.ordinals * (1 + size_of::<u32>())) as u64;
+        let charge = memory.try_hold_for(MemoryUse::Scans, bytes);
+        let charge =
+            charge.map_err(|bytes_max| Error::TooLarge { what: "list of series of a scan", bytes, bytes_max })?;
         let mut present = vec![false; keys.ordinals];
         let (mut time_min, mut time_max) = (i64::MAX, i64::MIN);
         for (chunk, _) in &chunks {
@@ -73,8 +89,10 @@ impl MemSource {
             }
         }
         let seen = |ordinal: u32| present.get(ordinal as usize).copied().unwrap_or_default();
-        let series = keys.sorted.iter().copied().filter(|ordinal| seen(*ordinal)).collect();
-        Some(Self { chunks, keys, series, time_min, time_max })
+        let mut series: Vec<u32> = keys.sorted.iter().copied().filter(|ordinal| seen(*ordinal)).collect();
+        series.shrink_to_fit();
+        charge.resize((series.capacity() * size_of::<u32>()) as u64);
+        Ok(Some(Self { chunks, keys, series, time_min, time_max, _charge: charge }))
     }
 
     /// The key of one of the series.

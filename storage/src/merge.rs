@@ -6,6 +6,7 @@
 //! winning. Pages are read one at a time and never twice in a row.
 
 mod cursor;
+mod piece;
 pub(crate) mod plan;
 mod survivors;
 #[cfg(test)]
@@ -18,9 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::cursor::{Cursor, MemCursor, SegmentCursor};
 pub(crate) use self::cursor::{has_field, read};
+use self::piece::{Piece, emit_piece, within};
 use crate::codec::PAGE_ROWS_MAX;
-use crate::error::Result;
-use crate::memscan::{MemSource, RowRef, Span, emit};
+use crate::error::{Error, Result};
+use crate::memory::Charge;
+use crate::memscan::MemSource;
 use crate::placement::Segment;
 use crate::rows::RowBuffer;
 use crate::schema::{ColumnId, FieldType, TableMode};
@@ -189,14 +192,6 @@ impl RunBuffer {
     }
 }
 
-/// Rows of one series that go out in one go.
-enum Piece {
-    Segment { source: usize, rows: Range<u64> },
-    Memory { source: usize, rows: Vec<RowRef>, at: usize },
-    Spans { source: usize, spans: VecDeque<Span> },
-    Merged { rows: RowBuffer, at: usize, suspects: Vec<u32> },
-}
-
 /// Reads several sources as one.
 pub(crate) struct Merge {
     spec: MergeSpec,
@@ -205,11 +200,22 @@ pub(crate) struct Merge {
     key: Option<Arc<[u8]>>,
     pieces: VecDeque<Piece>,
     stats: Arc<ScanStats>,
+    /// For pages, picked series and merged rows.
+    charge: Charge,
+}
+
+/// For tests: everything has room.
+#[cfg(test)]
+pub(crate) fn uncharged() -> Charge {
+    crate::memory::Accountant::unlimited().hold(crate::memory::MemoryUse::Scans, 0)
 }
 
 impl Merge {
-    /// `sources` come oldest first.
-    pub(crate) fn new(spec: MergeSpec, sources: &[Source], stats: Arc<ScanStats>) -> Result<Self> {
+    /// `sources` come oldest first. What it holds is counted by `charge`.
+    ///
+    /// # Errors
+    /// Those of what is read, and [`Error::TooLarge`], here and in [`Merge::fill`], if there is no room for that.
+    pub(crate) fn new(spec: MergeSpec, sources: &[Source], stats: Arc<ScanStats>, charge: Charge) -> Result<Self> {
         let mut cursors = Vec::with_capacity(sources.len());
         for source in sources {
             cursors.push(match source {
@@ -219,7 +225,17 @@ impl Merge {
                 Source::Memory(source) => Cursor::Memory(MemCursor::new(source, &spec)),
             });
         }
-        Ok(Self { spec, cursors, key: None, pieces: VecDeque::new(), stats })
+        let merge = Self { spec, cursors, key: None, pieces: VecDeque::new(), stats, charge };
+        merge.settle(0)?;
+        Ok(merge)
+    }
+
+    /// Counts what it holds, and `more` that it is about to.
+    fn settle(&self, more: u64) -> Result<()> {
+        let cursors: usize = self.cursors.iter().map(Cursor::memory_bytes).sum();
+        let pieces: usize = self.pieces.iter().map(Piece::memory_bytes).sum();
+        let bytes = more.saturating_add((cursors + pieces) as u64);
+        self.charge.try_resize(bytes).map_err(|bytes_max| Error::TooLarge { what: "scan", bytes, bytes_max })
     }
 
     /// From now on rows are filled with [`RunBuffer::suspects`]: a row is one if it is in the oldest source that holds its
@@ -236,6 +252,12 @@ impl Merge {
 
     /// Fills `out` up to `rows_max` rows. `Ok(false)`: nothing is left.
     pub(crate) fn fill(&mut self, out: &mut RunBuffer, rows_max: usize) -> Result<bool> {
+        let is_left = self.fill_rows(out, rows_max)?;
+        self.settle(0)?;
+        Ok(is_left)
+    }
+
+    fn fill_rows(&mut self, out: &mut RunBuffer, rows_max: usize) -> Result<bool> {
         while out.rows < rows_max {
             if self.pieces.is_empty() && !self.next_series()? {
                 self.note_skipped();
@@ -317,6 +339,10 @@ impl Merge {
 
     /// Merges the rows of one series that overlap in time.
     fn merge(&mut self, pieces: Vec<(i64, i64, Piece)>) -> Result<bool> {
+        // Each row lies in its input and among those that come out, with its time and its place in the order.
+        let row_bytes = 2 * (8 + 9 * self.spec.fields.len()) + size_of::<(i64, u32, u32)>();
+        let rows: u64 = pieces.iter().map(|(_, _, piece)| piece.rows()).sum();
+        self.settle(rows.saturating_mul(row_bytes as u64))?;
         let mut inputs = Vec::with_capacity(pieces.len());
         for (_, _, piece) in pieces {
             let mut input = RunBuffer::new(&self.spec.fields);
@@ -393,68 +419,4 @@ fn alone(rows: &[(i64, u32, u32)], upsert: bool) -> Option<usize> {
         next.is_some_and(|next| next.1 == age && next.2 as usize == row as usize + at) && !is_older(*at)
     };
     Some(1 + (1..rows.len()).take_while(follows).count())
-}
-
-/// Those of some ascending rows that lie in a range.
-fn within<'a>(rows: &'a [u32], range: &Range<u32>) -> &'a [u32] {
-    let from = rows.partition_point(|row| *row < range.start);
-    let to = rows.partition_point(|row| *row < range.end);
-    rows.get(from..to).unwrap_or_default()
-}
-
-/// Appends rows of a piece until `out` holds `rows_max`, or as many as whole pages allow; returns what is left of the piece.
-fn emit_piece(
-    cursors: &mut [Cursor],
-    spec: &MergeSpec,
-    stats: &ScanStats,
-    piece: Piece,
-    out: &mut RunBuffer,
-    rows_max: usize,
-    times: bool,
-) -> Result<Option<Piece>> {
-    let room = rows_max.saturating_sub(out.rows);
-    match piece {
-        Piece::Merged { rows, at, suspects } => {
-            let end = rows.rows().min(at.saturating_add(room));
-            out.buffer.times.extend_from_slice(rows.times.get(at..end).unwrap_or_default());
-            for (column, merged) in out.buffer.columns.iter_mut().zip(&rows.columns) {
-                column.extend_dense(&merged.values, merged.presence.bits(), at, end);
-            }
-            let taken = within(&suspects, &(at as u32..end as u32));
-            out.suspects.extend(taken.iter().map(|row| out.rows as u32 + row - at as u32));
-            out.rows += end - at;
-            Ok((end < rows.rows()).then_some(Piece::Merged { rows, at: end, suspects }))
-        }
-        Piece::Memory { source, rows, at } => {
-            let Some(Cursor::Memory(cursor)) = cursors.get_mut(source) else { return Ok(None) };
-            let mut end = rows.len().min(at.saturating_add(room));
-            // Rows of one key become one row: they are not torn apart.
-            while spec.mode == TableMode::Upsert
-                && end < rows.len()
-                && end > at
-                && rows.get(end).map(|row| row.time) == rows.get(end - 1).map(|row| row.time)
-            {
-                end += 1;
-            }
-            let before = out.buffer.times.len();
-            let bound: Vec<_> = spec.fields.iter().map(|(column, _)| cursor.source.bind(*column)).collect();
-            emit(rows.get(at..end).unwrap_or_default(), spec.mode, &bound, &mut out.buffer);
-            out.rows += out.buffer.times.len() - before;
-            if !times {
-                out.buffer.times.truncate(before);
-            }
-            Ok((end < rows.len()).then_some(Piece::Memory { source, rows, at: end }))
-        }
-        Piece::Spans { source, mut spans } => {
-            let Some(Cursor::Memory(cursor)) = cursors.get_mut(source) else { return Ok(None) };
-            out.buffer.reserve_first(room.min(PAGE_ROWS_MAX));
-            out.rows += cursor.source.emit_spans(&mut spans, room, times, &cursor.bound, &mut out.buffer);
-            Ok((!spans.is_empty()).then_some(Piece::Spans { source, spans }))
-        }
-        Piece::Segment { source, rows } => {
-            let Some(Cursor::Segment(cursor)) = cursors.get_mut(source) else { return Ok(None) };
-            let rest = cursor.emit(rows, spec, stats, out, rows_max, times)?;
-            Ok(rest.map(|rows| Piece::Segment { source, rows }))
-        }
-    }
 }

@@ -113,6 +113,12 @@ impl RowBuffer {
         self.times.len()
     }
 
+    /// What it takes in memory, roughly.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let of = |column: &DenseColumn| column.values.memory_bytes() + column.presence.len() / 8;
+        self.times.capacity() * 8 + self.columns.iter().map(of).sum::<usize>()
+    }
+
     /// Makes room for rows in columns that have none, instead of growing into it.
     pub(crate) fn reserve_first(&mut self, rows: usize) {
         for column in self.columns.iter_mut().filter(|column| column.values.is_empty()) {

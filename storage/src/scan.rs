@@ -19,6 +19,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::applier::Published;
 use crate::error::{Error, Result};
 use crate::lease::{Holder, Lease};
+use crate::memory::{Accountant, MemoryUse};
 use crate::memscan::MemSource;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source, TagFilter};
 use crate::rows::{DenseColumn, Presence};
@@ -104,6 +105,7 @@ struct Context {
     stats: Arc<ScanStats>,
     /// Keeps files and memtables alive, as long as it is held.
     lease: Arc<Lease>,
+    memory: Arc<Accountant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,9 +139,9 @@ pub fn arrow_type(kind: ColumnKind) -> DataType {
 
 pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest) -> Result<Scan> {
     let snapshot = lease.published()?;
-    let context = Arc::new(Context::new(lease, table, request)?);
+    let context = Arc::new(Context::new(lease, snapshot.placement.directories().memory(), table, request)?);
     let mut units = Vec::new();
-    for sources in partitions(&snapshot, table).into_values() {
+    for sources in partitions(&snapshot, table)?.into_values() {
         let meets = |source: &Source| request.time.meets(source.time_min(), source.time_max());
         let (live, ruled_out): (Vec<_>, Vec<_>) = sources.into_iter().partition(meets);
         ScanStats::add(&context.stats.segments_skipped, ruled_out.len() as u64);
@@ -168,7 +170,7 @@ pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest
 }
 
 /// All sources of a table by partition, oldest first.
-pub(crate) fn partitions(snapshot: &Published, table: &Table) -> BTreeMap<i64, Vec<Source>> {
+pub(crate) fn partitions(snapshot: &Published, table: &Table) -> Result<BTreeMap<i64, Vec<Source>>> {
     let mut partitions: BTreeMap<i64, Vec<Source>> = BTreeMap::new();
     let tombstones = snapshot.tombstones.of(table.id);
     for (start, segments) in snapshot.placement.partitions(table.id).into_iter().flatten() {
@@ -178,12 +180,12 @@ pub(crate) fn partitions(snapshot: &Published, table: &Table) -> BTreeMap<i64, V
     for memtables in &snapshot.memtables {
         let Some(memtable) = memtables.table(table.id) else { continue };
         for (start, partition) in memtable.partitions().iter() {
-            let source = MemSource::new(&memtable.series, partition, snapshot.sequence, &tombstones);
+            let source = MemSource::new(&memtable.series, partition, snapshot.sequence, &tombstones)?;
             let source = source.map(|source| Source::Memory(Arc::new(source)));
             partitions.entry(*start).or_default().extend(source);
         }
     }
-    partitions
+    Ok(partitions)
 }
 
 /// Sources that may hold versions of the same row are merged, the others are not: a source may repeat keys of the older ones
@@ -282,7 +284,7 @@ fn deal(units: Vec<Unit>, parts_max: usize) -> Vec<VecDeque<Unit>> {
 }
 
 impl Context {
-    fn new(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest) -> Result<Self> {
+    fn new(lease: &Arc<Lease>, memory: &Arc<Accountant>, table: &Arc<Table>, request: &ScanRequest) -> Result<Self> {
         let mut columns = Vec::with_capacity(request.columns.len());
         let mut schema = Vec::with_capacity(request.columns.len());
         let mut fields: Vec<(ColumnId, FieldType)> = Vec::new();
@@ -318,6 +320,7 @@ impl Context {
             tags: request.tags.clone(),
             stats: Arc::default(),
             lease: Arc::clone(lease),
+            memory: Arc::clone(memory),
         })
     }
 
@@ -398,7 +401,9 @@ impl Reading {
         loop {
             let Some(merge) = &mut self.current else {
                 let Some(unit) = self.units.pop_front() else { return Ok(None) };
-                self.current = Some(Merge::new(context.spec(&unit), &unit.sources, Arc::clone(&context.stats))?);
+                let (spec, stats) = (context.spec(&unit), Arc::clone(&context.stats));
+                let charge = context.memory.hold(MemoryUse::Scans, 0);
+                self.current = Some(Merge::new(spec, &unit.sources, stats, charge)?);
                 continue;
             };
             if merge.fill(&mut self.buffer, BATCH_ROWS)? {

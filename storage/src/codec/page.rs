@@ -15,6 +15,9 @@ const ALIGN: usize = 8;
 /// No body of a page that a writer makes is longer.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
+/// What a page has to decode in.
+const DECODE_BYTES: usize = 24 * 1024;
+
 const PRESENCE_ALL: u8 = 0;
 const PRESENCE_NONE: u8 = 1;
 const PRESENCE_BITMAP: u8 = 2;
@@ -46,6 +49,12 @@ pub struct PageBuf {
 }
 
 impl PageBuf {
+    /// What it takes in memory, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        let words = self.presence.as_ref().map_or(0, Vec::capacity) + self.spare.capacity();
+        size_of::<Self>() + DECODE_BYTES + self.values.memory_bytes() + words * 8
+    }
+
     /// An empty page (about 24 KiB of room to decode in).
     pub fn new() -> Self {
         Self {

@@ -127,7 +127,7 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
     let memtable = set.table(TableId(1)).unwrap();
     let mut rows = Vec::new();
     for partition in memtable.partitions().values() {
-        let Some(source) = MemSource::new(&memtable.series, partition, sequence, &[]) else { continue };
+        let Some(source) = MemSource::new(&memtable.series, partition, sequence, &[]).unwrap() else { continue };
         let spec = MergeSpec {
             mode,
             fields: FIELDS.to_vec(),
@@ -139,7 +139,13 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
             key_to: None,
             whole_pages: false,
         };
-        let mut merge = Merge::new(spec, &[Source::Memory(Arc::new(source))], Arc::new(ScanStats::default())).unwrap();
+        let mut merge = Merge::new(
+            spec,
+            &[Source::Memory(Arc::new(source))],
+            Arc::new(ScanStats::default()),
+            crate::merge::uncharged(),
+        )
+        .unwrap();
         let mut filled = RunBuffer::new(&FIELDS);
         while merge.fill(&mut filled, usize::MAX).unwrap() {
             let keys = filled.runs.iter().flat_map(|(key, count)| (0..*count).map(|_| key.to_vec()));

@@ -67,7 +67,7 @@ type Found = (Vec<u8>, i64, Option<i64>, Option<i64>);
 /// What one snapshot reads, in the order it reads it.
 fn read(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Found> {
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
-    let Some(source) = MemSource::new(&set.generation.table(TABLE), &partition, sequence, &[]) else {
+    let Some(source) = MemSource::new(&set.generation.table(TABLE), &partition, sequence, &[]).unwrap() else {
         return Vec::new();
     };
     let bound = [source.bind(A), source.bind(B)];
@@ -180,7 +180,9 @@ fn spans_hold_the_rows_that_are_read_one_by_one() {
         let set = filled(mode, &slices);
         for (start, partition) in set.table(TABLE).unwrap().partitions().iter() {
             let sequence = 1 + below(25);
-            let Some(source) = MemSource::new(&set.generation.table(TABLE), partition, sequence, &[]) else { continue };
+            let Some(source) = MemSource::new(&set.generation.table(TABLE), partition, sequence, &[]).unwrap() else {
+                continue;
+            };
             let columns = [(B, FieldType::I64), (A, FieldType::I64)];
             let bound = columns.map(|(column, _)| source.bind(column));
             let range = TimeRange::new(start + below(40) as i64, start + 40 + below(100) as i64).unwrap();

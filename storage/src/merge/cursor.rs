@@ -49,6 +49,16 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// What it holds for itself, roughly.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Segment(cursor) => cursor.memory_bytes(),
+            Self::Memory(_) => size_of::<MemCursor>(),
+        }
+    }
+}
+
 pub(super) struct MemCursor {
     pub(super) source: Arc<MemSource>,
     at: usize,
@@ -179,6 +189,14 @@ impl SegmentCursor {
             pages: spec.fields.iter().map(|_| (None, PageBuf::new())).collect(),
             scratch: Vec::new(),
         })
+    }
+
+    /// What it holds beside the directory, roughly: pages, a block of keys, the series that were picked.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let picked = self.picked.as_ref().map_or(0, |picked| picked.capacity() * size_of::<u32>());
+        let pages: usize = self.pages.iter().map(|(_, page)| page.memory_bytes()).sum();
+        let keys = self.keys.as_ref().map_or(0, |(_, keys)| keys.memory_bytes());
+        size_of::<Self>() + picked + pages + self.time_page.memory_bytes() + keys + self.scratch.capacity()
     }
 
     pub(super) fn note_suspects(&mut self) -> Result<()> {

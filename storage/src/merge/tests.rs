@@ -55,7 +55,7 @@ fn source(mode: TableMode, rows: &[Row]) -> Source {
     };
     set.append(1, &table, batch);
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
-    Source::Memory(Arc::new(MemSource::new(&set.generation.table(TABLE), &partition, 1, &[]).unwrap()))
+    Source::Memory(Arc::new(MemSource::new(&set.generation.table(TABLE), &partition, 1, &[]).unwrap().unwrap()))
 }
 
 fn spec(mode: TableMode) -> MergeSpec {
@@ -74,7 +74,7 @@ fn spec(mode: TableMode) -> MergeSpec {
 
 /// Everything that a merge gives, in its order, taken `rows_max` rows at a time.
 fn read(spec: MergeSpec, sources: &[Source], rows_max: usize) -> Vec<(Vec<u8>, i64, Option<i64>)> {
-    let mut merge = Merge::new(spec.clone(), sources, Arc::default()).unwrap();
+    let mut merge = Merge::new(spec.clone(), sources, Arc::default(), uncharged()).unwrap();
     let mut out = RunBuffer::new(&spec.fields);
     let mut found = Vec::new();
     while merge.fill(&mut out, rows_max).unwrap() {
@@ -161,4 +161,33 @@ fn an_append_table_keeps_every_row_in_order_of_time_and_age() {
 #[test]
 fn nothing_comes_of_no_sources() {
     assert_eq!(read(spec(TableMode::Upsert), &[], 10), []);
+}
+
+#[test]
+fn rows_that_are_merged_have_room_or_are_refused() {
+    use crate::memory::{Accountant, MemoryShares, MemoryUse};
+    let rows: Vec<Row> = (0..20_000).map(|time| (1, time, Some(time))).collect();
+    let sources = [source(TableMode::Upsert, &rows), source(TableMode::Upsert, &rows)];
+    let merge = |limit_bytes: u64| {
+        let memory = Accountant::new(MemoryShares { limit_bytes, bodies_bytes: 0, statements_bytes: 0 });
+        let charge = memory.hold(MemoryUse::Scans, 0);
+        let mut merge = Merge::new(spec(TableMode::Upsert), &sources, Arc::default(), charge).unwrap();
+        let mut out = RunBuffer::new(&merge.spec.fields);
+        let filled = merge.fill(&mut out, 1000);
+        let held = memory.used(MemoryUse::Scans);
+        drop(merge);
+        assert_eq!(memory.total(), 0);
+        filled.map(|_| (out.rows, held))
+    };
+    // 40,000 rows of 50 bytes, against a sixteenth and what is there for rows.
+    match merge(1_600_000) {
+        Err(Error::TooLarge { what: "scan", bytes: 2_000_000.., bytes_max: ..1_100_000 }) => {}
+        other => panic!("{other:?}"),
+    }
+    let (rows, held) = merge(16_000_000).unwrap();
+    assert_eq!(rows, 1000);
+    assert!(
+        (20_000 * 16..2_000_000).contains(&held),
+        "the merged rows are there, what they were made of is not: {held}"
+    );
 }

@@ -261,6 +261,10 @@ impl BlockKeys {
         self.ends.len()
     }
 
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
     /// Where `key` is in the block.
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
         let at = partition_point(self.len(), |index| self.get(index) < key);

@@ -136,7 +136,7 @@ fn row_by_row<S: Sink + ?Sized>(writer: &mut SegmentWriter<'_, S>, part: &PartJo
     };
     let sources: Vec<Source> =
         segments.iter().cloned().map(|segment| Source::segment(segment, &part.tombstones)).collect();
-    let mut merge = Merge::new(spec, &sources, Arc::default())?;
+    let mut merge = Merge::new(spec, &sources, Arc::default(), crate::merge::uncharged())?;
     if !part.from_oldest {
         merge.note_suspects()?;
     }
