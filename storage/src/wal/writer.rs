@@ -423,6 +423,7 @@ fn group_bytes_max(options: &WalOptions) -> u64 {
 struct Found {
     file: Box<dyn File>,
     head: SlotHead,
+    sector: [u8; SECTOR_BYTES as usize],
     has_our_length: bool,
 }
 
@@ -439,6 +440,14 @@ fn take_over(world: &World, orders: &[SlotOrder]) -> Result<(Vec<Box<dyn File>>,
     };
     let newest = (0..found.len()).max_by_key(|index| age(&found[*index])).unwrap_or(0);
     let first = usize::from(newest == 0);
+    if let Some(witness) = &found[newest]
+        && found.iter().flatten().any(|found| !found.has_our_length)
+    {
+        // Slots that are made anew are gone for a while, and a process that was killed may have left this head in the page cache alone.
+        let path = slot_path(orders[newest].slot);
+        write_all_at(&*witness.file, 0, &witness.sector).map_err(|error| Error::io("write", &path, error))?;
+        witness.file.sync_data().map_err(|error| Error::io("sync", &path, error))?;
+    }
     let keeps = |index: usize| found[index].as_ref().is_some_and(|found| found.has_our_length);
     if let Some(found) = &found[first]
         && !keeps(newest)
@@ -448,14 +457,14 @@ fn take_over(world: &World, orders: &[SlotOrder]) -> Result<(Vec<Box<dyn File>>,
     }
     let mut order_of_work: Vec<usize> = (0..found.len()).filter(|index| *index != newest).collect();
     order_of_work.push(newest);
-    let mut files: Vec<_> = found.into_iter().map(|found| found.filter(|found| found.has_our_length)).collect();
+    let kept = |found: Option<Found>| found.filter(|found| found.has_our_length).map(|found| found.file);
+    let mut files: Vec<_> = found.into_iter().map(kept).collect();
     for index in order_of_work {
         if files[index].is_none() {
-            let file = orders[index].prepare(world)?.file;
-            files[index] = Some(Found { file, head: SlotHead::idle(&orders[index]), has_our_length: true });
+            files[index] = Some(orders[index].prepare(world)?.file);
         }
     }
-    Ok((files.into_iter().flatten().map(|found| found.file).collect(), first))
+    Ok((files.into_iter().flatten().collect(), first))
 }
 
 fn find(world: &World, order: &SlotOrder) -> Result<Option<Found>> {
@@ -479,5 +488,5 @@ fn find(world: &World, order: &SlotOrder) -> Result<Option<Found>> {
             format!("the slot is of epoch {}, the epoch to begin is {}", head.identity.epoch, order.identity.epoch);
         return Err(Error::corrupt(path, 48, reason));
     }
-    Ok(Some(Found { file, head, has_our_length: bytes == order.bytes }))
+    Ok(Some(Found { file, head, sector, has_our_length: bytes == order.bytes }))
 }

@@ -1,7 +1,7 @@
 //! The log on a disk that does what it is told: order, slots, reuse, bounds, and what must be noticed at an open.
 
 use super::*;
-use crate::disk::sim::{Fault, Op};
+use crate::disk::sim::{Fault, Op, Survival};
 
 fn start(world: &World) -> WalWriter {
     WalWriter::start(world, IDENTITY, OPTIONS, 1, EDIT).unwrap()
@@ -350,6 +350,42 @@ fn a_new_size_of_slots_takes_effect_at_the_next_start() {
         let identity = WalIdentity { epoch, ..IDENTITY };
         drop(WalWriter::start(&world, identity, options, 1, EDIT).unwrap());
         assert_eq!(disk.file_bytes("wal/00000000").unwrap().len() as u64, slot_bytes);
+    }
+}
+
+/// A process makes larger slots and is killed at any call, or a call fails first; the next one makes small ones, and the power fails at
+/// any call. What is left always says which log is in force.
+#[test]
+fn slots_that_are_made_anew_never_take_the_last_witness_away() {
+    let start = |world: &World, epoch: u32, slot_bytes: u64| {
+        let identity = WalIdentity { epoch, ..IDENTITY };
+        WalWriter::start(world, identity, WalOptions { slot_bytes, ..OPTIONS }, 1, EDIT).map(drop)
+    };
+    let (before, larger) = (OPTIONS.slot_bytes, OPTIONS.slot_bytes * 2);
+    let life = |killed: Option<u64>, fault: Option<u64>| {
+        let (disk, world) = sim();
+        start(&world, IDENTITY.epoch, before).unwrap();
+        let from = disk.calls();
+        killed.into_iter().for_each(|at| disk.crash_at(from + at));
+        fault.into_iter().for_each(|at| disk.fail_at(from + at, Fault::Eio));
+        let ended = start(&world, IDENTITY.epoch + 1, larger);
+        (disk.clone(), disk.calls() - from, ended.is_ok())
+    };
+    let (_, calls, _) = life(None, None);
+    for (killed, fault) in (1..=calls).flat_map(|at| [(Some(at), None), (None, Some(at))]) {
+        for again in 1..40 {
+            let (disk, ..) = life(killed, fault);
+            let disk = disk.restart();
+            disk.crash_at(again);
+            let _ended = start(&World::of(&disk, &SimClock::new(3)), IDENTITY.epoch + 2, before);
+            for survival in Survival::ALL {
+                let world = World::of(&disk.crash(survival, again), &SimClock::new(4));
+                let identity = WalIdentity { epoch: IDENTITY.epoch + 2, ..IDENTITY };
+                let from = ReplayFrom { sequence: 1, manifest_edit: EDIT, log_epoch: IDENTITY.epoch };
+                let replayed = replay(&world, identity, from, &mut |_, _, _, _| Ok(()));
+                assert!(replayed.is_ok(), "{killed:?} {fault:?} {again} {survival:?}: {replayed:?}");
+            }
+        }
     }
 }
 
