@@ -14,11 +14,13 @@
 //! Not here: which segments there are (`manifest`), merging them (`scan`, `compaction`).
 //! Byte layout: `storage/format/segment.md`.
 
+mod find;
 mod footer;
 mod head;
 mod index;
 mod keys;
 mod open;
+mod postings;
 mod reader;
 mod run;
 mod sink;
@@ -30,6 +32,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use find::TagValues;
 pub use footer::{Footer, Section, SectionKind};
 pub use head::FileHead;
 pub use index::{ColumnPage, PageRange, StripeRange};
@@ -53,6 +56,8 @@ pub const STRIPE_ROWS_MAX: usize = 1 << 20;
 pub const PAGE_ROWS_MIN: usize = 2048;
 /// The most (column, page) pairs of a segment: bounds what its page index takes in memory.
 pub(crate) const PAGE_CELLS_MAX: u64 = 1 << 26;
+/// From so many series on, a tag's values are found without its column, see [`SectionKind::POSTINGS`].
+const POSTINGS_SERIES_MIN: u32 = 4096;
 /// What every section, segment and page begins at a multiple of.
 pub(crate) const ALIGNMENT: usize = 8;
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::memscan::MemSource;
 use crate::placement::{Reader, Segment};
 use crate::schema::{ColumnId, FieldType, TableMode};
-use crate::segment::{BlockKeys, RowSet, SegmentReader};
+use crate::segment::{BlockKeys, RowSet, SegmentReader, TagValues};
 use crate::time::TimeRange;
 use crate::tombstone::{self, Pending};
 use crate::values::Values;
@@ -149,21 +149,16 @@ impl SegmentCursor {
         let mut from = 0;
         let mut to = reader.series_count();
         if let Some(key) = &spec.key_from {
-            from = lower_bound(&reader, key).map_err(|error| segment.damaged(error))?;
+            from = reader.lower_bound(key).map_err(|error| segment.damaged(error))?;
         }
         if let Some(key) = &spec.key_to {
-            to = lower_bound(&reader, key).map_err(|error| segment.damaged(error))?;
+            to = reader.lower_bound(key).map_err(|error| segment.damaged(error))?;
         }
-        let mut picked: Option<Vec<u32>> = None;
-        for filter in &spec.tags {
-            let values: Vec<Option<&str>> = filter.values.iter().map(Option::as_deref).collect();
-            let matching = reader.series_matching(filter.column, &values);
-            let matching = matching.map_err(|error| segment.damaged(error))?;
-            picked = Some(match picked {
-                None => matching,
-                Some(before) => before.into_iter().filter(|series| matching.binary_search(series).is_ok()).collect(),
-            });
-        }
+        let filters =
+            spec.tags.iter().map(|filter| (filter.column, filter.values.iter().map(Option::as_deref).collect()));
+        let filters: Vec<TagValues<'_>> = filters.collect();
+        let picked = reader.series_matching_all(&filters);
+        let mut picked = picked.map_err(|error| segment.damaged(error))?;
         if let Some(picked) = &mut picked {
             picked.retain(|series| (from..to).contains(series));
         }
@@ -470,18 +465,4 @@ fn pages_of(reader: &SegmentReader, from: u32, to: u32) -> usize {
         }
         _ => 0,
     }
-}
-
-/// The first series whose key is not below `key`.
-fn lower_bound(reader: &SegmentReader, key: &[u8]) -> Result<u32> {
-    let (mut low, mut high) = (0, reader.series_count());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if reader.key(middle)?.as_slice() < key {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(low)
 }

@@ -38,6 +38,10 @@ impl SectionKind {
     pub const PAGES: Self = Self(6);
     /// Rows that may repeat a key of an older segment.
     pub const SUSPECTS: Self = Self(7);
+    /// Values of one tag and the series of those that few have, in packed blocks.
+    pub const POSTINGS: Self = Self(8);
+    /// Where the blocks of postings lie, and what separates them.
+    pub const POSTINGS_INDEX: Self = Self(9);
 
     /// What this build cannot do without.
     const NEEDED: [Self; 5] = [Self::SCHEMA, Self::KEYS, Self::KEY_INDEX, Self::RUNS, Self::PAGES];
@@ -52,12 +56,14 @@ impl SectionKind {
             Self::RUNS => "runs",
             Self::PAGES => "pages",
             Self::SUSPECTS => "suspects",
+            Self::POSTINGS => "postings",
+            Self::POSTINGS_INDEX => "postings index",
             _ => "unknown",
         }
     }
 
     fn is_known(self) -> bool {
-        (Self::SCHEMA.0..=Self::SUSPECTS.0).contains(&self.0)
+        (Self::SCHEMA.0..=Self::POSTINGS_INDEX.0).contains(&self.0)
     }
 }
 
@@ -68,7 +74,7 @@ pub struct Section {
     pub kind: SectionKind,
     /// A reader that does not know the kind must refuse the segment.
     pub required: bool,
-    /// The tag of a [`SectionKind::TAG`]; else 0.
+    /// The tag of a [`SectionKind::TAG`] and of its postings; else 0.
     pub column: ColumnId,
     /// From the first byte of the segment.
     pub offset: u64,

@@ -29,6 +29,13 @@ pub(crate) struct KeyBlock {
     separator_end: usize,
 }
 
+/// When a block ends: at so many keys, or so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockSize {
+    pub(super) keys: u32,
+    pub(super) bytes: usize,
+}
+
 /// The decoded key index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyIndex {
@@ -46,10 +53,13 @@ pub(crate) struct BlockKeys {
 /// Gathers the keys of a segment in ascending order.
 pub(crate) struct KeysWriter {
     zstd_level: i32,
+    size: BlockSize,
     index: KeyIndex,
     /// The finished blocks: the keys section.
     packed: Vec<u8>,
     block: Vec<u8>,
+    /// What follows the keys of the block.
+    tail: Vec<u8>,
     block_keys: u32,
     block_key_bytes: usize,
     separator: Vec<u8>,
@@ -59,15 +69,21 @@ pub(crate) struct KeysWriter {
 
 impl KeysWriter {
     pub(crate) fn new(encoding: Encoding) -> Self {
+        Self::in_blocks(encoding, BlockSize { keys: BLOCK_KEYS, bytes: BLOCK_BYTES })
+    }
+
+    pub(super) fn in_blocks(encoding: Encoding, size: BlockSize) -> Self {
         let zstd_level = match encoding {
             Encoding::Hot => 3,
             Encoding::Cold => 19,
         };
         Self {
             zstd_level,
+            size,
             index: KeyIndex::default(),
             packed: Vec::new(),
             block: Vec::new(),
+            tail: Vec::new(),
             block_keys: 0,
             block_key_bytes: 0,
             separator: Vec::new(),
@@ -87,6 +103,11 @@ impl KeysWriter {
 
     /// Appends a key. Panics unless it is greater than the one before.
     pub(crate) fn push(&mut self, key: &[u8]) {
+        self.push_with(key, |_| {});
+    }
+
+    /// As [`KeysWriter::push`], with bytes about the key that follow all keys of its block.
+    pub(super) fn push_with(&mut self, key: &[u8], about: impl FnOnce(&mut Vec<u8>)) {
         assert!(self.series == 0 || self.last.as_slice() < key, "keys of a segment ascend");
         let shared = shared_prefix(&self.last, key);
         if self.block_keys == 0 {
@@ -100,11 +121,12 @@ impl KeysWriter {
         self.block.extend_from_slice(rest);
         self.block_keys += 1;
         self.block_key_bytes += key.len();
+        about(&mut self.tail);
         self.last.clear();
         self.last.extend_from_slice(key);
         assert!(self.series < u32::MAX, "series of a segment fit u32");
         self.series += 1;
-        if self.block_keys == BLOCK_KEYS || BLOCK_BYTES <= self.block_key_bytes {
+        if self.block_keys == self.size.keys || self.size.bytes <= self.block_key_bytes + self.tail.len() {
             self.end_block();
         }
     }
@@ -113,6 +135,7 @@ impl KeysWriter {
         if self.block_keys == 0 {
             return;
         }
+        self.block.append(&mut self.tail);
         assert!(self.block.len() <= BLOCK_BYTES_MAX as usize, "a key block is bounded");
         // Cannot fail: the bound of the output is known and its buffer grows.
         let stored = zstd::bulk::compress(&self.block, self.zstd_level).unwrap_or_default();
@@ -158,6 +181,15 @@ impl KeyIndex {
 
     /// `series` is what the footer says, `bytes_stored` the length of the keys section.
     pub(crate) fn decode(bytes: &[u8], series: u32, bytes_stored: u64) -> Result<Self, String> {
+        let index = Self::decode_any(bytes, bytes_stored)?;
+        match index.keys() == series {
+            true => Ok(index),
+            false => Err("the key index does not cover the keys".to_owned()),
+        }
+    }
+
+    /// Of any number of keys.
+    pub(super) fn decode_any(bytes: &[u8], bytes_stored: u64) -> Result<Self, String> {
         let mut reader = Reader::new(bytes);
         let count = reader.u32()?;
         if reader.rest().len() / INDEX_ENTRY_BYTES < count as usize {
@@ -176,7 +208,7 @@ impl KeyIndex {
             first_series = first_series.checked_add(series).ok_or("key blocks hold too many keys")?;
             offset += u64::from(bytes);
         }
-        if first_series != series || offset != bytes_stored || reader.rest().len() != separator_end {
+        if offset != bytes_stored || reader.rest().len() != separator_end {
             return Err("the key index does not cover the keys".to_owned());
         }
         index.separators.extend_from_slice(reader.rest());
@@ -185,6 +217,11 @@ impl KeyIndex {
             return Err("separators of key blocks do not ascend".to_owned());
         }
         Ok(index)
+    }
+
+    /// How many keys all blocks have.
+    pub(super) fn keys(&self) -> u32 {
+        self.blocks.last().map_or(0, |block| block.first_series + block.series)
     }
 
     fn separator(&self, block: usize) -> &[u8] {
@@ -211,6 +248,14 @@ impl KeyIndex {
 
     /// Unpacks a block from its stored bytes.
     pub(crate) fn unpack(&self, block: usize, stored: &[u8]) -> Result<BlockKeys, String> {
+        match self.unpack_with(block, stored)? {
+            (keys, tail) if tail.is_empty() => Ok(keys),
+            _ => Err("bytes follow the keys of a block".to_owned()),
+        }
+    }
+
+    /// Unpacks a block, and what follows its keys.
+    pub(super) fn unpack_with(&self, block: usize, stored: &[u8]) -> Result<(BlockKeys, Vec<u8>), String> {
         let found = self.blocks.get(block).ok_or("there is no such key block")?;
         if crc32fast::hash(stored) != found.crc32 {
             return Err("the checksum of a key block does not match".to_owned());
@@ -239,10 +284,11 @@ impl KeyIndex {
                 return Err("keys do not ascend".to_owned());
             }
         }
-        if !rest.is_empty() || keys.get(0) < self.separator(block) {
+        if keys.get(0) < self.separator(block) {
             return Err("a key block holds other keys than its index says".to_owned());
         }
-        Ok(keys)
+        let tail = rest.to_vec();
+        Ok((keys, tail))
     }
 }
 
@@ -265,9 +311,14 @@ impl BlockKeys {
         self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 
+    /// How many keys of the block are below `key`.
+    pub(super) fn lower_bound(&self, key: &[u8]) -> usize {
+        partition_point(self.len(), |index| self.get(index) < key)
+    }
+
     /// Where `key` is in the block.
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
-        let at = partition_point(self.len(), |index| self.get(index) < key);
+        let at = self.lower_bound(key);
         (at < self.len() && self.get(at) == key).then_some(at)
     }
 }
@@ -316,7 +367,7 @@ fn partition_point(count: usize, before: impl Fn(usize) -> bool) -> usize {
     low
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u32) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u32) {
     while 0x80 <= value {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -324,7 +375,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u32) {
     out.push(value as u8);
 }
 
-fn take_varint(input: &mut &[u8]) -> Result<u32, String> {
+pub(super) fn take_varint(input: &mut &[u8]) -> Result<u32, String> {
     let mut value = 0_u64;
     for shift in (0..35).step_by(7) {
         let (byte, rest) = input.split_first().ok_or("a length is cut short")?;

@@ -49,7 +49,7 @@ pub struct SegmentReader {
     pub(super) fields: Vec<(ColumnId, FieldType)>,
     pub(super) tags: Vec<(ColumnId, Section, Arc<Slot<TagColumn>>)>,
     pub(super) keys: Section,
-    key_index: KeyIndex,
+    pub(super) key_index: KeyIndex,
     pub(super) runs: Vec<RunRange>,
     pub(super) index: PageIndex,
     counters: ReadCounters,
@@ -284,6 +284,17 @@ impl SegmentReader {
         reads: &mut dyn FnMut(),
     ) -> Result<Option<u32>> {
         let Some(block) = self.key_index.block_of_key(key) else { return Ok(None) };
+        let (first, keys) = self.key_block_near(block, held, reads)?;
+        Ok(keys.find(key).map(|index| first + index as u32))
+    }
+
+    /// A block, read unless it is the one that is held; `reads` is called before it is.
+    pub(super) fn key_block_near<'a>(
+        &self,
+        block: usize,
+        held: &'a mut KeyBlockHeld,
+        reads: &mut dyn FnMut(),
+    ) -> Result<(u32, &'a BlockKeys)> {
         let known = held.take().filter(|(known, ..)| *known == block);
         let (_, first, keys) = match known {
             Some(known) => held.insert(known),
@@ -293,7 +304,7 @@ impl SegmentReader {
                 held.insert((block, first, keys))
             }
         };
-        Ok(keys.find(key).map(|index| *first + index as u32))
+        Ok((*first, keys))
     }
 
     pub(crate) fn key_block_of(&self, series: u32) -> Result<(u32, BlockKeys)> {
@@ -320,24 +331,9 @@ impl SegmentReader {
     fn read_tag(&self, section: &Section) -> Result<Held<TagColumn>> {
         let bytes_max = TagColumn::decoding_bytes(section.bytes, self.footer.series);
         let charge = self.directories.admit("tag column of a segment", bytes_max)?;
-        let mut bytes = vec![0; section.bytes as usize];
-        self.read_into(section.offset, &mut bytes)?;
-        let decoded = match crc32fast::hash(&bytes) == section.crc32 {
-            true => TagColumn::decode(&bytes, self.footer.series),
-            false => Err("the checksum of a tag does not match".to_owned()),
-        };
-        let tag = decoded.map_err(|reason| self.corrupt(section.offset, reason))?;
+        let tag = self.section(section, |bytes| TagColumn::decode(bytes, self.footer.series))?;
         charge.resize(tag.memory_bytes() as u64);
         Ok(Held::new(tag, charge))
-    }
-
-    /// The series whose tag equals one of the values (`None` = absent), ascending.
-    pub fn series_matching(&self, column: ColumnId, values: &[Option<&str>]) -> Result<Vec<u32>> {
-        Ok(match self.tag(column)? {
-            Some(tag) => tag.matching(values),
-            None if values.contains(&None) => (0..self.footer.series).collect(),
-            None => Vec::new(),
-        })
     }
 
     /// What was read so far.
@@ -359,6 +355,17 @@ impl SegmentReader {
             + names
             + sections
             + tags
+    }
+
+    /// Reads a section whole, against its checksum.
+    pub(super) fn section<T>(&self, section: &Section, decode: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T> {
+        let mut bytes = vec![0; section.bytes as usize];
+        self.read_into(section.offset, &mut bytes)?;
+        let decoded = match crc32fast::hash(&bytes) == section.crc32 {
+            true => decode(&bytes),
+            false => Err(format!("the checksum of section {} does not match", section.kind.name())),
+        };
+        decoded.map_err(|reason| self.corrupt(section.offset, reason))
     }
 
     pub(super) fn read_into(&self, offset: u64, target: &mut [u8]) -> Result<()> {

@@ -49,13 +49,7 @@ impl SegmentReader {
     /// The rows that may repeat a key of an older segment; `None`: any may. Read each time.
     pub(crate) fn suspects(&self) -> Result<Option<Arc<RowSet>>> {
         let Some(section) = self.footer.section(SectionKind::SUSPECTS, ColumnId(0)) else { return Ok(None) };
-        let mut bytes = vec![0; section.bytes as usize];
-        self.read_into(section.offset, &mut bytes)?;
-        let set = match crc32fast::hash(&bytes) == section.crc32 {
-            true => decode(&bytes, self.footer.rows),
-            false => Err("the checksum of the suspects does not match".to_owned()),
-        };
-        Ok(set.map_err(|reason| self.corrupt(section.offset, reason))?.map(Arc::new))
+        Ok(self.section(section, |bytes| decode(bytes, self.footer.rows))?.map(Arc::new))
     }
 }
 

@@ -50,11 +50,23 @@ impl TagColumn {
         None
     }
 
-    /// The series that have one of the values, ascending.
-    pub fn matching(&self, values: &[Option<&str>]) -> Vec<u32> {
+    fn wanted(&self, values: &[Option<&str>]) -> Vec<u32> {
         let mut wanted: Vec<u32> = values.iter().filter_map(|value| self.code(*value)).collect();
         wanted.sort_unstable();
         wanted.dedup();
+        wanted
+    }
+
+    /// Takes series away that have none of the values.
+    pub fn keep_matching(&self, series: &mut Vec<u32>, values: &[Option<&str>]) {
+        let wanted = self.wanted(values);
+        let code = |series: u32| self.codes.get(series as usize).copied().unwrap_or_default();
+        series.retain(|series| wanted.binary_search(&code(*series)).is_ok());
+    }
+
+    /// The series that have one of the values, ascending.
+    pub fn matching(&self, values: &[Option<&str>]) -> Vec<u32> {
+        let wanted = self.wanted(values);
         let series = self.codes.iter().zip(0_u32..);
         match wanted.as_slice() {
             [] => Vec::new(),
@@ -130,8 +142,8 @@ impl TagWriter {
         self.last.extend_from_slice(value);
     }
 
-    /// The section, for so many series.
-    pub(crate) fn encode(&self, series: u32, scratch: &mut EncodeScratch) -> Vec<u8> {
+    /// The different values, ascending, and for each of so many series 0 or 1 + the place of its value.
+    pub(crate) fn finish(&self, series: u32) -> (Strings, Vec<u64>) {
         let mut sorted: Vec<(&[u8], u32)> = self.ids.iter().map(|(value, id)| (value.as_slice(), *id)).collect();
         sorted.sort_unstable();
         let mut values = Strings::default();
@@ -146,11 +158,16 @@ impl TagWriter {
         }
         let present = self.codes.iter().map(|id| code_of.get(*id as usize).copied().unwrap_or_default());
         let absent = (series as usize).saturating_sub(self.codes.len());
-        let codes: Vec<u64> = present.chain(std::iter::repeat_n(0, absent)).collect();
-        let mut out = (sorted.len() as u32).to_le_bytes().to_vec();
-        let strings = ValuesRef::String { bytes: &values.bytes, ends: &values.ends, start: 0 };
-        encode_column(strings, scratch, &mut out);
-        encode_column(ValuesRef::U64(&codes), scratch, &mut out);
-        out
+        let codes = present.chain(std::iter::repeat_n(0, absent)).collect();
+        (values, codes)
     }
+}
+
+/// The section of a tag.
+pub(super) fn encode(values: &Strings, codes: &[u64], scratch: &mut EncodeScratch) -> Vec<u8> {
+    let mut out = (values.len() as u32).to_le_bytes().to_vec();
+    let strings = ValuesRef::String { bytes: &values.bytes, ends: &values.ends, start: 0 };
+    encode_column(strings, scratch, &mut out);
+    encode_column(ValuesRef::U64(codes), scratch, &mut out);
+    out
 }

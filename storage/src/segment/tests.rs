@@ -3,5 +3,6 @@
 mod damage;
 mod golden;
 mod model;
+mod postings;
 mod roundtrip;
 mod size;

@@ -8,9 +8,12 @@ use crate::schema::ColumnId;
 use crate::series::decode_key;
 use crate::values::Values;
 
-use super::SegmentReader;
+use super::footer::Section;
+use super::keys::KeyIndex;
 use super::open::read;
+use super::postings::{Posting, groups};
 use super::run::RunRange;
+use super::{SegmentReader, TagColumn};
 
 /// What is read at once.
 const VERIFY_BYTES: u64 = 1 << 20;
@@ -63,7 +66,30 @@ impl SegmentReader {
             }
             previous = Some(key.to_vec());
         }
-        Ok(())
+        tags.iter().filter_map(|(column, tag)| Some((*column, tag.as_ref()?))).try_for_each(|(column, tag)| {
+            let Some((section, index)) = self.postings(column)? else { return Ok(()) };
+            self.verify_postings(&section, &index, tag)
+        })
+    }
+
+    /// Postings name all values of their tag, and the series that its column says.
+    fn verify_postings(&self, section: &Section, index: &KeyIndex, tag: &TagColumn) -> Result<()> {
+        let groups = groups(tag.codes(), tag.values().len());
+        let mut code = 0;
+        for block in 0..index.blocks.len() {
+            for (value, posting) in self.postings_block(section, index, block)?.iter() {
+                let series = groups.of(code + 1);
+                let agree = code < tag.values().len() && tag.values().get(code) == value;
+                if !agree || posting != Posting::Frequent && posting != Posting::Rare(series) {
+                    return Err(self.corrupt(section.offset, format!("postings and tag differ in value {code}")));
+                }
+                code += 1;
+            }
+        }
+        match code == tag.values().len() {
+            true => Ok(()),
+            false => Err(self.corrupt(section.offset, "postings lack values of their tag")),
+        }
     }
 
     /// Pages decode, times are in order and as the run directory says.

@@ -21,8 +21,8 @@ use super::keys::KeysWriter;
 use super::run::RunsWriter;
 use super::sink::Sink;
 use super::suspects::{RowSet, encode as encode_suspects};
-use super::tags::TagWriter;
-use super::{PAGE_CELLS_MAX, PAGE_ROWS_MIN, STRIPE_ROWS_MAX, padding};
+use super::tags::{self, TagWriter};
+use super::{PAGE_CELLS_MAX, PAGE_ROWS_MIN, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX, padding, postings};
 
 /// A long series is split at multiples of this many rows: what the codecs take at once.
 const VECTOR_ROWS: usize = 1024;
@@ -174,6 +174,7 @@ pub struct SegmentWriter<'a, S: Sink + ?Sized> {
     /// Of the last row, to check the next stripe against.
     last_time: i64,
     suspects: Option<RowSet>,
+    pub(super) postings_series_min: u32,
     scratch: EncodeScratch,
     buffer: Vec<u8>,
 }
@@ -214,6 +215,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             time_max: i64::MIN,
             last_time: i64::MIN,
             suspects: None,
+            postings_series_min: POSTINGS_SERIES_MIN,
             scratch,
             buffer: Vec::new(),
         }
@@ -358,10 +360,20 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         self.section(SectionKind::KEYS, true, none, &keys)?;
         self.section(SectionKind::KEY_INDEX, true, none, &key_index.encode())?;
         self.tags.retain(|_, tag| !tag.is_absent());
-        for (column, tag) in std::mem::take(&mut self.tags) {
-            let bytes = tag.encode(series, &mut self.scratch);
+        let mut postings = Vec::new();
+        for (at, (column, tag)) in std::mem::take(&mut self.tags).into_iter().enumerate() {
+            let (values, codes) = tag.finish(series);
+            let bytes = tags::encode(&values, &codes, &mut self.scratch);
             self.section(SectionKind::TAG, false, column, &bytes)?;
             self.tags.insert(column, TagWriter::new());
+            // The order of keys finds the values of the first.
+            if at != 0 && self.postings_series_min <= series {
+                postings.extend(postings::encode(&values, &codes, self.spec.encoding).map(|found| (column, found)));
+            }
+        }
+        for (column, (blocks, index)) in postings {
+            self.section(SectionKind::POSTINGS, false, column, &blocks)?;
+            self.section(SectionKind::POSTINGS_INDEX, false, column, &index)?;
         }
         let runs = self.runs.encode(&mut self.scratch);
         self.section(SectionKind::RUNS, true, none, &runs)?;

@@ -28,5 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
     for series in 0..reader.series_count().min(4) {
         let _ = reader.key(series);
     }
+    for column in reader.columns().iter().take(4) {
+        let _ = reader.series_matching(column.id, &[Some("a"), Some("host_1")]);
+    }
     let _ = reader.verify_all(None);
 });

@@ -10,7 +10,9 @@ use crate::disk::File;
 use crate::error::Result;
 use crate::manifest::Encoding;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, TableId};
-use crate::segment::{Run, SegmentReader, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput};
+use crate::segment::{
+    POSTINGS_SERIES_MIN, Run, SegmentReader, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput,
+};
 use crate::series::encode_key;
 use crate::values::{Strings, Values};
 
@@ -159,8 +161,14 @@ fn stripe_field(rows: &[(&[u8], &Row)], field: usize) -> Option<StripeField> {
 
 /// The bytes of a segment.
 pub(super) fn written(model: &Model, stripe_rows: usize) -> (Vec<u8>, SegmentSummary) {
+    written_with(model, stripe_rows, POSTINGS_SERIES_MIN)
+}
+
+/// With postings from so many series on.
+pub(super) fn written_with(model: &Model, stripe_rows: usize, series_min: u32) -> (Vec<u8>, SegmentSummary) {
     let mut bytes = Vec::new();
     let mut writer = SegmentWriter::new(&mut bytes, spec());
+    writer.postings_series_min = series_min;
     for_each_stripe(model, stripe_rows, |stripe| writer.stripe(stripe).unwrap());
     let summary = writer.finish().unwrap();
     (bytes, summary)

@@ -1,0 +1,121 @@
+//! Damage in the postings of a tag: the right series or a typed error, and what asks for other tags answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use marigram_storage::clock::sim::{SimClock, SimRng};
+use marigram_storage::disk::File;
+use marigram_storage::disk::sim::{SimDisk, Survival};
+use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
+use marigram_storage::schema::{ColumnId, TableMode};
+use marigram_storage::segment::SectionKind;
+use marigram_storage::time::TimeRange;
+use marigram_storage::values::{FieldColumn, Values};
+use marigram_storage::{Engine, Error, Options, ScanRequest, TagFilter, World, segments_of};
+use marigram_tests::rig::{open, small_options};
+
+const HOSTS: usize = 4200;
+
+/// A row for each host, whose number is its value.
+fn hosts() -> Draft {
+    let mut series = DraftSeries::default();
+    for host in 0..HOSTS {
+        series.push_tag(0, if host % 2 == 0 { b"east" } else { b"west" });
+        series.push_tag(1, format!("host_{host}").as_bytes());
+        series.finish();
+    }
+    let values = Values::I64((0..HOSTS as i64).collect());
+    Draft {
+        tables: vec![DraftTable {
+            name: "cpu".to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["region".to_owned(), "host".to_owned()],
+            series,
+            row_series: (0..HOSTS as u32).collect(),
+            times: vec![1; HOSTS],
+            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values }],
+        }],
+        position: None,
+    }
+}
+
+fn options() -> Options {
+    let mut options =
+        Options { memtable_bytes_max: 8 << 20, wal_slot_bytes: 1 << 20, wal_bytes_max: 4 << 20, ..small_options() };
+    options.limits.table_series_max = 2 * HOSTS;
+    options
+}
+
+fn values_of(engine: &Engine, tags: &[(&str, &str)]) -> Result<Vec<i64>, Error> {
+    let snapshot = engine.snapshot();
+    let catalog = snapshot.catalog();
+    let table = catalog.table(catalog.database("main").unwrap().id, "cpu").unwrap();
+    let column = |name: &str| -> ColumnId { table.column(name).unwrap().id };
+    let tags =
+        tags.iter().map(|(name, value)| TagFilter { column: column(name), values: vec![Some((*value).to_owned())] });
+    let request = ScanRequest { columns: vec![column("v")], time: TimeRange::ALL, tags: tags.collect(), parts_max: 1 };
+    let mut out = Vec::new();
+    for part in snapshot.scan(table.id, &request)?.parts {
+        for batch in part {
+            let batch = batch?;
+            let values = batch.column(0).as_any().downcast_ref::<arrow_array::Int64Array>().unwrap();
+            out.extend(values.values().iter().copied());
+        }
+    }
+    out.sort_unstable();
+    Ok(out)
+}
+
+#[test]
+fn flipped_bits_of_postings_are_found_or_harmless() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let engine = open(&disk, &clock, &options()).unwrap();
+    engine.write("main", &hosts()).unwrap();
+    engine.cut().unwrap();
+    drop(engine);
+    let path = disk.files().into_iter().find(|path| path.starts_with("data/")).unwrap();
+    let file: Arc<dyn File> = Arc::from(World::of(&disk, &clock).disk.open_read(Path::new(&path)).unwrap());
+    let mut ranges = Vec::new();
+    for reader in segments_of(&file, Path::new(&path)).unwrap() {
+        for section in &reader.footer().sections {
+            if [SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX].contains(&section.kind) {
+                let start = reader.offset() + section.offset;
+                ranges.push((section.kind.name(), start..start + section.bytes));
+            }
+        }
+    }
+    drop(file);
+    assert_eq!(ranges.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["postings", "postings index"]);
+
+    let seed = u64::from(std::process::id());
+    let mut rng = SimRng::new(seed);
+    let mut counts = BTreeMap::new();
+    for (name, range) in ranges {
+        for _ in 0..60 {
+            let (byte, bit) = (range.start + rng.below(range.end - range.start), rng.below(8) as u8);
+            let disk = disk.crash(Survival::All, 1);
+            disk.flip_bit(&path, byte, bit).unwrap();
+            let engine = open(&disk, &clock, &options()).unwrap();
+            for host in [7, rng.below(HOSTS as u64) as i64] {
+                let found = values_of(&engine, &[("host", &format!("host_{host}"))]);
+                match &found {
+                    Ok(found) => assert_eq!(*found, [host], "{name}, bit {bit} of byte {byte}, seed {seed}"),
+                    Err(Error::Damaged { table, reason, .. }) => {
+                        assert!(table == "cpu" && reason.contains(&path), "{reason}");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                *counts.entry((name, found.is_ok())).or_insert(0) += 1;
+            }
+            // Nobody needs them for this.
+            assert_eq!(values_of(&engine, &[("region", "east")]).unwrap().len(), HOSTS / 2);
+            assert_eq!(values_of(&engine, &[]).unwrap().len(), HOSTS);
+            while !engine.scrub().ended_round {}
+            assert_eq!(engine.damaged_segments().len(), 1, "{name}, bit {bit} of byte {byte}, seed {seed}");
+        }
+    }
+    let count = |name, answered| counts.get(&(name, answered)).copied().unwrap_or(0);
+    assert!(count("postings", false) > 0 && count("postings", true) > 0, "{counts:?}");
+    assert_eq!((count("postings index", false), count("postings index", true)), (120, 0), "{counts:?}");
+}
