@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo build --release && cargo bench -p marigram-benches --bench ingest            # everything
-//! cargo bench -p marigram-benches --bench ingest -- load   # one of: load size restart
+//! cargo bench -p marigram-benches --bench ingest -- load   # one of: load size restart peers
 //! ```
 //!
 //! `MARIGRAM_BIN` is the server (default: the one built beside this bench), a process of its own. `MARIGRAM_BENCH_DIR` says where
@@ -12,7 +12,10 @@
 //! - load: TSBS cpu-only, 4,000 and 100 hosts, bodies of 10,000 rows prepared in memory, replayed over 2 and 8
 //!   keep-alive connections. Rows/s on the wall; rows per CPU second of the server until the last reply, and over its
 //!   whole life with start, cut and stop; peak and last anonymous memory; fdatasync calls of the log.
-//! - size: bytes of `data/` per row after SIGTERM, for 100 hosts over 3 days and 4,000 hosts over 3 hours.
+//! - size: bytes of `data/` per row, for 100 hosts over 3 days and 4,000 hosts over 3 hours: when nothing is left to merge, and after
+//!   `OPTIMIZE TABLE cpu FINAL`.
+//! - peers: the same two loads into this server and into those peers that `marigram_benches::peer` finds, one after the other, over
+//!   2 connections: rows per CPU second until all is seen, written out and merged; bytes per row then; anonymous memory.
 //! - restart: seconds from start to "http listening on" on an empty store, after SIGTERM, after `kill -9` with a full
 //!   memtable of 256 MiB, and with 256 MiB of log. What was acknowledged before is counted after.
 //!
@@ -24,14 +27,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use marigram_benches::load::until_compacted;
+use marigram_benches::peer::PeerKind;
 use marigram_benches::process::{DataDir, MemoryWatch, anonymous_bytes, cpu_seconds, wall_seconds};
 use marigram_benches::report::{Figures, Result, figure, number, report, wanted};
 use marigram_benches::series::START_NS;
-use marigram_benches::server::{ServerProcess, binary};
+use marigram_benches::server::{Connection, ServerProcess, binary};
 use marigram_benches::tsbs::CpuOnly;
 
 const BATCH_ROWS: usize = 10_000;
 const MIB: f64 = 1048576.0;
+/// How long merges may take.
+const MERGE_SECONDS_MAX: u64 = 600;
+/// Hosts and rows of the two loads whose size counts.
+const LOADS: [(&str, usize, usize); 2] =
+    [("100 hosts, 3 days", 100, 100 * 3 * 8640), ("4,000 hosts, 3 h", 4_000, 4_000 * 1080)];
 
 fn main() -> Result<()> {
     let wants = wanted();
@@ -43,8 +53,17 @@ fn main() -> Result<()> {
         }
     }
     if wants("size") {
-        report(1, || size("100 hosts, 3 days", 100, 100 * 3 * 8640))?;
-        report(1, || size("4,000 hosts, 3 h", 4_000, 4_000 * 1080))?;
+        for (what, hosts, rows) in LOADS {
+            report(1, || size(what, hosts, rows))?;
+        }
+    }
+    if wants("peers") {
+        for (what, hosts, rows) in LOADS {
+            report(1, || size(what, hosts, rows))?;
+            for kind in PeerKind::ALL {
+                report(1, || peer(kind, what, hosts, rows))?;
+            }
+        }
     }
     if wants("restart") {
         report(runs, restart)?;
@@ -54,9 +73,17 @@ fn main() -> Result<()> {
 
 /// Sends bodies over `connections` until `next` has none. Returns how often the server was full.
 fn send(server: &ServerProcess, connections: usize, next: &(dyn Fn() -> Option<Vec<u8>> + Sync)) -> Result<u64> {
+    send_to(&|| server.connect(), connections, next)
+}
+
+fn send_to(
+    connect: &(dyn Fn() -> std::io::Result<Connection> + Sync),
+    connections: usize,
+    next: &(dyn Fn() -> Option<Vec<u8>> + Sync),
+) -> Result<u64> {
     let full = AtomicU64::new(0);
     let client = || -> Result<()> {
-        let mut connection = server.connect()?;
+        let mut connection = connect()?;
         while let Some(body) = next() {
             while connection.write(&body)? == 503 {
                 full.fetch_add(1, Ordering::Relaxed);
@@ -114,20 +141,61 @@ fn load(hosts: usize, connections: usize, rows: usize) -> Result<Figures> {
     ])
 }
 
-fn size(what: &str, hosts: usize, rows: usize) -> Result<Figures> {
-    let dir = DataDir::fresh("size")?;
-    let server = ServerProcess::start(&dir.path().join("store"), &[])?;
+/// Bodies of a TSBS load, made as they are asked for.
+fn bodies(hosts: usize, rows: usize) -> impl Fn() -> Option<Vec<u8>> + Sync {
     let workload = Mutex::new((CpuOnly::new(hosts, 10, START_NS, 1), rows));
-    let next = || {
+    move || {
         let mut workload = workload.lock().ok()?;
         let count = workload.1.min(BATCH_ROWS);
         workload.1 -= count;
         (count > 0).then(|| workload.0.lines(count))
-    };
-    send(&server, 2, &next)?;
+    }
+}
+
+fn size(what: &str, hosts: usize, rows: usize) -> Result<Figures> {
+    let dir = DataDir::fresh("size")?;
+    let server = ServerProcess::start(&dir.path().join("store"), &["trash.keep=0s", "query.timeout=1h"])?;
+    let watch = MemoryWatch::start(server.pid());
+    send(&server, 2, &bodies(hosts, rows))?;
     check(&server, "cpu", rows as u64)?;
+    server.execute("OPTIMIZE TABLE cpu")?;
+    until_compacted(&server, MERGE_SECONDS_MAX)?;
+    let (cpu, merged) = (cpu_seconds(server.pid())?, server.metric("marigram_segment_bytes")?);
+    server.execute("OPTIMIZE TABLE cpu FINAL")?;
+    until_compacted(&server, MERGE_SECONDS_MAX)?;
+    let (cold_cpu, cold) = (cpu_seconds(server.pid())?, server.metric("marigram_segment_bytes")?);
+    check(&server, "cpu", rows as u64)?;
+    let peak = watch.peak_bytes() as f64 / MIB;
+    drop(watch);
     server.stop()?;
-    Ok(vec![figure(format!("size: bytes/row, {what}"), dir.bytes_of("store/data")? as f64 / rows as f64)])
+    let rows = rows as f64;
+    Ok(vec![
+        figure(format!("Marigram, {what}: M rows/server CPU-second, one segment a partition"), rows / cpu / 1e6),
+        figure(format!("Marigram, {what}: the same with all of it recompressed"), rows / cold_cpu / 1e6),
+        figure(format!("Marigram, {what}: anonymous memory, peak MiB"), peak),
+        figure(format!("Marigram, {what}: bytes/row of live segments, merged"), merged / rows),
+        figure(format!("Marigram, {what}: bytes/row of live segments, recompressed"), cold / rows),
+        figure(format!("Marigram, {what}: bytes/row of data/ in the end"), dir.bytes_of("store/data")? as f64 / rows),
+    ])
+}
+
+fn peer(kind: PeerKind, what: &str, hosts: usize, rows: usize) -> Result<Figures> {
+    let Some(program) = kind.program() else { return Ok(Vec::new()) };
+    let dir = DataDir::fresh("peer")?;
+    let peer = kind.start(&program, &dir.path().join("store"))?;
+    let watch = MemoryWatch::start(peer.pid());
+    let started = cpu_seconds(peer.pid())?;
+    send_to(&|| peer.connect(), 2, &bodies(hosts, rows))?;
+    let replied = cpu_seconds(peer.pid())? - started;
+    let settled = peer.settle(rows as u64)? - started;
+    let rows = rows as f64;
+    let name = kind.name();
+    Ok(vec![
+        figure(format!("{name}, {what}: M rows/server CPU-second, to the last reply"), rows / replied / 1e6),
+        figure(format!("{name}, {what}: the same until it is at rest"), rows / settled / 1e6),
+        figure(format!("{name}, {what}: anonymous memory, peak MiB"), watch.peak_bytes() as f64 / MIB),
+        figure(format!("{name}, {what}: bytes/row"), peer.bytes()? as f64 / rows),
+    ])
 }
 
 fn restart() -> Result<Figures> {

@@ -76,16 +76,18 @@ impl ServerProcess {
 
     /// A connection that is kept.
     pub fn connect(&self) -> io::Result<Connection> {
-        let stream = TcpStream::connect(&self.address)?;
-        stream.set_nodelay(true)?;
-        Ok(Connection { stream, received: Vec::new() })
+        Connection::open(&self.address)
     }
 
     /// The first value of the last row of an answer.
     pub fn sql(&self, statement: &str) -> io::Result<String> {
-        let query: String = statement.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let answer = self.get(&format!("/api/v3/query_sql?db=main&format=csv&q={query}"))?;
+        let answer = get(&self.address, &sql_target(statement))?;
         Ok(answer.trim().lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// Runs a statement that changes something.
+    pub fn execute(&self, statement: &str) -> io::Result<()> {
+        request(&self.address, "POST", &sql_target(statement)).map(drop)
     }
 
     /// The rows of a table, asked by SQL.
@@ -96,21 +98,9 @@ impl ServerProcess {
 
     /// One of the server's metrics; 0 if there is none of that name.
     pub fn metric(&self, name: &str) -> io::Result<f64> {
-        let page = self.get("/metrics")?;
+        let page = get(&self.address, "/metrics")?;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0))
-    }
-
-    fn get(&self, target: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        write!(stream, "GET {target} HTTP/1.0\r\nhost: {}\r\n\r\n", self.address)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        if head.split_whitespace().nth(1) != Some("200") {
-            return Err(io::Error::other(format!("{target}: {answer}")));
-        }
-        Ok(body.to_owned())
     }
 
     /// SIGTERM, and waits. CPU seconds of its whole life.
@@ -153,6 +143,55 @@ impl Drop for ServerProcess {
     }
 }
 
+fn sql_target(statement: &str) -> String {
+    let query: String = statement.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("/api/v3/query_sql?db=main&format=csv&q={query}")
+}
+
+/// The body of an answer with status 200.
+pub(crate) fn get(address: &str, target: &str) -> io::Result<String> {
+    request(address, "GET", target)
+}
+
+fn request(address: &str, method: &str, target: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "{method} {target} HTTP/1.0\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n")?;
+    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+    // Some keep the connection whatever they are asked for: then the answer says where it ends.
+    while !is_whole(&received) {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            count => received.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+    let answer = String::from_utf8_lossy(&received);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.split_whitespace().nth(1) != Some("200") {
+        return Err(io::Error::other(format!("{target}: {answer}")));
+    }
+    Ok(body.to_owned())
+}
+
+/// Whether an answer has come to the end that its head names.
+fn is_whole(received: &[u8]) -> bool {
+    let Some(split) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let (head, body) = received.split_at(split + 4);
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    match content_length(&head) {
+        Some(length) => length <= body.len(),
+        // The last chunk is empty, and one server writes its length with two digits.
+        None => {
+            let is_end = [b"\r\n0\r\n\r\n".as_slice(), b"\r\n00\r\n\r\n"].iter().any(|end| body.ends_with(end));
+            head.contains("transfer-encoding: chunked") && is_end
+        }
+    }
+}
+
+/// Of a head in small letters.
+fn content_length(head: &str) -> Option<usize> {
+    head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+}
+
 /// A keep-alive connection for writes.
 #[derive(Debug)]
 pub struct Connection {
@@ -161,6 +200,13 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// To a server at `host:port`.
+    pub fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new() })
+    }
+
     /// Posts line protocol; the status of the reply.
     pub fn write(&mut self, body: &[u8]) -> io::Result<u16> {
         let head = format!("POST /write?db=main HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -176,10 +222,7 @@ impl Connection {
             self.received.extend_from_slice(buffer.get(..count).unwrap_or_default());
             let text = String::from_utf8_lossy(&self.received);
             let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| {
-                line.to_ascii_lowercase().strip_prefix("content-length:").map(|length| length.trim().to_owned())
-            });
-            let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+            let length = content_length(&head.to_ascii_lowercase()).unwrap_or(0);
             if rest.len() < length {
                 continue;
             }
