@@ -52,14 +52,11 @@ fn main() -> Result<()> {
             report(runs, || load(hosts, connections, rows))?;
         }
     }
-    if wants("size") {
-        for (what, hosts, rows) in LOADS {
+    for (what, hosts, rows) in LOADS {
+        if wants("size") || wants("peers") {
             report(1, || size(what, hosts, rows))?;
         }
-    }
-    if wants("peers") {
-        for (what, hosts, rows) in LOADS {
-            report(1, || size(what, hosts, rows))?;
+        if wants("peers") {
             for kind in PeerKind::ALL {
                 report(1, || peer(kind, what, hosts, rows))?;
             }

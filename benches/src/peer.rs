@@ -114,8 +114,9 @@ impl Peer {
         Ok(match self.kind {
             PeerKind::VictoriaMetrics => {
                 let page = get(&self.address, "/metrics")?;
-                let merges = page.lines().filter(|line| line.contains("_merges{") && line.contains("active"));
-                merges.into_iter().all(|line| line.ends_with(" 0"))
+                let is_merges = |line: &&str| line.contains("_merges{") && line.contains("active");
+                let merges: Vec<_> = page.lines().filter(is_merges).collect();
+                !merges.is_empty() && merges.iter().all(|line| line.ends_with(" 0"))
             }
             PeerKind::QuestDb if rows == 0 => get(&self.address, "/exec?query=select%201").map(|_| true)?,
             PeerKind::QuestDb => {
