@@ -222,13 +222,19 @@ impl Accountant {
     /// What rows hold on their way, writes, memtables, and what snapshots keep of these; and what others hold beyond their
     /// shares, because it is missing there.
     pub fn rows_used(&self) -> u64 {
-        let held = |of: MemoryUse| if of.is_rows() { self.used(of) } else { self.beyond(of, 0) };
+        let held = |of: MemoryUse| if of.is_rows() { self.used(of) } else { self.beyond(of) };
         MemoryUse::ALL.into_iter().filter(|of| of.is_in_room()).map(held).sum()
     }
 
-    /// What a use would hold beyond its share with so many bytes more.
-    fn beyond(&self, of: MemoryUse, bytes: u64) -> u64 {
-        self.used(of).saturating_add(bytes).saturating_sub(self.shares.max_of(of))
+    /// What a use holds beyond its share.
+    fn beyond(&self, of: MemoryUse) -> u64 {
+        self.used(of).saturating_sub(self.shares.max_of(of))
+    }
+
+    /// How much of so many bytes more would be beyond the share of a use. Others come and go meanwhile: it is read once.
+    fn beyond_with(&self, of: MemoryUse, bytes: u64) -> u64 {
+        let (used, share) = (self.used(of), self.shares.max_of(of));
+        bytes.min(used.saturating_add(bytes).saturating_sub(share))
     }
 
     /// Bytes held for all uses.
@@ -343,7 +349,7 @@ impl Charge {
             return Ok(());
         };
         let _gate = accountant.gate();
-        let more = accountant.beyond(of, grown) - accountant.beyond(of, 0);
+        let more = accountant.beyond_with(of, grown);
         let (rows, admitted) = (accountant.rows_used(), accountant.shares.admitted_bytes());
         if more > 0 && admitted < rows.saturating_add(more) {
             return Err(before + (grown - more) + admitted.saturating_sub(rows));
@@ -382,6 +388,30 @@ mod tests {
     use super::*;
 
     const SHARES: MemoryShares = MemoryShares { limit_bytes: 1600, bodies_bytes: 100, statements_bytes: 200 };
+
+    /// Scans begin and end on other threads while one asks for more: that is never a debt.
+    #[test]
+    fn others_may_come_and_go_while_somebody_grows() {
+        let memory = Accountant::new(SHARES);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..200_000 {
+                        drop(memory.hold(MemoryUse::Scans, 150));
+                    }
+                });
+            }
+            let grows = memory.hold(MemoryUse::Scans, 0);
+            for round in 0..200_000 {
+                let bytes = 10 + round % 2 * 20;
+                match grows.try_resize(bytes) {
+                    Ok(()) => assert_eq!(grows.bytes(), bytes),
+                    Err(bytes_max) => panic!("{bytes} bytes are refused, {bytes_max} have room"),
+                }
+            }
+        });
+        assert_eq!(memory.total(), 0);
+    }
 
     #[test]
     fn what_is_held_is_counted_until_it_is_dropped() {
