@@ -14,6 +14,7 @@ mod keys;
 mod predicate;
 #[cfg(test)]
 mod tests;
+mod value_set;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use self::instants::Instants;
 pub use self::keys::{KEYS_MAX, KeyList};
 pub(crate) use self::predicate::Datum;
 pub use self::predicate::{Comparison, Literal, PREDICATE_BYTES_MAX, PREDICATE_DEPTH_MAX, Predicate};
+pub use self::value_set::ValueSet;
 use crate::bytes::{Reader, put_bytes};
 use crate::error::{Error, Result};
 use crate::placement::{Placement, Segment};

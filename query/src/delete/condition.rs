@@ -4,7 +4,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator};
 use marigram_storage::schema::{Column, ColumnKind, FieldType, Table};
-use marigram_storage::tombstone::{Comparison, Literal, Predicate};
+use marigram_storage::tombstone::{Comparison, Literal, Predicate, ValueSet};
 
 use crate::grid::TIME_TYPE;
 
@@ -47,7 +47,7 @@ pub(super) fn of(table: &Table, expr: &Expr) -> Option<Predicate> {
                     None => unknown = true,
                 }
             }
-            let mut found = Predicate::In { column: column.id, values };
+            let mut found = Predicate::In { column: column.id, values: ValueSet::new(values) };
             if unknown {
                 // NULL in a list: what is not found may be it.
                 found = Predicate::Any(vec![found, Predicate::Constant(None)]);

@@ -1,10 +1,12 @@
 //! Sets of instants, as ranges that neither overlap nor touch.
 
-/// Any set of `i64` ns.
+use std::sync::Arc;
+
+/// Any set of `i64` ns. A clone shares the ranges: a condition that names many times is asked for every series.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instants {
     /// First and last of each range, ascending, with a gap in between.
-    ranges: Vec<(i64, i64)>,
+    ranges: Arc<[(i64, i64)]>,
 }
 
 impl Instants {
@@ -13,12 +15,12 @@ impl Instants {
     }
 
     pub(crate) fn all() -> Self {
-        Self { ranges: vec![(i64::MIN, i64::MAX)] }
+        Self { ranges: Arc::new([(i64::MIN, i64::MAX)]) }
     }
 
     /// `first` and all after it.
     pub(crate) fn from(first: i64) -> Self {
-        Self { ranges: vec![(first, i64::MAX)] }
+        Self { ranges: Arc::new([(first, i64::MAX)]) }
     }
 
     /// Ranges in any order; a reversed one is empty.
@@ -32,11 +34,15 @@ impl Instants {
                 _ => ranges.push((first, last)),
             }
         }
-        Self { ranges }
+        Self { ranges: ranges.into() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    fn is_all(&self) -> bool {
+        *self.ranges == [(i64::MIN, i64::MAX)]
     }
 
     pub(crate) fn ranges(&self) -> &[(i64, i64)] {
@@ -68,7 +74,7 @@ impl Instants {
     pub(crate) fn opposite(&self) -> Self {
         let mut ranges = Vec::with_capacity(self.ranges.len() + 1);
         let mut from = Some(i64::MIN);
-        for (first, last) in &self.ranges {
+        for (first, last) in self.ranges.iter() {
             if let (Some(from), Some(before)) = (from, first.checked_sub(1))
                 && from <= before
             {
@@ -77,14 +83,23 @@ impl Instants {
             from = last.checked_add(1);
         }
         ranges.extend(from.map(|from| (from, i64::MAX)));
-        Self { ranges }
+        Self { ranges: ranges.into() }
     }
 
     pub(crate) fn either(&self, other: &Self) -> Self {
-        Self::of(self.ranges.iter().chain(&other.ranges).copied())
+        match (self, other) {
+            (none, some) | (some, none) if none.is_empty() => some.clone(),
+            (all, _) | (_, all) if all.is_all() => all.clone(),
+            _ => Self::of(self.ranges.iter().chain(other.ranges.iter()).copied()),
+        }
     }
 
     pub(crate) fn both(&self, other: &Self) -> Self {
+        match (self, other) {
+            (none, _) | (_, none) if none.is_empty() => return Self::none(),
+            (all, some) | (some, all) if all.is_all() => return some.clone(),
+            _ => {}
+        }
         self.opposite().either(&other.opposite()).opposite()
     }
 }

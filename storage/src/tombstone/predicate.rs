@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::instants::Instants;
+use super::value_set::ValueSet;
 use crate::bytes::{Reader, put_bytes};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnId, FieldType};
@@ -41,7 +42,7 @@ pub enum Predicate {
         /// As in a comparison.
         column: ColumnId,
         /// With what.
-        values: Vec<Literal>,
+        values: ValueSet,
     },
     /// A string matches a pattern of SQL: `%` any characters, `_` one, `\` takes the next one as it is.
     Like {
@@ -142,7 +143,7 @@ impl<'a> Datum<'a> {
     }
 
     /// `None` if the two cannot be compared. Integers and doubles compare by value, exactly.
-    fn compare(self, literal: &Literal) -> Option<Ordering> {
+    pub(super) fn compare(self, literal: &Literal) -> Option<Ordering> {
         Some(match (self, literal) {
             (Self::String(value), Literal::String(other)) => value.cmp(other.as_bytes()),
             (Self::Bool(value), Literal::Bool(other)) => value.cmp(other),
@@ -225,10 +226,7 @@ impl Predicate {
                 }
                 (op, value, literal) => Some(op.holds(value.compare(literal)?)),
             },
-            Self::In { column, values } => {
-                let value = value(*column)?;
-                Some(values.iter().any(|literal| value.compare(literal).is_some_and(Ordering::is_eq)))
-            }
+            Self::In { column, values } => Some(values.contains(value(*column)?)),
             Self::Like { column, pattern } => match value(*column)? {
                 Datum::String(value) => Some(like(value, pattern)),
                 _ => None,
@@ -314,15 +312,7 @@ impl Predicate {
                 let is_false = is_true.opposite();
                 (is_true, is_false)
             }
-            Self::In { column: ColumnId::TIME, values } => {
-                let at = |literal: &Literal| match literal {
-                    Literal::I64(at) => Some((*at, *at)),
-                    _ => None,
-                };
-                let is_true = Instants::of(values.iter().filter_map(at));
-                let is_false = is_true.opposite();
-                (is_true, is_false)
-            }
+            Self::In { column: ColumnId::TIME, values } => values.instants(),
             Self::All(parts) => {
                 let (mut is_true, mut is_false) = (Instants::all(), Instants::none());
                 for part in parts {
@@ -376,8 +366,7 @@ impl Predicate {
             Self::IsAbsent(column) => head(out, kind::IS_ABSENT, *column),
             Self::In { column, values } => {
                 head(out, kind::IN, *column);
-                out.extend_from_slice(&(values.len() as u32).to_le_bytes());
-                values.iter().for_each(|value| value.encode(out));
+                values.encode(out);
             }
             Self::Like { column, pattern } => {
                 head(out, kind::LIKE, *column);
@@ -418,15 +407,7 @@ impl Predicate {
                 Self::Compare { column, op, value: Literal::decode(reader)? }
             }
             kind::IS_ABSENT => Self::IsAbsent(ColumnId(reader.u32()?)),
-            kind::IN => {
-                let column = ColumnId(reader.u32()?);
-                // Grows with the bytes that are there, not with the count that they claim.
-                let mut values = Vec::new();
-                for _ in 0..reader.u32()? {
-                    values.push(Literal::decode(reader)?);
-                }
-                Self::In { column, values }
-            }
+            kind::IN => Self::In { column: ColumnId(reader.u32()?), values: ValueSet::decode(reader)? },
             kind::LIKE => Self::Like { column: ColumnId(reader.u32()?), pattern: text(reader)? },
             kind @ (kind::ALL | kind::ANY) => {
                 let mut parts = Vec::new();
@@ -453,7 +434,7 @@ mod kind {
 }
 
 impl Literal {
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::I64(value) => {
                 out.push(FieldType::I64.code());
@@ -478,7 +459,7 @@ impl Literal {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, String> {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, String> {
         let code = reader.u8()?;
         Ok(match FieldType::from_code(code).ok_or_else(|| format!("literal type {code} is unknown"))? {
             FieldType::I64 => Self::I64(reader.i64()?),
@@ -649,7 +630,7 @@ mod tests {
             }),
             (column.clone(), proptest::collection::vec(-4_i64..4, 0..3)).prop_map(|(column, values)| Predicate::In {
                 column,
-                values: values.into_iter().map(Literal::I64).collect()
+                values: ValueSet::new(values.into_iter().map(Literal::I64).collect())
             }),
             column.prop_map(Predicate::IsAbsent),
             "[ab%_]{0,3}".prop_map(|pattern| Predicate::Like { column: TAG, pattern }),
