@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
-use marigram_storage::schema::DatabaseId;
+use marigram_storage::schema::{DatabaseId, TableId};
 
 use crate::context::{Context, schemas};
 use crate::information::Information;
@@ -17,6 +17,8 @@ use crate::table::SnapshotTable;
 #[derive(Debug)]
 pub(crate) struct Databases {
     pub(crate) context: Arc<Context>,
+    /// This table shows all that its keys hold.
+    pub(crate) naming: Option<TableId>,
 }
 
 /// One database.
@@ -25,6 +27,7 @@ struct Database {
     context: Arc<Context>,
     id: DatabaseId,
     name: String,
+    naming: Option<TableId>,
 }
 
 /// The tables of one database.
@@ -32,6 +35,7 @@ struct Database {
 struct Tables {
     context: Arc<Context>,
     database: DatabaseId,
+    naming: Option<TableId>,
 }
 
 impl CatalogProviderList for Databases {
@@ -45,7 +49,8 @@ impl CatalogProviderList for Databases {
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
         let database = self.context.snapshot.catalog().database(name)?;
-        Some(Arc::new(Database { context: Arc::clone(&self.context), id: database.id, name: name.to_owned() }))
+        let (context, id, name, naming) = (Arc::clone(&self.context), database.id, name.to_owned(), self.naming);
+        Some(Arc::new(Database { context, id, name, naming }))
     }
 }
 
@@ -57,7 +62,7 @@ impl CatalogProvider for Database {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let context = Arc::clone(&self.context);
         Some(match name {
-            schemas::PUBLIC | schemas::IOX => Arc::new(Tables { context, database: self.id }),
+            schemas::PUBLIC | schemas::IOX => Arc::new(Tables { context, database: self.id, naming: self.naming }),
             schemas::SYSTEM => Arc::new(System::new(context, self.id)),
             schemas::INFORMATION => Arc::new(Information::new(context, self.id, &self.name)),
             _ => return None,
@@ -74,7 +79,10 @@ impl SchemaProvider for Tables {
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
         let table = self.context.snapshot.catalog().table(self.database, name);
         Ok(table.map(|table| {
-            Arc::new(SnapshotTable::new(Arc::clone(&self.context), Arc::clone(table))) as Arc<dyn TableProvider>
+            let (context, table) = (Arc::clone(&self.context), Arc::clone(table));
+            let names = self.naming == Some(table.id);
+            let shown = if names { SnapshotTable::naming(context, table) } else { SnapshotTable::new(context, table) };
+            Arc::new(shown) as Arc<dyn TableProvider>
         }))
     }
 

@@ -9,6 +9,7 @@
 //! that dies gives an error, never a short answer.
 
 mod admission;
+mod delete;
 mod threads;
 
 use std::sync::Arc;
@@ -21,8 +22,6 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use marigram_storage::clock::{Clock, SystemClock};
-use marigram_storage::schema::TableMode;
-use marigram_storage::tombstone::{Erase, KeyList};
 use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -32,9 +31,9 @@ use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
-use crate::statement::{self, Delete, Insert, Parameters, Statement};
+use crate::statement::{self, Insert, Parameters, Statement};
 use crate::store::Store;
-use crate::{definition, delete, insert, show};
+use crate::{definition, insert, show};
 use threads::Pools;
 
 /// Batches between a statement and its client.
@@ -285,7 +284,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             Some(count) => Head::Count(Some(count)),
             None => return Ok(Outcome::Large),
         },
-        Statement::Delete(delete) => match self::delete(task, context, delete, may_leave).await? {
+        Statement::Delete(delete) => match delete::run(task, context, delete, may_leave).await? {
             Some(count) => Head::Count(count),
             None => return Ok(Outcome::Large),
         },
@@ -423,59 +422,6 @@ async fn insert(
     let rows = written.rows;
     context.entry.counters.rows.fetch_add(rows, Ordering::Relaxed);
     Ok(Some(rows))
-}
-
-/// How many rows went, if that is known without a scan; `None`: finding them is too large for this pool.
-async fn delete(
-    task: &Task,
-    context: Arc<Context>,
-    delete: Delete,
-    may_leave: bool,
-) -> Result<Option<Option<u64>>, QueryError> {
-    context.principal.may(Action::Delete, context.database_of(&delete.table))?;
-    context.check_database()?;
-    let (_, table) = context.table(&delete.table)?;
-    let Delete { mut source, text, .. } = delete;
-    delete::select_names(&table, &mut source);
-    let mut session = Session::new(&task.shared.template, Arc::clone(&context))?;
-    let plan = session.plan(*source).await?;
-    let (erase, count) = match delete::predicate(&table, plan.logical()) {
-        Some(predicate) => (Erase::Where(predicate), None),
-        None if table.mode == TableMode::Upsert && delete::has_hidden_tags(&table) => {
-            return Err(delete::not_by_key(&table));
-        }
-        None => {
-            if may_leave && task.shared.options.batch_bytes_min <= plan.scan_bytes {
-                return Ok(None);
-            }
-            let held = session.reservation("names of rows to delete");
-            let mut stream = session.start(plan).await?;
-            let (mut keys, mut rows) = (KeyList::default(), delete::RowList::new(&table));
-            while let Some(batch) = stream.next().await {
-                let batch = batch?;
-                held.try_grow(held_bytes(&batch))?;
-                match table.mode {
-                    TableMode::Upsert => delete::push_keys(&table, &batch, &mut keys)?,
-                    TableMode::Append => rows.push(&batch)?,
-                }
-            }
-            let shown = rows.shown();
-            if let Some(predicate) = rows.finish() {
-                (Erase::Where(predicate), Some(shown))
-            } else {
-                let keys = keys.finish();
-                if keys.is_empty() {
-                    return Ok(Some(Some(0)));
-                }
-                let count = keys.len() as u64;
-                (Erase::Keys(keys), Some(count))
-            }
-        }
-    };
-    ran_in(task, context.pool);
-    let remove = move |engine: &Engine| Ok(engine.delete(table.id, erase, &text)?);
-    definition::blocking(context, remove).await?;
-    Ok(Some(count))
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), QueryError> {

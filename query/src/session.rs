@@ -25,6 +25,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 
 use marigram_storage::Accountant;
+use marigram_storage::schema::TableId;
 
 use crate::catalog::Databases;
 use crate::context::{Context, schemas};
@@ -124,6 +125,15 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(template: &Template, context: Arc<Context>) -> Result<Self, QueryError> {
+        Self::over(template, context, None)
+    }
+
+    /// One where `table` shows the tags that were dropped, too, as [`crate::table::key_tags`] names them.
+    pub(crate) fn naming(template: &Template, context: Arc<Context>, table: TableId) -> Result<Self, QueryError> {
+        Self::over(template, context, Some(table))
+    }
+
+    fn over(template: &Template, context: Arc<Context>, naming: Option<TableId>) -> Result<Self, QueryError> {
         let (options, pool) = (&context.options, context.pool);
         let concurrency = options.concurrency_of(pool);
         let (assured, expected) = (template.budget.assured(concurrency), template.budget.expected(concurrency));
@@ -141,7 +151,7 @@ impl Session {
         let mut state = SessionStateBuilder::new_from_existing(template.state.clone())
             .with_config(config)
             .with_runtime_env(runtime)
-            .with_catalog_list(Arc::new(Databases { context: Arc::clone(&context) }))
+            .with_catalog_list(Arc::new(Databases { context: Arc::clone(&context), naming }))
             .build();
         state.mark_start_execution(); // now() is one instant for the whole statement
         Ok(Self { state, context })

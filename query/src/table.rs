@@ -34,9 +34,35 @@ pub(crate) fn visible(table: &Table) -> impl Iterator<Item = &Column> {
     table.columns.iter().filter(|column| column.id == ColumnId::TIME || ColumnId::FIRST_USER <= column.id)
 }
 
+/// The tags that series keys are made of, in the order of their ids. Those that were dropped have names that no column has.
+pub(crate) fn key_tags(table: &Table) -> Vec<Column> {
+    let mut tags: Vec<Column> = table.tags().into_iter().cloned().collect();
+    for hidden in table.hidden.iter().filter(|column| column.kind == ColumnKind::Tag) {
+        let mut name = format!("dropped tag {}", hidden.id.0);
+        while table.column(&name).is_some() {
+            name.push('_');
+        }
+        tags.push(Column { name, ..hidden.clone() });
+    }
+    tags.sort_by_key(|column| column.id);
+    tags
+}
+
 impl SnapshotTable {
+    /// As users see it.
     pub(crate) fn new(context: Arc<Context>, table: Arc<Table>) -> Self {
-        let columns: Vec<_> = visible(&table).cloned().collect();
+        let columns = visible(&table).cloned().collect();
+        Self::with_columns(context, table, columns)
+    }
+
+    /// With the tags that were dropped, as [`key_tags`] names them: for who must name keys.
+    pub(crate) fn naming(context: Arc<Context>, table: Arc<Table>) -> Self {
+        let is_dropped = |column: &Column| table.column_by_id(column.id).is_none();
+        let columns = visible(&table).cloned().chain(key_tags(&table).into_iter().filter(is_dropped)).collect();
+        Self::with_columns(context, table, columns)
+    }
+
+    fn with_columns(context: Arc<Context>, table: Arc<Table>, columns: Vec<Column>) -> Self {
         let field =
             |column: &Column| Field::new(&column.name, arrow_type(column.kind), column.kind != ColumnKind::Time);
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));

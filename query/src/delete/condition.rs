@@ -1,9 +1,10 @@
 //! From a planned condition to the storage's terms, exactly or not at all.
 
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator};
-use marigram_storage::schema::{Column, ColumnKind, FieldType, Table};
+use marigram_storage::schema::{Column, ColumnId, ColumnKind, FieldType, Table};
 use marigram_storage::tombstone::{Comparison, Literal, Predicate, ValueSet};
 
 use crate::grid::TIME_TYPE;
@@ -61,6 +62,23 @@ pub(super) fn of(table: &Table, expr: &Expr) -> Option<Predicate> {
         }
         _ => None,
     }
+}
+
+/// The tags that a condition looks at; `None`: it looks at something else, or says another thing each time it is asked.
+pub(super) fn tags_of(table: &Table, expr: &Expr) -> Option<Vec<ColumnId>> {
+    let is_fixed = !expr.is_volatile() && !expr.exists(|inner| Ok(is_query(inner))).unwrap_or(true);
+    let columns = expr.column_refs();
+    if !is_fixed || columns.is_empty() {
+        return None;
+    }
+    let tag = |column: &datafusion::common::Column| {
+        table.column(&column.name).filter(|column| column.kind == ColumnKind::Tag)
+    };
+    columns.into_iter().map(|column| Some(tag(column)?.id)).collect()
+}
+
+fn is_query(expr: &Expr) -> bool {
+    matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..))
 }
 
 fn negate(negated: bool, predicate: Predicate) -> Predicate {
