@@ -6,9 +6,12 @@
 //! The answers are in `http/influxql.rs`.
 
 pub(crate) mod condition;
+mod pattern;
+pub(crate) mod sql;
 mod token;
 
 pub(crate) use condition::Condition;
+pub(crate) use pattern::Pattern;
 use token::{Token, Tokens};
 
 /// A statement that is known.
@@ -29,11 +32,18 @@ pub(crate) enum Statement {
     DropMeasurement(String),
 }
 
-/// `[FROM a, b] [WHERE condition]`.
+/// The measurements of a name, or of all names that match.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    Name(String),
+    Matches(Pattern),
+}
+
+/// `[FROM a, /b/] [WHERE condition]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Deleted {
     /// Empty: all of the database.
-    pub(crate) tables: Vec<String>,
+    pub(crate) tables: Vec<Source>,
     /// `None`: every point.
     pub(crate) condition: Option<Condition>,
 }
@@ -59,7 +69,9 @@ pub(crate) fn parse_predicate(text: &str) -> Result<Deleted, ParseError> {
     let mut others = Vec::new();
     for part in parts {
         match part {
-            Condition::Tag { name, equal: true, value } if name == "_measurement" => deleted.tables.push(value),
+            Condition::Tag { name, equal: true, value } if name == "_measurement" => {
+                deleted.tables.push(Source::Name(value));
+            }
             Condition::Tag { equal: true, .. } => others.push(part),
             _ => return Err(ParseError("a delete predicate compares tags with = and joins with AND only".to_owned())),
         }
@@ -148,9 +160,9 @@ fn statement(tokens: &mut Tokens<'_>, now_ns: i64) -> Result<Statement, ParseErr
 fn deleted(tokens: &mut Tokens<'_>, now_ns: i64) -> Result<Deleted, ParseError> {
     let mut tables = Vec::new();
     if tokens.take_words(&["FROM"])? {
-        tables.push(name(tokens)?);
+        tables.push(source(tokens)?);
         while tokens.take_symbol(',')? {
-            tables.push(name(tokens)?);
+            tables.push(source(tokens)?);
         }
     }
     let has_condition = tokens.take_words(&["WHERE"])?;
@@ -162,10 +174,17 @@ fn deleted(tokens: &mut Tokens<'_>, now_ns: i64) -> Result<Deleted, ParseError> 
     Ok(Deleted { tables, condition })
 }
 
+fn source(tokens: &mut Tokens<'_>) -> Result<Source, ParseError> {
+    match tokens.take_pattern()? {
+        Some(pattern) => Ok(Source::Matches(pattern)),
+        None => name(tokens).map(Source::Name),
+    }
+}
+
 fn names_time(condition: &Condition) -> bool {
     match condition {
         Condition::Time(..) => true,
-        Condition::Tag { .. } => false,
+        Condition::Tag { .. } | Condition::Matches { .. } => false,
         Condition::All(parts) | Condition::Any(parts) => parts.iter().any(names_time),
     }
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
-use marigram_query::{Action, DEFAULT_DATABASE};
-use marigram_storage::Engine;
-use marigram_storage::schema::Table;
+use marigram_query::{Action, DEFAULT_DATABASE, Principal, Request as Asked};
+use marigram_storage::schema::{Table, TableId};
 use marigram_storage::tombstone::{Comparison, Erase, Predicate};
 
 use super::query::request_params;
-use crate::influxql::{Condition, Deleted, condition, parse_predicate};
+use crate::influxql::{Condition, Deleted, Source, condition, parse_predicate, sql};
 use crate::status::Refusal;
 use crate::{Shared, auth};
 
@@ -44,31 +43,60 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<(), Refusal> {
         vec![Condition::Time(Comparison::GreaterOrEqual, start), Condition::Time(Comparison::LessOrEqual, stop)];
     all.extend(deleted.condition.take());
     deleted.condition = Some(Condition::All(all));
-    let work = move || from_tables(&shared.engine, &database, &deleted, "DELETE (/api/v2/delete)");
+    let principal = auth::principal(&parts.headers);
+    let work = move || from_tables(&shared, &principal, &database, &deleted, "DELETE (/api/v2/delete)");
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Refusal::internal(format!("the delete failed: {error}")))?
 }
 
+/// What takes the rows of one table away.
+enum Work {
+    Erase(TableId, Erase),
+    /// The engine asks the rows.
+    Sql(String),
+}
+
 /// Deletes from the tables that are named, or from all of a database. A table that is not there has nothing to delete.
-/// All conditions are read before the first delete.
-pub(super) fn from_tables(engine: &Engine, database: &str, deleted: &Deleted, statement: &str) -> Result<(), Refusal> {
-    let snapshot = engine.snapshot();
+/// All conditions are read before the first delete. Blocks, on a thread where that may be.
+pub(super) fn from_tables(
+    shared: &Shared,
+    principal: &Principal,
+    database: &str,
+    deleted: &Deleted,
+    statement: &str,
+) -> Result<(), Refusal> {
+    let snapshot = shared.engine.snapshot();
     let catalog = snapshot.catalog();
     let known = catalog.database(database).ok_or_else(|| Refusal::unknown_database(database))?;
-    let tables: Vec<&Arc<Table>> = match deleted.tables.as_slice() {
-        [] => catalog.tables(known.id).collect(),
-        names => names.iter().filter_map(|name| catalog.table(known.id, name)).collect(),
+    let is_meant = |table: &Table| {
+        deleted.tables.is_empty()
+            || deleted.tables.iter().any(|source| match source {
+                Source::Name(name) => *name == table.name,
+                Source::Matches(pattern) => pattern.matches(&table.name),
+            })
     };
-    let mut erases = Vec::with_capacity(tables.len());
-    for table in tables {
+    let mut all = Vec::new();
+    for table in catalog.tables(known.id).filter(|table| is_meant(table)) {
         let predicate = match &deleted.condition {
-            None => Predicate::Constant(Some(true)),
+            None => Some(Predicate::Constant(Some(true))),
             Some(condition) => condition.of_table(table).map_err(Refusal::invalid)?,
         };
-        erases.push((table.id, Erase::Where(predicate)));
+        all.push(match (predicate, &deleted.condition) {
+            (None, Some(condition)) => Work::Sql(sql::delete(database, table, condition).map_err(Refusal::invalid)?),
+            (predicate, _) => Work::Erase(table.id, Erase::Where(predicate.unwrap_or(Predicate::Constant(None)))),
+        });
     }
-    for (table, erase) in erases {
-        engine.delete(table, erase, statement)?;
+    drop(snapshot); // a statement takes its own
+    for work in all {
+        match work {
+            Work::Erase(table, erase) => {
+                shared.engine.delete(table, erase, statement)?;
+            }
+            Work::Sql(sql) => {
+                let request = Asked { principal: principal.clone(), ..Asked::new(database, sql) };
+                tokio::runtime::Handle::current().block_on(shared.query.execute(request))?;
+            }
+        }
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ fn execute(
         }
         Statement::Delete(deleted) => {
             principal.may(Action::Delete, database)?;
-            delete::from_tables(&shared.engine, database, &deleted, "DELETE (InfluxQL)")?;
+            delete::from_tables(shared, principal, database, &deleted, "DELETE (InfluxQL)")?;
             Ok(None)
         }
         Statement::ShowMeasurements(on) => {

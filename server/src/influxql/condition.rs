@@ -1,4 +1,4 @@
-//! The conditions of InfluxDB's deletes: tags and time, as text, and as the storage judges them.
+//! The conditions of InfluxDB's deletes: tags and time, as text, and as the storage judges them (`sql.rs`: with patterns).
 //!
 //! A tag that a series does not have is the empty text there, and so is a tag that no series of the table has.
 
@@ -6,6 +6,7 @@ use marigram_storage::schema::{ColumnId, ColumnKind, Table};
 use marigram_storage::tombstone::{Comparison, Literal, Predicate};
 
 use super::ParseError;
+use super::pattern::Pattern;
 use super::token::{Token, Tokens};
 
 /// Conditions within conditions, at most.
@@ -20,6 +21,12 @@ pub(crate) enum Condition {
         equal: bool,
         value: String,
     },
+    /// A tag, or what may be one, against a pattern.
+    Matches {
+        name: String,
+        matches: bool,
+        pattern: Pattern,
+    },
     /// Time against an instant, ns since the epoch.
     Time(Comparison, i64),
     All(Vec<Condition>),
@@ -32,9 +39,17 @@ impl Condition {
         any(tokens, now_ns, 0)
     }
 
-    /// In the storage's terms. `Err` names a field: those cannot be asked for here.
-    pub(crate) fn of_table(&self, table: &Table) -> Result<Predicate, String> {
-        Ok(match self {
+    /// Why a field cannot be asked for.
+    pub(super) fn about_a_field(name: &str) -> String {
+        format!("fields not supported in WHERE clause during deletion: {name:?}")
+    }
+
+    /// In the storage's terms; `None`: it has a pattern, for which the storage has no word. `Err` names a field: those
+    /// cannot be asked for here.
+    pub(crate) fn of_table(&self, table: &Table) -> Result<Option<Predicate>, String> {
+        let all = |parts: &[Self]| parts.iter().map(|part| part.of_table(table)).collect::<Result<Option<Vec<_>>, _>>();
+        Ok(Some(match self {
+            Self::Matches { .. } => return Ok(None),
             Self::Time(op, at) => Predicate::Compare { column: ColumnId::TIME, op: *op, value: Literal::I64(*at) },
             Self::Tag { name, equal, value } => {
                 let is = match table.column(name) {
@@ -48,19 +63,15 @@ impl Condition {
                         Predicate::All(vec![Predicate::Not(Box::new(Predicate::IsAbsent(column.id))), is])
                     }
                     Some(column) => {
-                        return Err(format!("fields not supported in WHERE clause during deletion: {:?}", column.name));
+                        return Err(Self::about_a_field(&column.name));
                     }
                     None => Predicate::Constant(Some(value.is_empty())),
                 };
                 if *equal { is } else { Predicate::Not(Box::new(is)) }
             }
-            Self::All(parts) => {
-                Predicate::All(parts.iter().map(|part| part.of_table(table)).collect::<Result<_, _>>()?)
-            }
-            Self::Any(parts) => {
-                Predicate::Any(parts.iter().map(|part| part.of_table(table)).collect::<Result<_, _>>()?)
-            }
-        })
+            Self::All(parts) => return Ok(all(parts)?.map(Predicate::All)),
+            Self::Any(parts) => return Ok(all(parts)?.map(Predicate::Any)),
+        }))
     }
 }
 
@@ -103,6 +114,15 @@ fn one(tokens: &mut Tokens<'_>, now_ns: i64, depth: usize) -> Result<Condition, 
         return Ok(inner);
     }
     let name = super::name(tokens)?;
+    if let Some(matches) = matching(tokens)? {
+        if name.eq_ignore_ascii_case("time") {
+            return Err(ParseError("invalid operation: time and a regular expression are not compatible".to_owned()));
+        }
+        let Some(pattern) = tokens.take_pattern()? else {
+            return Err(ParseError(format!("error parsing query: found {}, expected regex", tokens.next_text()?)));
+        };
+        return Ok(Condition::Matches { name, matches, pattern });
+    }
     let op = comparison(tokens)?;
     if name.eq_ignore_ascii_case("time") {
         return Ok(Condition::Time(op, instant(tokens, now_ns)?));
@@ -122,13 +142,22 @@ fn one(tokens: &mut Tokens<'_>, now_ns: i64, depth: usize) -> Result<Condition, 
     }
 }
 
+/// `=~` or `!~`, if it comes next.
+fn matching(tokens: &mut Tokens<'_>) -> Result<Option<bool>, ParseError> {
+    for (sign, matches) in [('=', true), ('!', false)] {
+        let mut ahead = tokens.clone();
+        if ahead.take_symbol(sign)? && ahead.take_symbol('~')? {
+            *tokens = ahead;
+            return Ok(Some(matches));
+        }
+    }
+    Ok(None)
+}
+
 fn comparison(tokens: &mut Tokens<'_>) -> Result<Comparison, ParseError> {
     let first = tokens.next_text()?;
     let then_equal = matches!(first.as_str(), "<" | ">" | "!") && tokens.take_symbol('=')?;
     Ok(match (first.as_str(), then_equal) {
-        ("=", _) if tokens.take_symbol('~')? => {
-            return Err(ParseError("regular expressions are not supported in deletes, name the values".to_owned()));
-        }
         ("=", _) => Comparison::Equal,
         ("!", true) => Comparison::NotEqual,
         ("<", true) => Comparison::LessOrEqual,
@@ -238,6 +267,11 @@ mod tests {
         check("time >= '1970-01-01T00:00:01Z'", Condition::Time(Comparison::GreaterOrEqual, 1_000_000_000));
         check("time > -5", Condition::Time(Comparison::Greater, -5));
         check("time = 2s", Condition::Time(Comparison::Equal, 2_000_000_000));
+        let pattern = |text: &str| Pattern::new(text.to_owned()).unwrap();
+        let matches = |matches, text| Condition::Matches { name: "host".to_owned(), matches, pattern: pattern(text) };
+        check("host =~ /^a/", matches(true, "^a"));
+        check("\"host\"!~/a b/", matches(false, "a b"));
+        check("host =~ /a/ AND host !~ /b/", Condition::All(vec![matches(true, "a"), matches(false, "b")]));
         let or =
             Condition::Any(vec![tag("a", true, "1"), Condition::All(vec![tag("b", true, "2"), tag("c", true, "3")])]);
         check("a='1' OR b='2' AND c='3'", or);
@@ -253,7 +287,10 @@ mod tests {
             let error = parsed(text).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");
         }
-        check("host =~ /a/", "regular expressions");
+        check("host =~ 'a'", "found 'a', expected regex");
+        check("host = /a/", "expected a quoted string");
+        check("host =~ /a(/", "unclosed group: `a(`");
+        check("time =~ /a/", "not compatible");
         check("host < 'a'", "= and != only");
         check("host = 5", "expected a quoted string");
         check("time < 'tomorrow'", "is no time");

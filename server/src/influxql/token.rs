@@ -1,6 +1,7 @@
 //! The words, names and signs of an InfluxQL text.
 
 use super::ParseError;
+use super::pattern::Pattern;
 
 /// One piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,30 @@ impl<'a> Tokens<'a> {
             *self = ahead;
         }
         Ok(found)
+    }
+
+    /// `/…/`, if it comes next: only where a pattern may stand is a slash its beginning.
+    pub(super) fn take_pattern(&mut self) -> Result<Option<Pattern>, ParseError> {
+        self.skip_blank()?;
+        let Some(inner) = self.rest.strip_prefix('/') else { return Ok(None) };
+        let mut text = String::new();
+        let mut chars = inner.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '/' => {
+                    self.rest = inner.get(at + 1..).unwrap_or_default();
+                    return Pattern::new(text).map(Some);
+                }
+                '\n' => break,
+                '\\' => match chars.next() {
+                    Some((_, '/')) => text.push('/'),
+                    Some((_, escaped)) => text.extend(['\\', escaped]),
+                    None => break,
+                },
+                c => text.push(c),
+            }
+        }
+        Err(ParseError(format!("error parsing query: bad regex: /{}", text.chars().take(64).collect::<String>())))
     }
 
     fn skip_blank(&mut self) -> Result<(), ParseError> {

@@ -23,9 +23,17 @@ impl Running {
     }
 
     fn influxql(&self, text: &str) -> String {
+        self.influxql_in("one", text)
+    }
+
+    fn influxql_in(&self, database: &str, text: &str) -> String {
         let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        self.post("/query", &[("content-type", "application/x-www-form-urlencoded")], format!("db=one&q={encoded}"))
-            .text()
+        self.post(
+            "/query",
+            &[("content-type", "application/x-www-form-urlencoded")],
+            format!("db={database}&q={encoded}"),
+        )
+        .text()
     }
 }
 
@@ -85,4 +93,73 @@ fn influxql_deletes_points_series_and_measurements() {
     assert_eq!(server.influxql("DROP MEASUREMENT mem").trim(), fine);
     assert!(server.influxql("DROP MEASUREMENT mem").contains("measurement not found"));
     assert_eq!(server.influxql("SHOW MEASUREMENTS").matches("cpu").count(), 1);
+}
+
+/// What InfluxDB 1.6.7 left of these lines, by their times: an absent tag is the empty text.
+#[test]
+fn regular_expressions_delete_what_they_delete_in_influxdb() {
+    const LINES: &str = "cpu,host=a,dc=x load=1 1\ncpu,host=b load=2 2\ncpu,host=a load=3 3\ncpu,host=ab,dc=x/y load=4 4\n\
+                         cpu load=5 5\nmem,host=a used=4i 4\nmem free=5i 5";
+    let server = Running::start(&[]);
+    for (number, (text, cpu, mem)) in [
+        ("DELETE FROM cpu WHERE host =~ /a/", "25", "45"),
+        ("DELETE FROM cpu WHERE host !~ /a/", "134", "45"),
+        ("DELETE FROM cpu WHERE host =~ /^$/", "1234", "45"),
+        ("DELETE FROM cpu WHERE dc =~ /.*/", "", "45"),
+        ("DELETE FROM cpu WHERE dc !~ /x/", "14", "45"),
+        (r"DELETE FROM cpu WHERE dc =~ /x\/y/", "1235", "45"),
+        ("DELETE FROM cpu WHERE nosuch =~ /^$/", "", "45"),
+        ("DELETE FROM cpu WHERE nosuch =~ /z/", "12345", "45"),
+        ("DELETE FROM cpu WHERE nosuch !~ /z/", "", "45"),
+        ("DELETE FROM /c.*/", "", "45"),
+        ("DELETE FROM /zzz/", "12345", "45"),
+        ("DELETE FROM \"cpu\", /^m/ WHERE host =~ /^a$/", "245", "5"),
+        ("DELETE FROM /.*/ WHERE host =~ /a/ AND time < 4", "245", "45"),
+        ("DROP SERIES FROM cpu WHERE host =~ /^a/", "25", "45"),
+        ("DROP SERIES FROM /e/ WHERE host !~ /./", "12345", "4"),
+        ("DELETE WHERE host =~ /a/", "25", "5"),
+        ("DELETE FROM cpu WHERE host =~ /a/ OR host = 'b'", "5", "45"),
+        ("DELETE FROM cpu WHERE host =~ /A/", "12345", "45"),
+        ("DELETE FROM cpu WHERE host =~ /(?i)A/ AND dc != ''", "235", "45"),
+        (r"DELETE FROM cpu WHERE host =~ /\d|b/", "135", "45"),
+        // InfluxDB takes this OR for an AND, and leaves 2345.
+        ("DELETE FROM cpu WHERE host =~ /a/ OR time < 3", "5", "45"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let database = format!("d{number}");
+        assert_eq!(server.post(&format!("/write?db={database}"), &[], LINES).status, 204);
+        assert_eq!(server.influxql_in(&database, text).trim(), "{\"results\":[{\"statement_id\":0}]}", "{text}");
+        let left =
+            |sql: &str| -> String { server.rows(&database, sql).chars().filter(|c| ('1'..='9').contains(c)).collect() };
+        let of_cpu = left("SELECT CAST(load AS BIGINT) AS v FROM cpu ORDER BY v");
+        let of_mem = left("SELECT coalesce(used, free) AS v FROM mem ORDER BY v");
+        assert_eq!((of_cpu.as_str(), of_mem.as_str()), (cpu, mem), "{text}");
+    }
+}
+
+#[test]
+fn regular_expressions_that_cannot_be_read_are_refused_and_nothing_goes() {
+    let server = filled();
+    for (text, status, want) in [
+        ("DELETE FROM cpu WHERE host =~ /x(/", 400, "error parsing regexp: unclosed group: `x(`"),
+        ("DELETE FROM /c(/", 400, "error parsing regexp: unclosed group: `c(`"),
+        ("DELETE FROM cpu WHERE host =~ /(?:a{1000}){1000}/", 400, "too much memory"),
+        ("DELETE FROM cpu WHERE host =~ /a", 400, "bad regex"),
+        ("DELETE FROM cpu WHERE host =~ 'a'", 400, "expected regex"),
+        ("DROP SERIES FROM mem WHERE host =~ /a/ AND time < 5", 400, "doesn't support time"),
+        // Conditions of all tables are read before the first delete.
+        ("DELETE FROM cpu, mem WHERE host =~ /a/ AND used = '4'", 200, "fields not supported"),
+    ] {
+        let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = server.post("/query", &form, format!("db=one&q={encoded}"));
+        assert_eq!(answer.status, status, "{text}: {}", answer.text());
+        assert!(answer.text().contains(want), "{text}: {}", answer.text());
+        assert_eq!(server.left(), (CPU.to_owned(), MEM.to_owned()), "{text}");
+    }
+    let range = r#""start":"1970-01-01T00:00:00Z","stop":"2100-01-01T00:00:00Z""#;
+    let (status, text) = server.delete(&format!(r#"{{{range},"predicate":"host=~/a/"}}"#));
+    assert_eq!((status, text.contains("compares tags with =")), (400, true), "{text}");
 }
