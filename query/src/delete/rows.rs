@@ -8,6 +8,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, StringViewArray};
 use marigram_storage::schema::{Column, ColumnId, ColumnKind, FieldType, Table, TableMode};
 use marigram_storage::tombstone::{Comparison, Literal, PREDICATE_BYTES_MAX, Predicate};
 
+use super::tags::any_of;
 use crate::error::{QueryError, QueryErrorKind};
 
 /// So many rows of a series are compared one by one; more are told apart by time first.
@@ -91,26 +92,31 @@ impl RowList {
     /// The condition that names these rows; `None`: there are none.
     pub(crate) fn finish(self) -> Option<Predicate> {
         let Self { tags, fields, series, .. } = self;
-        let mut all = Vec::with_capacity(series.len());
-        for (values, rows) in series {
-            let is_tag = |(column, value): (&ColumnId, Option<String>)| {
-                let value = value.map(Literal::String);
-                is_cell(*column, value, Comparison::Equal)
+        let of_rows = |rows: SeriesRows| {
+            let row = |((time, _), cells): ((i64, Vec<u8>), Cells)| {
+                let at = is_cell(ColumnId::TIME, Some(Literal::I64(time)), Comparison::Equal);
+                let cells = fields.iter().zip(cells);
+                let cells = cells.map(|((column, _), value)| is_cell(*column, value, Comparison::Identical));
+                (time, Predicate::All(std::iter::once(at).chain(cells).collect()))
             };
-            let mut parts: Vec<Predicate> = tags.iter().zip(values).map(is_tag).collect();
-            let rows: Vec<(i64, Predicate)> = rows
-                .into_iter()
-                .map(|((time, _), cells)| {
-                    let at = is_cell(ColumnId::TIME, Some(Literal::I64(time)), Comparison::Equal);
-                    let cells = fields.iter().zip(cells);
-                    let cells = cells.map(|((column, _), value)| is_cell(*column, value, Comparison::Identical));
-                    (time, Predicate::All(std::iter::once(at).chain(cells).collect()))
-                })
-                .collect();
-            parts.push(by_time(rows));
-            all.push(Predicate::All(parts));
+            by_time(rows.into_iter().map(row).collect())
+        };
+        let series: Vec<(Vec<Option<String>>, Predicate)> =
+            series.into_iter().map(|(values, rows)| (values, of_rows(rows))).collect();
+        if series.is_empty() {
+            return None;
         }
-        (!all.is_empty()).then_some(Predicate::Any(all))
+        let tree = any_of(&tags, series.iter().map(|(values, rows)| (values.as_slice(), rows.clone())).collect());
+        if tree.check().is_ok() {
+            return Some(tree);
+        }
+        // It names values of tags more than once, and nests deeper.
+        let in_series = |(values, rows): (Vec<Option<String>>, Predicate)| {
+            let cells = tags.iter().zip(values);
+            let tags = cells.map(|(column, value)| is_cell(*column, value.map(Literal::String), Comparison::Equal));
+            Predicate::All(tags.chain([rows]).collect())
+        };
+        Some(Predicate::Any(series.into_iter().map(in_series).collect()))
     }
 }
 

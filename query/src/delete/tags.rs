@@ -53,48 +53,63 @@ impl TagList {
 
     /// The condition that a row has one of these combinations.
     pub(crate) fn finish(self) -> Predicate {
+        let is_all = || Predicate::Constant(Some(true));
         let combinations: Vec<Vec<Option<String>>> = self.combinations.into_iter().collect();
-        let combinations: Vec<&[Option<String>]> = combinations.iter().map(Vec::as_slice).collect();
-        any_of(&self.tags, &combinations)
+        any_of(&self.tags, combinations.iter().map(|values| (values.as_slice(), is_all())).collect())
     }
 }
 
-/// Combinations in order, as many values in each as there are tags.
-fn any_of(tags: &[ColumnId], combinations: &[&[Option<String>]]) -> Predicate {
+/// Combinations in order, each once, as many values in each as there are tags, and what holds for the rows that have it.
+/// A series is compared with few of them.
+pub(super) fn any_of(tags: &[ColumnId], combinations: Vec<(&[Option<String>], Predicate)>) -> Predicate {
     let Some((tag, others)) = tags.split_first() else {
-        return Predicate::Constant(Some(!combinations.is_empty()));
+        return one_of(combinations.into_iter().map(|(_, rest)| rest).collect());
     };
-    let first = |combination: &&[Option<String>]| combination.first().cloned().flatten();
-    if others.is_empty() {
-        let values = combinations.iter().filter_map(first).map(Literal::String).collect();
-        let found = Predicate::In { column: *tag, values: ValueSet::new(values) };
-        let has_absent = combinations.iter().any(|combination| first(combination).is_none());
-        return if has_absent { Predicate::Any(vec![Predicate::IsAbsent(*tag), found]) } else { found };
-    }
-    let mut any = Vec::new();
-    let mut by_value: Vec<(String, Predicate)> = Vec::new();
-    for group in combinations.chunk_by(|one, other| one.first() == other.first()) {
-        let rest: Vec<&[Option<String>]> = group.iter().filter_map(|values| values.get(1..)).collect();
-        let rest = any_of(others, &rest);
-        match group.first().and_then(first) {
-            Some(value) => by_value.push((value, rest)),
-            None => any.push(Predicate::All(vec![Predicate::IsAbsent(*tag), rest])),
+    let (mut any, mut whole, mut by_value) = (Vec::new(), Vec::new(), Vec::new());
+    let mut combinations = combinations.into_iter().peekable();
+    while let Some((values, rest)) = combinations.next() {
+        let Some((value, of_others)) = values.split_first() else { continue };
+        let mut group = vec![(of_others, rest)];
+        while let Some((values, rest)) = combinations.next_if(|(next, _)| next.first() == Some(value)) {
+            group.push((values.get(1..).unwrap_or_default(), rest));
+        }
+        match (value, any_of(others, group)) {
+            (Some(value), Predicate::Constant(Some(true))) => whole.push(Literal::String(value.clone())),
+            (Some(value), rest) => by_value.push((value.as_str(), rest)),
+            (None, rest) => any.push(Predicate::All(vec![Predicate::IsAbsent(*tag), rest])),
         }
     }
-    any.push(by_halves(*tag, by_value));
-    Predicate::Any(any)
+    if !whole.is_empty() {
+        any.push(Predicate::In { column: *tag, values: ValueSet::new(whole) });
+    }
+    if !by_value.is_empty() {
+        any.push(by_halves(*tag, by_value));
+    }
+    one_of(any)
+}
+
+/// Any of these, without a level for only one.
+fn one_of(mut any: Vec<Predicate>) -> Predicate {
+    match any.pop() {
+        Some(one) if any.is_empty() => one,
+        Some(one) => {
+            any.push(one);
+            Predicate::Any(any)
+        }
+        None => Predicate::Constant(Some(false)),
+    }
 }
 
 /// Any of these, which are in order: a tree, so that a series is compared with few of them.
-fn by_halves(tag: ColumnId, mut values: Vec<(String, Predicate)>) -> Predicate {
+fn by_halves(tag: ColumnId, mut values: Vec<(&str, Predicate)>) -> Predicate {
     let compare = |op, value: &str| Predicate::Compare { column: tag, op, value: Literal::String(value.to_owned()) };
     if values.len() <= LEAF_VALUES {
-        let is = |(value, rest): (String, Predicate)| Predicate::All(vec![compare(Comparison::Equal, &value), rest]);
-        return Predicate::Any(values.into_iter().map(is).collect());
+        let is = |(value, rest): (&str, Predicate)| Predicate::All(vec![compare(Comparison::Equal, value), rest]);
+        return one_of(values.into_iter().map(is).collect());
     }
     let right = values.split_off(values.len() / 2);
-    let cut = right.first().map(|(value, _)| value.clone()).unwrap_or_default();
-    let below = Predicate::All(vec![compare(Comparison::Less, &cut), by_halves(tag, values)]);
-    let above = Predicate::All(vec![compare(Comparison::GreaterOrEqual, &cut), by_halves(tag, right)]);
+    let cut = right.first().map_or("", |(value, _)| *value);
+    let below = Predicate::All(vec![compare(Comparison::Less, cut), by_halves(tag, values)]);
+    let above = Predicate::All(vec![compare(Comparison::GreaterOrEqual, cut), by_halves(tag, right)]);
     Predicate::Any(vec![below, above])
 }
