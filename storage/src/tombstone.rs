@@ -11,6 +11,7 @@
 
 mod instants;
 mod keys;
+mod like;
 mod predicate;
 #[cfg(test)]
 mod tests;

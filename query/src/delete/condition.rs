@@ -9,6 +9,9 @@ use marigram_storage::tombstone::{Comparison, Literal, Predicate, ValueSet};
 
 use crate::grid::TIME_TYPE;
 
+/// A pattern is held against the tags of every series, until the delete is applied: a longer one is asked once.
+const PATTERN_BYTES_MAX: usize = 1024;
+
 /// `None`: the storage cannot judge it as DataFusion does.
 pub(super) fn of(table: &Table, expr: &Expr) -> Option<Predicate> {
     match expr {
@@ -58,6 +61,9 @@ pub(super) fn of(table: &Table, expr: &Expr) -> Option<Predicate> {
         Expr::Like(Like { negated, expr, pattern, escape_char: None | Some('\\'), case_insensitive: false }) => {
             let column = column(table, expr)?;
             let Some(Literal::String(pattern)) = literal(column, pattern)? else { return None };
+            if PATTERN_BYTES_MAX < pattern.len() {
+                return None;
+            }
             Some(negate(*negated, Predicate::Like { column: column.id, pattern }))
         }
         _ => None,
