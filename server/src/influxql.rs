@@ -1,4 +1,4 @@
-//! InfluxQL statements as text: those that agents send to make and list databases.
+//! InfluxQL statements as text: those that make and list databases, and those that delete.
 //!
 //! Telegraf, micrometer and the client libraries send `CREATE DATABASE` at start, with or without quotes, `IF NOT EXISTS`,
 //! and a `WITH` clause that names a retention policy. The rest of the language is not read yet: a statement that is not

@@ -77,13 +77,12 @@ pub(super) fn from_tables(
     };
     let mut all = Vec::new();
     for table in catalog.tables(known.id).filter(|table| is_meant(table)) {
-        let predicate = match &deleted.condition {
-            None => Some(Predicate::Constant(Some(true))),
-            Some(condition) => condition.of_table(table).map_err(Refusal::invalid)?,
-        };
-        all.push(match (predicate, &deleted.condition) {
-            (None, Some(condition)) => Work::Sql(sql::delete(database, table, condition).map_err(Refusal::invalid)?),
-            (predicate, _) => Work::Erase(table.id, Erase::Where(predicate.unwrap_or(Predicate::Constant(None)))),
+        all.push(match &deleted.condition {
+            None => Work::Erase(table.id, Erase::Where(Predicate::Constant(Some(true)))),
+            Some(condition) => match condition.of_table(table).map_err(Refusal::invalid)? {
+                Some(predicate) => Work::Erase(table.id, Erase::Where(predicate)),
+                None => Work::Sql(sql::delete(database, table, condition).map_err(Refusal::invalid)?),
+            },
         });
     }
     drop(snapshot); // a statement takes its own
