@@ -146,6 +146,8 @@ fn a_statement_runs_in_the_pool_that_it_names_or_that_fits_what_it_reads() {
     request.pool = Some(Pool::Interactive);
     assert!(store.ask(request).is_ok());
     assert_eq!(pool_of(&store, large), "interactive");
+    // A statement leaves its pool a moment after its last row is out.
+    until(|| store.query.pool_stats(Pool::Batch).running == 0);
     let (interactive, batch) = (store.query.pool_stats(Pool::Interactive), store.query.pool_stats(Pool::Batch));
     assert_eq!((batch.started, batch.running, batch.refused), (3, 0, 0));
     assert!(interactive.started > batch.started, "{interactive:?}");
