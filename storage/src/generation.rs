@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use self::keys::KEY_BYTES_MAX;
 pub(crate) use self::order::KeyOrder;
 pub(crate) use self::table::SeriesTable;
+use self::table::{Found, Missing};
 use crate::batch::ORDINALS_MAX;
 use crate::error::{Error, Result};
 use crate::registry::SchemaLimits;
@@ -76,38 +77,43 @@ impl Generation {
         limits: &SchemaLimits,
     ) -> Result<(Staged, Vec<Ordinals>)> {
         let mut staged = Staged { generation: Arc::clone(self), database: database.0, claims: Vec::new() };
-        let mut ordinals: Vec<Option<Ordinals>> = Vec::with_capacity(tables.len());
+        let mut found: Vec<Found> = Vec::with_capacity(tables.len());
         for table in tables {
-            let found = table.series.resolve_known(table.fingerprints);
-            staged.claims.extend(found.as_ref().and_then(|found| found.claims(table.series)));
-            ordinals.push(found);
+            let looked_up = table.series.look_up(table.fingerprints);
+            staged.claims.extend(looked_up.ordinals.claims(table.series));
+            found.push(looked_up);
         }
-        if ordinals.iter().any(Option::is_none) {
+        if found.iter().any(|found| !found.missing.is_empty()) {
             let mut admitted = lock(&self.admitted);
             let known = admitted.entry(database.0).or_default();
-            let missing = tables.iter().zip(&ordinals).filter(|(_, found)| found.is_none()).map(|(table, _)| table);
-            self.check_limits((database.1, *known), missing, limits)?;
-            for (table, found) in tables.iter().zip(&mut ordinals).filter(|(_, found)| found.is_none()) {
-                let (resolved, added) = table.series.resolve(table.keys, table.fingerprints);
+            let lacking = || tables.iter().zip(&found).filter(|(_, found)| !found.missing.is_empty());
+            let most = lacking().map(|(table, found)| (table, table.series.missing_at_most(table, found)));
+            if self.check_limits((database.1, *known), most, limits).is_err() {
+                // Some may be the same, or have come since.
+                let exact = lacking().map(|(table, found)| (table, table.series.count_missing(table, found)));
+                self.check_limits((database.1, *known), exact, limits)?;
+            }
+            for (table, found) in tables.iter().zip(&mut found).filter(|(_, found)| !found.missing.is_empty()) {
+                let (claimed, added) = table.series.add_missing(table.keys, table.fingerprints, found);
                 *known += added;
                 self.series_count.fetch_add(added, Ordering::Relaxed);
-                staged.claims.extend(resolved.claims(table.series));
-                *found = Some(resolved);
+                if !claimed.is_empty() {
+                    staged.claims.push((Arc::clone(table.series), claimed));
+                }
             }
         }
-        Ok((staged, ordinals.into_iter().flatten().collect()))
+        Ok((staged, found.into_iter().map(|found| found.ordinals).collect()))
     }
 
     /// Whether a database and its tables may have the series that these lack.
     fn check_limits<'a>(
         &self,
         (database, known): (&str, u64),
-        tables: impl Iterator<Item = &'a NewSeries<'a>>,
+        tables: impl Iterator<Item = (&'a NewSeries<'a>, Missing)>,
         limits: &SchemaLimits,
     ) -> Result<()> {
         let mut new = 0;
-        for table in tables {
-            let missing = table.series.count_missing(table);
+        for (table, missing) in tables {
             let max = limits.table_series_max.min(ORDINALS_MAX as usize);
             if missing.new > 0 && missing.known + missing.new > max {
                 return Err(too_many("table", table.name, missing.known as u64, missing.new as u64, max as u64));

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashSet, HashTable};
 
 use super::keys::{Bits, Blocks, Keys};
@@ -14,6 +15,8 @@ use crate::sync::{lock, read, write};
 /// From so many series on the index is split, so that no growth copies much at once.
 const SPLIT_AT: usize = 1 << 16;
 const SHARDS: usize = 64;
+/// Stands for the ordinal of a series that has none: none is so great.
+const NO_ORDINAL: u32 = u32::MAX;
 
 /// The series of one table in one generation.
 #[derive(Debug)]
@@ -58,6 +61,15 @@ struct Index {
     len: usize,
 }
 
+/// What a table knows of the series of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Of those that are there; the others have none yet.
+    pub(super) ordinals: Ordinals,
+    /// Positions of the others, ascending.
+    pub(super) missing: Vec<u32>,
+}
+
 /// What a batch would add to a table.
 pub(super) struct Missing {
     /// Series that are there.
@@ -93,60 +105,82 @@ impl SeriesTable {
         }
     }
 
+    /// The ordinals of the series that are there, and who is missing. Those that are not durable are claimed.
+    pub(super) fn look_up(&self, fingerprints: &[u128]) -> Found {
+        let inner = read(&self.inner);
+        let mut found = inner.find_all(fingerprints);
+        let ordinals = &mut found.ordinals;
+        let undefined = ordinals.ordinals.iter().enumerate().filter(|(_, ordinal)| !inner.durable.get(**ordinal));
+        let undefined = undefined.filter(|(_, ordinal)| **ordinal != NO_ORDINAL);
+        ordinals.undefined = undefined.map(|(position, _)| position as u32).collect();
+        self.claim(ordinals.undefined.iter().filter_map(|at| ordinals.ordinals.get(*at as usize).copied()));
+        found
+    }
+
+    /// What a batch would add if no two of its missing series were the same.
+    pub(super) fn missing_at_most(&self, series: &NewSeries<'_>, found: &Found) -> Missing {
+        let keys = found.missing.iter().filter_map(|at| series.keys.get(*at as usize));
+        let (new, bytes) = (found.missing.len(), keys.map(|key| key.len()).sum());
+        let inner = read(&self.inner);
+        Missing { known: inner.known(), new, key_bytes: inner.keys.used_with(new, bytes) }
+    }
+
     /// What a batch would add.
-    pub(super) fn count_missing(&self, series: &NewSeries<'_>) -> Missing {
+    pub(super) fn count_missing(&self, series: &NewSeries<'_>, found: &Found) -> Missing {
         let inner = read(&self.inner);
         let (mut new, mut bytes) = (HashSet::new(), 0);
-        for (fingerprint, key) in series.fingerprints.iter().zip(series.keys) {
+        for at in &found.missing {
+            let (fingerprint, key) = (series.fingerprints.get(*at as usize), series.keys.get(*at as usize));
+            let (Some(fingerprint), Some(key)) = (fingerprint, key) else { continue };
             if inner.find(*fingerprint).is_none() && new.insert(*fingerprint) {
                 bytes += key.len();
             }
         }
-        let known = inner.keys.len() - inner.holes;
-        Missing { known, new: new.len(), key_bytes: inner.keys.used_with(new.len(), bytes) }
+        Missing { known: inner.known(), new: new.len(), key_bytes: inner.keys.used_with(new.len(), bytes) }
     }
 
-    /// The ordinals of series that are all there; `None` if one is not. Those that are not durable are claimed.
-    pub(super) fn resolve_known(&self, fingerprints: &[u128]) -> Option<Ordinals> {
-        let inner = read(&self.inner);
-        let ordinals = inner.find_all(fingerprints)?;
-        let undefined = ordinals.iter().enumerate().filter(|(_, ordinal)| !inner.durable.get(**ordinal));
-        let undefined = undefined.map(|(position, _)| position as u32).collect();
-        let found = Ordinals { ordinals, undefined };
-        self.claim(&found);
-        Some(found)
-    }
-
-    /// Gives every key its ordinal, and says how many are new. Those that are not durable are claimed.
+    /// Gives those that are missing their ordinals. Returns the ordinals of them that are now claimed, because they are not
+    /// durable, and how many are new.
     ///
     /// # Panics
     /// If a key has no place, see [`Missing::key_bytes`].
-    pub(super) fn resolve(&self, keys: &[&[u8]], fingerprints: &[u128]) -> (Ordinals, u64) {
+    pub(super) fn add_missing(&self, keys: &[&[u8]], fingerprints: &[u128], found: &mut Found) -> (Vec<u32>, u64) {
         assert_eq!(keys.len(), fingerprints.len(), "each key has a fingerprint");
-        let mut found = Ordinals { ordinals: Vec::with_capacity(keys.len()), undefined: Vec::new() };
+        let Ordinals { ordinals, undefined } = &mut found.ordinals;
+        let before_undefined = undefined.len();
         let mut inner = write(&self.inner);
         let before = inner.keys.len();
-        for (position, (fingerprint, key)) in fingerprints.iter().zip(keys).enumerate() {
-            let ordinal = inner.find(*fingerprint).unwrap_or_else(|| inner.push(*fingerprint, key));
-            if !inner.durable.get(ordinal) {
-                found.undefined.push(position as u32);
+        for at in &found.missing {
+            let slot = ordinals.get_mut(*at as usize);
+            let (Some(slot), Some(fingerprint), Some(key)) =
+                (slot, fingerprints.get(*at as usize), keys.get(*at as usize))
+            else {
+                continue;
+            };
+            *slot = inner.find_or_push(*fingerprint, key);
+            if !inner.durable.get(*slot) {
+                undefined.push(*at);
             }
-            found.ordinals.push(ordinal);
         }
-        self.claim(&found);
+        let fresh = undefined.get(before_undefined..).unwrap_or_default();
+        let claimed: Vec<u32> = fresh.iter().filter_map(|at| ordinals.get(*at as usize).copied()).collect();
+        self.claim(claimed.iter().copied());
         self.gauge.note(&self.gauge.inner, inner.bytes());
         let added = (inner.keys.len() - before) as u64;
-        (found, added)
+        drop(inner);
+        undefined.sort_unstable();
+        (claimed, added)
     }
 
     /// Under a lock of the entries, so that what is claimed does not leave.
-    fn claim(&self, found: &Ordinals) {
-        if found.undefined.is_empty() {
+    fn claim(&self, ordinals: impl Iterator<Item = u32>) {
+        let mut ordinals = ordinals.peekable();
+        if ordinals.peek().is_none() {
             return;
         }
         let mut claims = lock(&self.claims);
-        for ordinal in found.undefined.iter().filter_map(|at| found.ordinals.get(*at as usize)) {
-            *claims.entry(*ordinal).or_default() += 1;
+        for ordinal in ordinals {
+            *claims.entry(ordinal).or_default() += 1;
         }
         self.gauge.note(&self.gauge.claims, claims.allocation_size());
     }
@@ -276,17 +310,31 @@ impl Inner {
             .copied()
     }
 
-    /// Their ordinals, if all are there. Guesses all of them before it looks whether they are right: so memory is waited for
+    /// Their ordinals, and who has none. Guesses all of them before it looks whether they are right: so memory is waited for
     /// side by side, not step by step.
-    fn find_all(&self, fingerprints: &[u128]) -> Option<Vec<u32>> {
+    fn find_all(&self, fingerprints: &[u128]) -> Found {
         let guess = |fingerprint: &u128| self.index.shard(*fingerprint)?.find(*fingerprint as u64, |_| true).copied();
-        let mut ordinals = fingerprints.iter().map(guess).collect::<Option<Vec<u32>>>()?;
-        for (ordinal, fingerprint) in ordinals.iter_mut().zip(fingerprints) {
+        let guesses = fingerprints.iter().map(|fingerprint| guess(fingerprint).unwrap_or(NO_ORDINAL));
+        let mut ordinals: Vec<u32> = guesses.collect();
+        let mut missing = Vec::new();
+        for (position, (ordinal, fingerprint)) in ordinals.iter().zip(fingerprints).enumerate() {
             if self.fingerprints.get(*ordinal as usize) != Some(*fingerprint) {
-                *ordinal = self.find(*fingerprint)?;
+                missing.push(position as u32);
             }
         }
-        Some(ordinals)
+        missing.retain(|at| match (ordinals.get_mut(*at as usize), fingerprints.get(*at as usize)) {
+            (Some(ordinal), Some(fingerprint)) if *ordinal != NO_ORDINAL => {
+                *ordinal = self.find(*fingerprint).unwrap_or(NO_ORDINAL);
+                *ordinal == NO_ORDINAL
+            }
+            _ => true,
+        });
+        Found { ordinals: Ordinals { ordinals, ..Ordinals::default() }, missing }
+    }
+
+    /// Series that are there.
+    fn known(&self) -> usize {
+        self.keys.len() - self.holes
     }
 
     /// The key of a series that is there.
@@ -294,14 +342,16 @@ impl Inner {
         self.keys.get(ordinal).filter(|_| !self.left.get(ordinal))
     }
 
-    /// The next ordinal is this series'.
-    fn push(&mut self, fingerprint: u128, key: &[u8]) -> u32 {
+    /// The ordinal of a series, which is the next if it is new.
+    fn find_or_push(&mut self, fingerprint: u128, key: &[u8]) -> u32 {
         let ordinal = self.keys.len() as u32;
+        if let Some(known) = self.index.find_or_insert(fingerprint, ordinal, &self.fingerprints) {
+            return known;
+        }
         assert!(self.keys.push(Some(key)), "what keys take was counted before");
         self.fingerprints.push(fingerprint);
         self.durable.grow(self.keys.len());
         self.left.grow(self.keys.len());
-        self.index.insert(fingerprint, ordinal, &self.fingerprints);
         ordinal
     }
 
@@ -380,15 +430,38 @@ impl Index {
         self.shards.get(self.place(fingerprint))
     }
 
-    fn insert(&mut self, fingerprint: u128, ordinal: u32, fingerprints: &Blocks<u128>) {
-        if self.len == SPLIT_AT && self.shards.len() == 1 {
-            let whole = std::mem::replace(&mut self.shards, vec![HashTable::new(); SHARDS]);
-            self.len = 0;
-            for ordinal in whole.iter().flatten() {
-                let fingerprint = fingerprints.get(*ordinal as usize).unwrap_or_default();
-                self.insert(fingerprint, *ordinal, fingerprints);
+    /// The ordinal that a fingerprint has; if it has none, it gets this one.
+    fn find_or_insert(&mut self, fingerprint: u128, ordinal: u32, fingerprints: &Blocks<u128>) -> Option<u32> {
+        self.split(fingerprints);
+        let place = self.place(fingerprint);
+        let shard = self.shards.get_mut(place)?;
+        let is_same = |other: &u32| fingerprints.get(*other as usize) == Some(fingerprint);
+        let hash_of = |other: &u32| fingerprints.get(*other as usize).unwrap_or_default() as u64;
+        match shard.entry(fingerprint as u64, is_same, hash_of) {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(vacant) => {
+                vacant.insert(ordinal);
+                self.len += 1;
+                None
             }
         }
+    }
+
+    /// Splits what has grown.
+    fn split(&mut self, fingerprints: &Blocks<u128>) {
+        if self.len < SPLIT_AT || self.shards.len() > 1 {
+            return;
+        }
+        let whole = std::mem::replace(&mut self.shards, vec![HashTable::new(); SHARDS]);
+        self.len = 0;
+        for ordinal in whole.iter().flatten() {
+            let fingerprint = fingerprints.get(*ordinal as usize).unwrap_or_default();
+            self.insert(fingerprint, *ordinal, fingerprints);
+        }
+    }
+
+    fn insert(&mut self, fingerprint: u128, ordinal: u32, fingerprints: &Blocks<u128>) {
+        self.split(fingerprints);
         let place = self.place(fingerprint);
         let Some(shard) = self.shards.get_mut(place) else { return };
         shard.insert_unique(fingerprint as u64, ordinal, |other| {

@@ -1,6 +1,7 @@
 //! Ordinals: given once, carried until durable, bounded.
 
 mod memory;
+mod model;
 
 use super::*;
 use crate::batch::SeriesDefinitions;
