@@ -143,7 +143,7 @@ impl<'a> KeyTags<'a> {
         if value.is_empty() {
             return Err("a tag is empty");
         }
-        if std::str::from_utf8(&value).is_err() {
+        if !value.is_ascii() && std::str::from_utf8(&value).is_err() {
             return Err("a tag is not UTF-8");
         }
         self.rest = rest;
@@ -167,9 +167,20 @@ impl<'a> Iterator for KeyTags<'a> {
     }
 }
 
-/// Values are short: a plain loop is as fast as a call.
+/// Eight bytes at once: values are short, and a call into a search for long ones costs more than it saves.
 fn memchr_zero(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == 0)
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The lowest marked byte is the first that is zero; those above it may be marked in error.
+        let zeros = word.wrapping_sub(LOW) & !word & HIGH;
+        if zeros != 0 {
+            return Some(at * 8 + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| *byte == 0).map(|at| words.len() * 8 + at)
 }
 
 #[cfg(test)]
@@ -234,6 +245,13 @@ mod tests {
             let mut bytes = table.to_le_bytes().to_vec();
             bytes.extend_from_slice(&key);
             prop_assert_eq!(fingerprint(seed, TableId(table), &key), xxh3_128_with_seed(&bytes, seed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn zeros_are_found_where_they_are(bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0x80), any::<u8>()], 0..40)) {
+            prop_assert_eq!(memchr_zero(&bytes), bytes.iter().position(|byte| *byte == 0));
         }
     }
 

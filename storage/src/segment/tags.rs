@@ -1,5 +1,10 @@
 //! Tag columns: for one tag its values and a code for each series, so that `tag = value` finds series without keys.
 
+use std::hash::BuildHasher;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
+
 use crate::codec::{EncodeScratch, ValuesRef, decode_column, encode_column};
 use crate::schema::FieldType;
 use crate::values::{Strings, Values};
@@ -108,16 +113,19 @@ impl TagColumn {
 
 /// One tag while the segment is written.
 pub(crate) struct TagWriter {
-    /// Values by first appearance.
-    ids: hashbrown::HashMap<Vec<u8>, u32>,
-    /// For each series so far, up to the last that has the tag: 0, or 1 + the value's id.
+    hasher: DefaultHashBuilder,
+    /// Places in `values`, by value.
+    ids: HashTable<u32>,
+    /// By first appearance.
+    values: Strings,
+    /// For each series so far, up to the last that has the tag: 0, or 1 + the place of the value.
     codes: Vec<u32>,
-    last: Vec<u8>,
 }
 
 impl TagWriter {
     pub(crate) fn new() -> Self {
-        Self { ids: hashbrown::HashMap::new(), codes: Vec::new(), last: Vec::new() }
+        let (hasher, ids) = (DefaultHashBuilder::default(), HashTable::new());
+        Self { hasher, ids, values: Strings::default(), codes: Vec::new() }
     }
 
     /// No series has the tag.
@@ -127,40 +135,65 @@ impl TagWriter {
 
     /// The value of a series; series come in order.
     pub(crate) fn push(&mut self, series: u32, value: &[u8]) {
-        if self.last == value
-            && let Some(&code) = self.codes.last()
-        {
-            self.codes.resize(series as usize, 0);
-            self.codes.push(code);
-            return;
-        }
-        let next = self.ids.len() as u32;
-        let id = *self.ids.entry_ref(value).or_insert(next);
-        self.codes.resize(series as usize, 0);
-        self.codes.push(id + 1);
-        self.last.clear();
-        self.last.extend_from_slice(value);
+        let Self { hasher, ids, values, codes } = self;
+        let last = codes.last().copied().filter(|code| values.get((*code as usize).wrapping_sub(1)) == value);
+        let code = last.unwrap_or_else(|| {
+            let next = values.len() as u32;
+            let is_same = |id: &u32| values.get(*id as usize) == value;
+            match ids.entry(hasher.hash_one(value), is_same, |id| hasher.hash_one(values.get(*id as usize))) {
+                Entry::Occupied(known) => *known.get() + 1,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(next);
+                    values.bytes.extend_from_slice(value);
+                    assert!(u32::try_from(values.bytes.len()).is_ok(), "values of a tag fit 4 GiB");
+                    values.ends.push(values.bytes.len() as u32);
+                    next + 1
+                }
+            }
+        });
+        codes.resize(series as usize, 0);
+        codes.push(code);
     }
 
     /// The different values, ascending, and for each of so many series 0 or 1 + the place of its value.
-    pub(crate) fn finish(&self, series: u32) -> (Strings, Vec<u64>) {
-        let mut sorted: Vec<(&[u8], u32)> = self.ids.iter().map(|(value, id)| (value.as_slice(), *id)).collect();
-        sorted.sort_unstable();
-        let mut values = Strings::default();
-        let mut code_of = vec![0_u64; sorted.len() + 1];
-        for ((value, id), code) in sorted.iter().zip(1..) {
-            values.bytes.extend_from_slice(value);
-            assert!(u32::try_from(values.bytes.len()).is_ok(), "values of a tag fit 4 GiB");
-            values.ends.push(values.bytes.len() as u32);
-            if let Some(slot) = code_of.get_mut(*id as usize + 1) {
-                *slot = code;
-            }
-        }
-        let present = self.codes.iter().map(|id| code_of.get(*id as usize).copied().unwrap_or_default());
-        let absent = (series as usize).saturating_sub(self.codes.len());
-        let codes = present.chain(std::iter::repeat_n(0, absent)).collect();
+    pub(crate) fn finish(self, series: u32) -> (Strings, Vec<u64>) {
+        let Self { values, codes: ids, .. } = self;
+        let absent = (series as usize).saturating_sub(ids.len());
+        let (values, code_of) = ascending(values);
+        // Without an order to change they are codes already.
+        let code = |id: u32| code_of.get(id as usize).copied().unwrap_or(id);
+        let codes = ids.iter().map(|id| u64::from(code(*id))).chain(std::iter::repeat_n(0, absent)).collect();
         (values, codes)
     }
+}
+
+/// Sorts different values. For each of the given order 1 + its place in the new one, behind a 0 for none; nothing if they
+/// ascend as they are: those of the first tag of keys that ascend do.
+fn ascending(values: Strings) -> (Strings, Vec<u32>) {
+    if (1..values.len()).all(|place| values.get(place - 1) < values.get(place)) {
+        return (values, Vec::new());
+    }
+    let mut order: Vec<(u64, u32)> = (0..values.len() as u32).map(|id| (head(values.get(id as usize)), id)).collect();
+    order.sort_unstable_by(|(head, id), (other_head, other)| {
+        head.cmp(other_head).then_with(|| values.get(*id as usize).cmp(values.get(*other as usize)))
+    });
+    let mut sorted = Strings { bytes: Vec::with_capacity(values.bytes.len()), ends: Vec::with_capacity(values.len()) };
+    let mut code_of = vec![0; values.len() + 1];
+    for ((_, id), code) in order.iter().zip(1..) {
+        sorted.bytes.extend_from_slice(values.get(*id as usize));
+        sorted.ends.push(sorted.bytes.len() as u32);
+        if let Some(slot) = code_of.get_mut(*id as usize + 1) {
+            *slot = code;
+        }
+    }
+    (sorted, code_of)
+}
+
+/// The first bytes of a value: those decide most comparisons.
+fn head(value: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    head.iter_mut().zip(value).for_each(|(slot, byte)| *slot = *byte);
+    u64::from_be_bytes(head)
 }
 
 /// The section of a tag.
