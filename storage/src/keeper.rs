@@ -328,7 +328,7 @@ impl Keeper {
                     while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
                         let mut columns = StripeColumns::new(&cut, &stripe);
                         cut.times(&stripe, &mut times);
-                        writer.stripe_from(&cut.runs(&stripe), &times, &mut columns)?;
+                        writer.stripe_from(&mut cut.runs(&stripe), &times, &mut columns)?;
                     }
                     writer.suspects(late.suspects);
                     Ok(())

@@ -20,7 +20,7 @@ use crate::codec::PageBuf;
 use crate::memcut::{MemCut, Progress};
 use crate::placement::{Reader, Segment};
 use crate::schema::ColumnId;
-use crate::segment::{KeyBlockHeld, RowSet, SegmentReader};
+use crate::segment::{KeyBlockHeld, RowSet, SegmentReader, StripeRuns};
 use crate::values::Values;
 
 /// Times that are looked at at once.
@@ -125,7 +125,8 @@ impl<'a> Search<'a> {
         while let Some(stripe) = cut.stripe(&mut progress, TIMES_MAX) {
             cut.times(&stripe, &mut times);
             let mut rest = times.as_slice();
-            for run in cut.runs(&stripe) {
+            let mut runs = cut.runs(&stripe);
+            while let Some(run) = runs.next_run() {
                 let (own, behind) = rest.split_at(run.rows as usize);
                 rest = behind;
                 let late = own.partition_point(|time| *time <= self.reach);

@@ -8,6 +8,7 @@
 //!
 //! Rows of one key become one row in an `upsert` table, field by field, the newest present value winning.
 
+mod runs;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use crate::error::Result;
 use crate::generation::{KeyOrder, SeriesTable};
 use crate::memtable::{Chunk, MemPartition, living};
 use crate::schema::{ColumnId, FieldType, TableMode};
-use crate::segment::{PageRows, Run, StripeSource};
+use crate::segment::{PageRows, StripeSource};
 use crate::sorted::Sorted;
 use crate::tombstone::Tombstone;
 use crate::values::{FieldColumn, Values};
@@ -344,13 +345,6 @@ impl MemCut {
         }
         assert!(left == 0, "every row of a cut is of a series");
         (stripe.rows > 0).then_some(stripe)
-    }
-
-    /// The keys of a stripe and how many rows each has.
-    pub(crate) fn runs<'a>(&'a self, stripe: &Stripe) -> Vec<Run<'a>> {
-        let runs = stripe.runs.iter();
-        let key = |rank: u32| self.keys.key(*self.keys.sorted.get(rank as usize)?);
-        runs.filter_map(|(rank, rows)| Some(Run { key: key(*rank)?, rows: *rows })).collect()
     }
 
     /// The times of a stripe, into `out`.

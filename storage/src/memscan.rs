@@ -95,9 +95,9 @@ impl MemSource {
         Ok(Some(Self { chunks, keys, series, time_min, time_max, _charge: charge }))
     }
 
-    /// The key of one of the series.
-    pub(crate) fn key(&self, ordinal: u32) -> &[u8] {
-        self.keys.key(ordinal).unwrap_or_default()
+    /// The key of one of the series, made in `scratch`.
+    pub(crate) fn key<'a>(&self, ordinal: u32, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        self.keys.key(ordinal, scratch).unwrap_or_default()
     }
 
     /// Rows that the snapshot sees, before merging.

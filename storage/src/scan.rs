@@ -266,7 +266,7 @@ fn key_at(source: &Source, piece: u64, pieces: u64) -> Result<Option<Arc<[u8]>>>
         }
         Source::Memory(source) => {
             let at = source.series.len() as u64 * piece / pieces;
-            Ok(source.series.get(at as usize).map(|ordinal| source.key(*ordinal).into()))
+            Ok(source.series.get(at as usize).map(|ordinal| source.key(*ordinal, &mut Vec::new()).into()))
         }
     }
 }

@@ -14,6 +14,7 @@
 //! Not here: which segments there are (`manifest`), merging them (`scan`, `compaction`).
 //! Byte layout: `storage/format/segment.md`.
 
+mod cutter;
 mod find;
 mod footer;
 mod head;
@@ -44,7 +45,9 @@ pub use run::RunRange;
 pub use sink::{FileSink, Sink};
 pub(crate) use suspects::RowSet;
 pub use tags::TagColumn;
-pub use writer::{PageRows, Run, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput, StripeSource};
+pub use writer::{
+    PageRows, Run, SegmentSpec, SegmentSummary, SegmentWriter, StripeField, StripeInput, StripeRuns, StripeSource,
+};
 
 use std::path::Path;
 

@@ -43,7 +43,7 @@ pub(crate) fn merge<S: Sink + ?Sized>(
         if let Some(held) = &held {
             note_suspects(&plan, held, writer.rows(), &mut suspects);
         }
-        writer.stripe_from(&plan.runs(), &plan.times, &mut Stripe::new(&plan, &mut columns))?;
+        writer.stripe_from(&mut plan.runs().iter(), &plan.times, &mut Stripe::new(&plan, &mut columns))?;
         control.add_rows(plan.times.len() as u64);
     }
     writer.suspects(suspects);

@@ -16,9 +16,11 @@ pub(crate) struct KeyOrder {
 }
 
 impl KeyOrder {
-    /// The key of an ordinal; `None` if it had none then.
-    pub(crate) fn key(&self, ordinal: u32) -> Option<&[u8]> {
-        self.keys.get(ordinal)
+    /// The key of an ordinal, made in `scratch`, which holds it and bytes of no meaning; `None` if it had none then.
+    pub(crate) fn key<'a>(&self, ordinal: u32, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        scratch.clear();
+        scratch.extend_from_slice(self.keys.get(ordinal)?);
+        Some(scratch)
     }
 
     /// The order of `keys`: that of an earlier one, and `new` ordinals behind those that it knew.

@@ -151,7 +151,8 @@ fn keys_are_in_order_whenever_they_came() {
     let generation = Arc::new(Generation::new(1));
     let order = || {
         let order = generation.table(TABLE).key_order();
-        order.sorted.iter().map(|ordinal| (order.key(*ordinal).unwrap().to_vec(), *ordinal)).collect::<Vec<_>>()
+        let key = |ordinal| order.key(ordinal, &mut Vec::new()).unwrap().to_vec();
+        order.sorted.iter().map(|ordinal| (key(*ordinal), *ordinal)).collect::<Vec<_>>()
     };
     assert!(order().is_empty());
     resolve(&generation, &[b"m", b"z", b""], 99).unwrap();

@@ -10,6 +10,7 @@ use crate::memscan::MemSource;
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
 use crate::schema::{DatabaseId, Table, TableId};
+use crate::segment::StripeRuns;
 use crate::time::TimeRange;
 
 const FIELDS: [(ColumnId, FieldType); 3] =
@@ -94,7 +95,8 @@ fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pa
             assert!(stripe.rows <= rows_max);
             let first = rows.len();
             let mut keys = Vec::new();
-            for run in cut.runs(&stripe) {
+            let mut runs = cut.runs(&stripe);
+            while let Some(run) = runs.next_run() {
                 keys.extend((0..run.rows).map(|_| run.key.to_vec()));
             }
             let mut times = vec![7];

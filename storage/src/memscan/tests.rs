@@ -72,9 +72,9 @@ fn read(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Found> {
     };
     let bound = [source.bind(A), source.bind(B)];
     let mut found = Vec::new();
-    let mut rows = Vec::new();
+    let (mut rows, mut scratch) = (Vec::new(), Vec::new());
     for ordinal in &source.series {
-        let key = source.key(*ordinal);
+        let key = source.key(*ordinal, &mut scratch);
         let mut out = RowBuffer::new(&[(A, FieldType::I64), (B, FieldType::I64)]);
         source.run(*ordinal, &mut rows);
         emit(&rows, mode, &bound, &mut out);

@@ -30,7 +30,7 @@ fn living_of(
     keys: &KeyOrder,
     tombstones: &[Arc<Tombstone>],
 ) -> Option<(Arc<Chunk>, u32)> {
-    let mut dead: Vec<bool> = Vec::new();
+    let (mut dead, mut scratch): (Vec<bool>, _) = (Vec::new(), Vec::new());
     for tombstone in tombstones {
         let older = chunk.visible_rows(tombstone.sequence.saturating_sub(1)).min(visible);
         if older == 0 || !tombstone.meets(chunk.time_min, chunk.time_max) {
@@ -38,7 +38,7 @@ fn living_of(
         }
         let one = std::slice::from_ref(tombstone);
         for ordinal in chunk.sorted().slots() {
-            let Some(key) = keys.key(ordinal) else { continue };
+            let Some(key) = keys.key(ordinal, &mut scratch) else { continue };
             let fate = fate(one, key);
             if fate.is_spared() {
                 continue;

@@ -54,7 +54,7 @@ impl Cursor {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Self::Segment(cursor) => cursor.memory_bytes(),
-            Self::Memory(_) => size_of::<MemCursor>(),
+            Self::Memory(cursor) => size_of::<MemCursor>() + cursor.scratch.capacity(),
         }
     }
 }
@@ -67,21 +67,25 @@ pub(super) struct MemCursor {
     mode: TableMode,
     /// Per field of the spec and chunk: which of the chunk's fields it is.
     pub(super) bound: Vec<Vec<Option<usize>>>,
+    /// What keys are made in.
+    scratch: Vec<u8>,
 }
 
 impl MemCursor {
     pub(super) fn new(source: &Arc<MemSource>, spec: &MergeSpec) -> Self {
-        let bound = |key: &Option<Arc<[u8]>>, none: usize| {
-            key.as_ref().map_or(none, |key| source.series.partition_point(|own| source.key(*own) < &**key))
+        let mut scratch = Vec::new();
+        let mut bound = |key: &Option<Arc<[u8]>>, none: usize| {
+            let mut is_before = |own: u32, key: &[u8]| source.key(own, &mut scratch) < key;
+            key.as_ref().map_or(none, |key| source.series.partition_point(|own| is_before(*own, key)))
         };
         let (at, end) = (bound(&spec.key_from, 0), bound(&spec.key_to, source.series.len()));
         let bound = source.bind_all(&spec.fields);
-        Self { source: Arc::clone(source), at, end, tags: spec.tags.clone(), mode: spec.mode, bound }
+        Self { source: Arc::clone(source), at, end, tags: spec.tags.clone(), mode: spec.mode, bound, scratch }
     }
 
     fn key(&mut self) -> Option<Arc<[u8]>> {
         while self.at < self.end {
-            let key = self.source.key(*self.source.series.get(self.at)?);
+            let key = self.source.key(*self.source.series.get(self.at)?, &mut self.scratch);
             if self.tags.iter().all(|filter| filter.accepts(key)) {
                 return Some(key.into());
             }

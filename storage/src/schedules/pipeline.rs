@@ -228,13 +228,13 @@ fn rows(published: &Published, name: &str) -> Vec<Row> {
 fn rows_of(memtable: &super::memtable::MemSet, table: TableId, field: ColumnId, sequence: u64) -> Vec<Row> {
     let mut out = Vec::new();
     let Some(memtable) = memtable.table(table) else { return out };
-    let order = memtable.series.key_order();
+    let (order, mut scratch) = (memtable.series.key_order(), Vec::new());
     for partition in memtable.partitions().values() {
         for (chunk, visible) in partition.visible(sequence) {
             let column = chunk.fields.iter().find(|found| found.column == field).unwrap();
             let Values::I64(values) = &column.values else { panic!("integers were written") };
             for (series, value) in chunk.series.iter().zip(values).take(visible as usize) {
-                out.push((order.key(*series).unwrap().to_vec(), *value));
+                out.push((order.key(*series, &mut scratch).unwrap().to_vec(), *value));
             }
         }
     }

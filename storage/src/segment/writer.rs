@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, encode_page};
+use crate::codec::{EncodeScratch, ValuesRef, encode_page};
 use crate::error::{Error, Result};
 use crate::manifest::Encoding;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, STRING_BYTES_MAX, TableId};
 use crate::series::key_tags;
 use crate::values::Values;
 
+use super::cutter::{PAGE_STRING_BYTES_MAX, PageCutter, split_page};
 use super::footer::{Footer, Section, SectionKind, Tail};
 use super::index::{ColumnPages, encode_pages};
 use super::keys::KeysWriter;
@@ -22,12 +23,8 @@ use super::run::RunsWriter;
 use super::sink::Sink;
 use super::suspects::{RowSet, encode as encode_suspects};
 use super::tags::{self, TagWriter};
-use super::{PAGE_CELLS_MAX, PAGE_ROWS_MIN, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX, padding, postings};
+use super::{PAGE_CELLS_MAX, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX, padding, postings};
 
-/// A long series is split at multiples of this many rows: what the codecs take at once.
-const VECTOR_ROWS: usize = 1024;
-/// The strings of a page take at most so many bytes, so that a reader of any page knows what it needs.
-const PAGE_STRING_BYTES_MAX: usize = 4 << 20;
 /// What was encoded of a column goes to the sink when it is this long.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -55,6 +52,25 @@ pub struct Run<'a> {
     pub key: &'a [u8],
     /// At least 1.
     pub rows: u32,
+}
+
+/// Gives the runs of a stripe one by one, so that their keys need not lie in memory side by side.
+pub trait StripeRuns {
+    /// How many are left.
+    fn count_left(&self) -> usize;
+
+    /// The next one, ascending by key.
+    fn next_run(&mut self) -> Option<Run<'_>>;
+}
+
+impl StripeRuns for std::slice::Iter<'_, Run<'_>> {
+    fn count_left(&self) -> usize {
+        self.len()
+    }
+
+    fn next_run(&mut self) -> Option<Run<'_>> {
+        self.next().copied()
+    }
 }
 
 /// One field of a stripe.
@@ -235,18 +251,23 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         }
         let rest = ValuesRef::I64(&[]);
         let mut fields = WholeFields { fields: input.fields, presence: None, row: 0, rest, bits: Vec::new() };
-        self.stripe_from(input.runs, input.times, &mut fields)
+        self.stripe_from(&mut input.runs.iter(), input.times, &mut fields)
     }
 
-    /// As [`SegmentWriter::stripe`], with fields that are made when they are written.
+    /// As [`SegmentWriter::stripe`], with keys and fields that are made when they are written.
     ///
     /// # Errors
     /// As [`SegmentWriter::stripe`], and those of `fields`.
-    pub fn stripe_from(&mut self, runs: &[Run<'_>], times: &[i64], fields: &mut dyn StripeSource) -> Result<()> {
+    pub fn stripe_from(
+        &mut self,
+        runs: &mut dyn StripeRuns,
+        times: &[i64],
+        fields: &mut dyn StripeSource,
+    ) -> Result<()> {
         assert!(!times.is_empty(), "a stripe has rows");
         assert!(times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
-        self.directories(runs, times);
-        let pages = self.cut_strings(cut_pages(runs), fields)?;
+        let pages = self.directories(runs, times);
+        let pages = self.cut_strings(pages, fields)?;
         let cells = (self.page_rows.len() + pages.len()) as u64 * (self.fields.len() as u64 + 1);
         if PAGE_CELLS_MAX < cells {
             let reason = format!("{} columns in more than {} pages", self.fields.len(), self.page_rows.len());
@@ -301,32 +322,37 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         Ok(pages)
     }
 
-    /// Keys, tags and runs of a stripe.
-    fn directories(&mut self, runs: &[Run<'_>], times: &[i64]) {
-        let rows = times.len() as u64;
-        let continues = runs.first().is_some_and(|run| self.keys.last() == Some(run.key));
-        self.runs.stripe(runs.len(), continues);
-        let mut rest = times;
-        for (index, run) in runs.iter().enumerate() {
+    /// Keys, tags and runs of a stripe. Returns the rows of its pages.
+    fn directories(&mut self, runs: &mut dyn StripeRuns, times: &[i64]) -> Vec<usize> {
+        let (mut pages, count) = (PageCutter::default(), runs.count_left());
+        let (mut rest, mut is_first) = (times, true);
+        while let Some(run) = runs.next_run() {
+            let continues = is_first && self.keys.last() == Some(run.key);
+            if is_first {
+                self.runs.stripe(count, continues);
+                is_first = false;
+            }
             assert!(0 < run.rows, "a run has rows");
             assert!((run.rows as usize) <= rest.len(), "runs have the rows of their stripe");
             let (times, after) = rest.split_at(run.rows as usize);
             rest = after;
             let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
             assert!(times.is_sorted(), "times of a run ascend");
-            if index == 0 && continues {
+            if continues {
                 assert!(self.last_time <= first, "times of a series ascend");
             } else {
                 self.series(run.key);
             }
             self.runs.run(run.rows, first, last);
+            pages.push(run.rows as usize);
             self.time_min = self.time_min.min(first);
             self.time_max = self.time_max.max(last);
             self.last_time = last;
         }
         assert!(rest.is_empty(), "runs have the rows of their stripe");
         assert!(u32::try_from(self.runs.runs()).is_ok(), "runs of a segment fit u32");
-        self.rows += rows;
+        self.rows += times.len() as u64;
+        pages.finish()
     }
 
     fn series(&mut self, key: &[u8]) {
@@ -452,50 +478,6 @@ impl<S: Sink + ?Sized> Out<'_, S> {
     }
 }
 
-/// Rows of each page of a stripe: a page ends with a series once it has [`PAGE_ROWS_MIN`] rows; a series that would
-/// overflow it is split into parts of about the same length, so that most pages hold rows of one series only.
-fn cut_pages(runs: &[Run<'_>]) -> Vec<usize> {
-    let mut pages = Vec::new();
-    let mut open = 0;
-    for run in runs {
-        open += run.rows as usize;
-        while PAGE_ROWS_MAX < open {
-            let parts = open.div_ceil(PAGE_ROWS_MAX);
-            let rows = open.div_ceil(parts).next_multiple_of(VECTOR_ROWS).min(PAGE_ROWS_MAX);
-            pages.push(rows);
-            open -= rows;
-        }
-        if PAGE_ROWS_MIN <= open {
-            pages.push(open);
-            open = 0;
-        }
-    }
-    if open != 0 {
-        pages.push(open);
-    }
-    pages
-}
-
-/// Appends the rows of the pages that one is cut into, each as long as its strings allow.
-fn split_page(rows: usize, page: PageRows<'_>, pages: &mut Vec<usize>) {
-    let ValuesRef::String { ends, mut start, .. } = page.values else { return pages.push(rows) };
-    let mut ends = ends.iter();
-    let (mut first, mut bytes) = (0, 0);
-    for row in 0..rows {
-        let present =
-            page.presence.is_none_or(|words| words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1));
-        let end = if present { ends.next().copied().unwrap_or(start) } else { start };
-        let length = (end - start) as usize;
-        start = end;
-        if PAGE_STRING_BYTES_MAX < bytes + length {
-            pages.push(row - first);
-            (first, bytes) = (row, 0);
-        }
-        bytes += length;
-    }
-    pages.push(rows - first);
-}
-
 /// Appends a page to `out`; one without values takes no byte.
 fn write_page(
     rows: usize,
@@ -542,54 +524,7 @@ mod tests {
 
     use super::*;
 
-    fn pages_of(runs: &[u32]) -> Vec<usize> {
-        cut_pages(&runs.iter().map(|rows| Run { key: &[], rows: *rows }).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn pages_end_with_a_series_where_they_can() {
-        #[track_caller]
-        fn check(runs: &[u32], want: &[usize]) {
-            assert_eq!(pages_of(runs), want, "pages of runs {runs:?}");
-        }
-        check(&[1], &[1]);
-        check(&[2047, 1, 5], &[2048, 5]);
-        check(&[1080; 5], &[2160, 2160, 1080]);
-        check(&[8192], &[8192]);
-        check(&[8640; 2], &[5120, 3520, 5120, 3520]); // a day at 10 s
-        check(&[8193], &[5120, 3073]);
-        check(&[2000, 8192], &[5120, 5072]);
-        check(&[65_537], &[8192, 8192, 7168, 7168, 7168, 7168, 7168, 7168, 6145]);
-    }
-
-    #[test]
-    fn a_page_is_cut_where_its_strings_take_too_many_bytes() {
-        let lengths = |count: usize, bytes: usize| -> Vec<u32> { (1..=count).map(|at| (at * bytes) as u32).collect() };
-        #[track_caller]
-        fn check(rows: usize, presence: Option<&[u64]>, ends: &[u32], want: &[usize]) {
-            let mut pages = Vec::new();
-            let values = ValuesRef::String { bytes: &[], ends, start: 0 };
-            split_page(rows, PageRows { presence, values }, &mut pages);
-            assert_eq!(pages, want);
-        }
-        check(200, None, &lengths(200, 65_536), &[64, 64, 64, 8]);
-        check(200, None, &lengths(200, 100), &[200]);
-        check(128, None, &lengths(128, 32_768), &[128]);
-        check(129, None, &lengths(129, 32_768), &[128, 1]);
-        // Absent rows take nothing, wherever they are.
-        check(192, Some(&[u64::MAX, 0, u64::MAX]), &lengths(128, 65_536), &[128, 64]);
-    }
-
     proptest! {
-        #[test]
-        fn pages_cover_the_rows_within_bounds(runs in prop::collection::vec(prop_oneof![1..40_u32, 1..30_000_u32], 1..60)) {
-            let pages = pages_of(&runs);
-            prop_assert_eq!(pages.iter().sum::<usize>(), runs.iter().sum::<u32>() as usize);
-            prop_assert!(pages.iter().all(|rows| (1..=PAGE_ROWS_MAX).contains(rows)));
-            let short = pages.iter().filter(|rows| **rows < PAGE_ROWS_MIN).count();
-            prop_assert!(short <= 1, "{:?}", pages);
-        }
-
         #[test]
         fn bits_are_taken_from_anywhere(words in prop::collection::vec(any::<u64>(), 1..6), first in 0..200_usize, count in 0..200_usize) {
             let bit = |words: &[u64], index: usize| words.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1);

@@ -99,7 +99,9 @@ fn a_million_series_take_a_hundred_bytes_each_and_all_are_counted() {
         }
     }
     let order = generation.table(TABLE).key_order();
-    let keys: usize = order.sorted.iter().map(|ordinal| order.key(*ordinal).unwrap().len()).sum();
+    let mut scratch = Vec::new();
+    let keys: usize = order.sorted.iter().map(|ordinal| order.key(*ordinal, &mut scratch).unwrap().len()).sum();
+    drop(scratch);
     assert_eq!((order.sorted.len() as u64, generation.series_count()), (SERIES, SERIES));
     drop(order);
     let (each, key) = (generation.bytes() as f64 / SERIES as f64, keys as f64 / SERIES as f64);
