@@ -9,6 +9,7 @@ use marigram_storage::disk::sim::SimDisk;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{ColumnId, TableMode};
 use marigram_storage::time::TimeRange;
+use marigram_storage::tombstone::{Erase, Literal, Predicate, ValueSet};
 use marigram_storage::values::{FieldColumn, Strings, Values};
 use marigram_storage::{Engine, Error, MemoryShares, MemoryUse, Options, ScanRequest, Snapshot, Threads};
 use marigram_tests::rig::{open, small_options};
@@ -182,4 +183,37 @@ fn a_thousand_scans_of_many_series() {
     assert_eq!(count(&snapshot).unwrap(), SERIES as usize);
     assert_eq!(scans(), 0);
     body(SERIES);
+}
+
+/// Deletes that name many times, in the log a third of what they are in memory.
+#[test]
+fn deletes_that_name_much() {
+    const NAMED: i64 = 10_000;
+    let engine = open(&SimDisk::new(1), &SimClock::new(1), &options(32 * MIB)).unwrap();
+    let times: Vec<i64> = (0..2 * NAMED).collect();
+    write(&engine, vec![table("cpu", times.clone(), Values::I64(times))]);
+    let id = engine.snapshot().catalog().all_tables().next().unwrap().id;
+    let delete = |names: i64, from: i64| {
+        let values = ValueSet::new((0..names).map(|at| Literal::I64(from + 2 * at)).collect());
+        engine.delete(id, Erase::Where(Predicate::In { column: ColumnId::TIME, values }), "DELETE")
+    };
+    let held = || engine.memory().used(MemoryUse::Deletes);
+    let refused = (0..100).find_map(|_| delete(NAMED, 0).err());
+    assert!(matches!(refused, Some(Error::DeletesWaiting { .. })), "{refused:?}");
+    let share = engine.memory().shares().admitted_bytes() / 4;
+    assert!((share..share * 2).contains(&held()), "{} of {share}", held());
+    assert!(held() > 2 * 9 * 2 * NAMED as u64, "it is what is in memory that counts");
+    let large = delete(20 * NAMED, 0);
+    assert!(matches!(large, Err(Error::TooLarge { what: "delete", .. })), "{large:?}");
+    write(&engine, vec![table("cpu", vec![2 * NAMED], Values::I64(vec![1]))]);
+    assert_eq!(count(&engine.snapshot()).unwrap(), NAMED as usize + 1);
+    check_empty(&engine);
+    engine.optimize("main", "cpu", false).unwrap();
+    let gone = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        held() == 0
+    });
+    assert!(gone, "{:?}", engine.memory().usage());
+    delete(NAMED, 1).unwrap();
+    assert_eq!(count(&engine.snapshot()).unwrap(), 1);
 }

@@ -180,7 +180,7 @@ impl From<marigram_storage::Error> for QueryError {
             E::AlreadyExists { .. } => Self::new(QueryErrorKind::AlreadyExists, message),
             E::TypeConflict { .. } => Self::new(QueryErrorKind::Type, message),
             E::Limit { .. } => Self::new(QueryErrorKind::Limit, message),
-            E::Overloaded { .. } => Self::new(QueryErrorKind::Unavailable, message),
+            E::Overloaded { .. } | E::DeletesWaiting { .. } => Self::new(QueryErrorKind::Unavailable, message),
             E::DiskFull { .. } => Self::new(QueryErrorKind::DiskFull, message),
             E::Corrupt { .. } | E::Damaged { .. } | E::Unsupported { .. } => {
                 Self::new(QueryErrorKind::Damaged, message)

@@ -143,9 +143,10 @@ impl From<StorageError> for Refusal {
                 let message = format!("Idempotency-Key {sent} leaves a gap: {expected} is expected next");
                 return Self::new(StatusCode::CONFLICT, message);
             }
-            StorageError::Overloaded { .. } | StorageError::Poisoned | StorageError::ReadOnly { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            StorageError::Overloaded { .. }
+            | StorageError::DeletesWaiting { .. }
+            | StorageError::Poisoned
+            | StorageError::ReadOnly { .. } => StatusCode::SERVICE_UNAVAILABLE,
             StorageError::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
             StorageError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             StorageError::SnapshotExpired { .. } => StatusCode::GONE,
@@ -255,6 +256,7 @@ mod tests {
         check(StorageError::NotFound { what: "database", name: "x".into() }, 404);
         check(StorageError::Limit { what: "columns", reason: "4096".into() }, 422);
         check(StorageError::Overloaded { used_bytes: 2, bytes_max: 1 }, 503);
+        check(StorageError::DeletesWaiting { reason: String::new() }, 503);
         check(StorageError::Poisoned, 503);
         check(StorageError::PositionGap { expected: 2, sent: 9 }, 409);
         check(StorageError::DiskFull { free_bytes: 0, reserve_bytes: 1 }, 507);

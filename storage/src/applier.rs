@@ -188,7 +188,7 @@ impl Applier {
         if let Some(delete) = batch.delete {
             // A table that an earlier batch dropped has no rows to take away.
             if self.catalog.table_by_id(delete.table).is_some() {
-                Arc::make_mut(&mut self.tombstones).push(Tombstone::new(sequence, *delete));
+                Arc::make_mut(&mut self.tombstones).push(Tombstone::new(sequence, *delete, &self.memory));
             }
         }
         mark_defined(&active.generation, &batch.facts);

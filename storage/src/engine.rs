@@ -8,6 +8,7 @@
 //! A failed write or sync of the log or the manifest is final: every waiting writer gets [`Error::Poisoned`], and
 //! [`Options::on_poison`] is called once, so that the process can end and the next one recover what is durable.
 
+mod delete;
 mod inline;
 mod starved;
 mod submit;
@@ -39,7 +40,7 @@ use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats, Repeated};
 use crate::sync::{Pointer, lock};
-use crate::tombstone::{Erase, Tombstones};
+use crate::tombstone::Tombstones;
 use crate::wal::queue::Queue;
 use crate::wal::{BatchKind, PreparedSlot, Zeroed};
 use crate::widening::Widening;
@@ -293,45 +294,6 @@ impl Engine {
     pub fn drop_table(&self, database: &str, table: &str) -> Result<()> {
         self.shared.check_open()?;
         self.shared.drop_named(|registry| registry.drop_table(database, table))
-    }
-
-    /// Takes rows away that were written before; in an `upsert` table by key. Durable, and seen by every read, on return.
-    ///
-    /// A condition on fields is refused for an `upsert` table: name the keys ([`Erase::Keys`]) that a snapshot shows. What can
-    /// name no row that is visible is no fact: its sequence is the last one.
-    /// [`Error::Overloaded`] while too many deletes wait for segments to be rewritten.
-    pub fn delete(&self, table: TableId, erase: Erase, statement: &str) -> Result<Written> {
-        let shared = &self.shared;
-        let _one = lock(&shared.deletes);
-        shared.published.load().tombstones.check_room(table)?;
-        if let Erase::Where(predicate) = &erase {
-            predicate.check()?;
-        }
-        let mut scratch = EncodeScratch::default();
-        let at_ns = shared.world.clock.wall_ns();
-        let since_ns = shared.world.clock.monotonic_ns();
-        let (mut bounces, mut waits) = (0, 0);
-        while bounces < BOUNCES_MAX {
-            let resolved = shared.registry.delete(table, &erase, at_ns, statement)?;
-            let seen = shared.published.load_full();
-            if !erase.reach().is_some_and(|(first, last)| seen.has_times(table, first, last)) {
-                shared.check_open()?;
-                return Ok(Written { sequence: seen.sequence, rows: 0, duplicate: false });
-            }
-            match shared.submit(resolved, BatchKind::Delete, None, false, &mut scratch, None)? {
-                Reply::Done(sequence) => {
-                    shared.counters.deletes.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Written { sequence, rows: 0, duplicate: false });
-                }
-                Reply::Duplicate => return Err(Error::invalid("delete", "it has no source position")),
-                Reply::Bounced => {
-                    bounces += 1;
-                    shared.counters.batches_bounced.fetch_add(1, Ordering::Relaxed);
-                }
-                Reply::Failed(error) => shared.wait_for_log(error, since_ns, &mut waits)?,
-            }
-        }
-        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
     }
 
     /// `ADD COLUMN`: a tag or a field. Durable on return, also where it existed.

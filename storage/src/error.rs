@@ -81,6 +81,12 @@ pub enum Error {
         /// What may be held.
         bytes_max: u64,
     },
+    /// Too many deletes wait until segments were written again without what they took away: retry then.
+    #[error("too many deletes wait for segments to be written again: {reason}")]
+    DeletesWaiting {
+        /// How many, or how much of memory they hold, and what they may.
+        reason: String,
+    },
     /// It needs more memory than it may ever have: send less at once.
     #[error("the {what} needs {bytes} bytes of memory, it may have {bytes_max}")]
     TooLarge {

@@ -2,8 +2,8 @@
 //!
 //! Whoever holds memory that input can make large holds a [`Charge`] for it, for one of the [`MemoryUse`]s, as long as it
 //! does. The limit is dealt out in shares ([`MemoryShares`]) whose sum is the limit; what keeps each use within its share is
-//! with that use. One share is common to all that rows need on their way: writes under way, memtables, and memtables that
-//! only snapshots keep. A write asks for all it will need before anything of it is there ([`Accountant::try_hold`]); when
+//! with that use. One share is common to all that rows need on their way: writes under way, memtables, memtables that
+//! only snapshots keep, and deletes that wait. A write asks for all it will need before anything of it is there ([`Accountant::try_hold`]); when
 //! its rows reach a memtable, what it holds for them becomes what the memtable holds. So the sum never exceeds the share.
 //!
 //! Not counted: code, stacks, what the allocator keeps, names of tables and columns. A sixteenth of the limit is for them.
@@ -26,6 +26,8 @@ pub enum MemoryUse {
     Memtables,
     /// Memtables that were written out and that only snapshots keep.
     Pinned,
+    /// Deletes that wait for segments to be written again without what they took away.
+    Deletes,
     /// What cuts hold beside the memtables.
     Cuts,
     /// Plans and pages of compactions.
@@ -40,11 +42,12 @@ pub enum MemoryUse {
 
 impl MemoryUse {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Bodies,
         Self::Writes,
         Self::Memtables,
         Self::Pinned,
+        Self::Deletes,
         Self::Cuts,
         Self::Compactions,
         Self::Scans,
@@ -59,6 +62,7 @@ impl MemoryUse {
             Self::Writes => "writes",
             Self::Memtables => "memtables",
             Self::Pinned => "pinned",
+            Self::Deletes => "deletes",
             Self::Cuts => "cuts",
             Self::Compactions => "compactions",
             Self::Scans => "scans",
@@ -74,6 +78,7 @@ impl MemoryUse {
             Self::Writes => "writes from parsing to reply",
             Self::Memtables => "recent rows and series",
             Self::Pinned => "rows that were written out and that only snapshots keep",
+            Self::Deletes => "deletes that wait for segments to be written again",
             Self::Cuts => "writing memtables out",
             Self::Compactions => "plans and pages of compactions",
             Self::Scans => "lists of series, pages and rows that scans hold for themselves",
@@ -88,7 +93,7 @@ impl MemoryUse {
 
     /// It is one of those that share the room for rows.
     fn is_rows(self) -> bool {
-        matches!(self, Self::Writes | Self::Memtables | Self::Pinned)
+        matches!(self, Self::Writes | Self::Memtables | Self::Pinned | Self::Deletes)
     }
 
     /// It is one of those, or may take of their room what its own share does not have.
@@ -136,7 +141,7 @@ impl MemoryShares {
         match of {
             MemoryUse::Bodies => self.bodies_bytes,
             MemoryUse::Statements => self.statements_bytes,
-            MemoryUse::Writes | MemoryUse::Memtables | MemoryUse::Pinned => self.rows_bytes(),
+            MemoryUse::Writes | MemoryUse::Memtables | MemoryUse::Pinned | MemoryUse::Deletes => self.rows_bytes(),
             MemoryUse::Cuts | MemoryUse::Compactions | MemoryUse::Scans | MemoryUse::Directories => {
                 self.limit_bytes / 16
             }
@@ -170,7 +175,7 @@ pub struct MemoryUsage {
     pub bytes: u64,
     /// The most since the start.
     pub bytes_peak: u64,
-    /// At most. `writes`, `memtables` and `pinned` share one bound.
+    /// At most. `writes`, `memtables`, `pinned` and `deletes` share one bound.
     pub bytes_max: u64,
 }
 
@@ -219,7 +224,7 @@ impl Accountant {
         self.counter(of).load(Ordering::Relaxed)
     }
 
-    /// What rows hold on their way, writes, memtables, and what snapshots keep of these; and what others hold beyond their
+    /// What rows hold on their way, writes, memtables, what snapshots keep of these, and deletes; and what others hold beyond their
     /// shares, because it is missing there.
     pub fn rows_used(&self) -> u64 {
         let held = |of: MemoryUse| if of.is_rows() { self.used(of) } else { self.beyond(of) };

@@ -78,7 +78,7 @@ pub(crate) fn open_with(
         .map_err(|reason| Error::corrupt("manifest", 0, format!("positions of the last cut: {reason}")))?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::empty(&counters.memory)));
     let tables = catalog.all_tables().cloned().collect();
-    let tombstones = decode_tombstones(&state)?;
+    let tombstones = decode_tombstones(&state, &counters.memory)?;
     let mut keeper = Keeper::new(
         world.clone(),
         options.clone(),
@@ -229,7 +229,7 @@ pub(crate) fn in_memory(world: &World, memory_bytes_max: u64, memory: &Arc<Accou
     let catalog = decode_catalog(&state)?;
     let placement = Arc::new(Placement::new(world, &state, &Placement::empty(memory)));
     let first = Arc::new(Generation::new(0));
-    let tombstones = Arc::new(decode_tombstones(&state)?);
+    let tombstones = Arc::new(decode_tombstones(&state, memory)?);
     let (sequence, catalog, memory) = (state.cut.sequence, Arc::new(catalog), Arc::clone(memory));
     let mut applier = Applier::new(state.series_seed, sequence, catalog, first, placement, tombstones, memory);
     let from =
@@ -261,8 +261,8 @@ pub(crate) fn take_lock(world: &World) -> Result<Box<dyn DiskLock>> {
     })
 }
 
-fn decode_tombstones(state: &State) -> Result<Tombstones> {
-    Tombstones::decode(&state.cut.tombstones)
+fn decode_tombstones(state: &State, memory: &Arc<Accountant>) -> Result<Tombstones> {
+    Tombstones::decode(&state.cut.tombstones, memory)
         .map_err(|reason| Error::corrupt("manifest", 0, format!("tombstones of the last cut: {reason}")))
 }
 

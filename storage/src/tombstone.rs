@@ -9,10 +9,12 @@
 //! segment they are. A condition on fields would judge each version by itself and let an older one through.
 //! Byte layout: `storage/format/batch.md`.
 
+mod footprint;
 mod instants;
 mod keys;
 mod like;
 mod predicate;
+mod room;
 #[cfg(test)]
 mod tests;
 mod value_set;
@@ -26,7 +28,7 @@ pub(crate) use self::predicate::Datum;
 pub use self::predicate::{Comparison, Literal, PREDICATE_BYTES_MAX, PREDICATE_DEPTH_MAX, Predicate};
 pub use self::value_set::ValueSet;
 use crate::bytes::{Reader, put_bytes};
-use crate::error::{Error, Result};
+use crate::memory::{Accountant, Charge, MemoryUse};
 use crate::placement::{Placement, Segment};
 use crate::schema::{ColumnId, TableId};
 
@@ -34,7 +36,7 @@ use crate::schema::{ColumnId, TableId};
 const STATEMENT_BYTES_MAX: usize = 4096;
 /// Deletes of one table that wait for segments to be rewritten, at most.
 pub const TABLE_TOMBSTONES_MAX: usize = 256;
-/// What all that wait may occupy together.
+/// What all that wait may hold in memory before another is refused; less where memory is small, see [`room`].
 pub const TOMBSTONES_BYTES_MAX: u64 = 64 << 20;
 
 /// Which rows.
@@ -130,7 +132,8 @@ pub struct Tombstone {
     pub delete: Delete,
     /// First and last time that a row may have which it names; `None`: it names none.
     reach: Option<(i64, i64)>,
-    bytes: u64,
+    /// What it holds in memory, as long as somebody may read it.
+    charge: Charge,
 }
 
 /// What deletes leave of the rows of one series.
@@ -150,11 +153,10 @@ impl Fate {
 }
 
 impl Tombstone {
-    pub(crate) fn new(sequence: u64, delete: Delete) -> Self {
+    pub(crate) fn new(sequence: u64, delete: Delete, memory: &Arc<Accountant>) -> Self {
         let reach = delete.erase.reach();
-        let mut encoded = Vec::new();
-        delete.encode(&mut encoded);
-        Self { sequence, delete, reach, bytes: encoded.len() as u64 }
+        let bytes = size_of::<Self>() - size_of::<Delete>() + delete.memory_bytes();
+        Self { sequence, delete, reach, charge: memory.hold(MemoryUse::Deletes, bytes as u64) }
     }
 
     /// Whether it may name a row of `first..=last`.
@@ -212,9 +214,9 @@ impl Tombstones {
         self.tables.values().flat_map(|pending| pending.iter())
     }
 
-    /// What they occupy, roughly.
+    /// What they hold in memory.
     pub(crate) fn bytes(&self) -> u64 {
-        self.all().map(|tombstone| tombstone.bytes).sum()
+        self.all().map(|tombstone| tombstone.charge.bytes()).sum()
     }
 
     pub(crate) fn push(&mut self, tombstone: Tombstone) {
@@ -244,7 +246,7 @@ impl Tombstones {
     }
 
     /// Undoes [`Self::encode`].
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn decode(bytes: &[u8], memory: &Arc<Accountant>) -> Result<Self, String> {
         let mut reader = Reader::new(bytes);
         let mut tombstones = Self::default();
         while !reader.is_empty() {
@@ -254,7 +256,7 @@ impl Tombstones {
             if pending.and_then(|pending| pending.last()).is_some_and(|last| sequence <= last.sequence) {
                 return Err("tombstones of a table are out of order".to_owned());
             }
-            tombstones.push(Tombstone::new(sequence, delete));
+            tombstones.push(Tombstone::new(sequence, delete, memory));
         }
         Ok(tombstones)
     }
@@ -267,19 +269,6 @@ impl Tombstones {
             return Arc::clone(pending);
         }
         Arc::new(pending.iter().filter(|tombstone| is_needed(tombstone)).cloned().collect())
-    }
-
-    /// Whether one more of a table finds room.
-    pub(crate) fn check_room(&self, table: TableId) -> Result<()> {
-        let count = self.of(table).len();
-        if TABLE_TOMBSTONES_MAX <= count {
-            return Err(Error::Overloaded { used_bytes: count as u64, bytes_max: TABLE_TOMBSTONES_MAX as u64 });
-        }
-        let used_bytes = self.bytes();
-        if TOMBSTONES_BYTES_MAX <= used_bytes {
-            return Err(Error::Overloaded { used_bytes, bytes_max: TOMBSTONES_BYTES_MAX });
-        }
-        Ok(())
     }
 }
 

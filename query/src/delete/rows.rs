@@ -8,7 +8,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, StringViewArray};
 use marigram_storage::schema::{Column, ColumnId, ColumnKind, FieldType, Table, TableMode};
 use marigram_storage::tombstone::{Comparison, Literal, PREDICATE_BYTES_MAX, Predicate};
 
-use super::tags::any_of;
+use super::tags::{Budget, any_of};
 use crate::error::{QueryError, QueryErrorKind};
 
 /// So many rows of a series are compared one by one; more are told apart by time first.
@@ -92,31 +92,37 @@ impl RowList {
     /// The condition that names these rows; `None`: there are none.
     pub(crate) fn finish(self) -> Option<Predicate> {
         let Self { tags, fields, series, .. } = self;
-        let of_rows = |rows: SeriesRows| {
-            let row = |((time, _), cells): ((i64, Vec<u8>), Cells)| {
-                let at = is_cell(ColumnId::TIME, Some(Literal::I64(time)), Comparison::Equal);
+        let of_rows = |rows: &SeriesRows| {
+            let row = |((time, _), cells): (&(i64, Vec<u8>), &Cells)| {
+                let at = is_cell(ColumnId::TIME, Some(Literal::I64(*time)), Comparison::Equal);
                 let cells = fields.iter().zip(cells);
-                let cells = cells.map(|((column, _), value)| is_cell(*column, value, Comparison::Identical));
-                (time, Predicate::All(std::iter::once(at).chain(cells).collect()))
+                let cells = cells.map(|((column, _), value)| is_cell(*column, value.clone(), Comparison::Identical));
+                (*time, Predicate::All(std::iter::once(at).chain(cells).collect()))
             };
-            by_time(rows.into_iter().map(row).collect())
+            by_time(rows.iter().map(row).collect())
         };
-        let series: Vec<(Vec<Option<String>>, Predicate)> =
-            series.into_iter().map(|(values, rows)| (values, of_rows(rows))).collect();
         if series.is_empty() {
             return None;
         }
-        let tree = any_of(&tags, series.iter().map(|(values, rows)| (values.as_slice(), rows.clone())).collect());
-        if tree.check().is_ok() {
+        let tree = || {
+            let (mut budget, mut combinations) = (Budget::default(), Vec::with_capacity(series.len()));
+            for (values, rows) in &series {
+                let rows = of_rows(rows);
+                budget.take(rows.encoded_bytes())?;
+                combinations.push((values.as_slice(), rows));
+            }
+            any_of(&tags, combinations, &mut budget)
+        };
+        if let Some(tree) = tree().filter(|tree| tree.check().is_ok()) {
             return Some(tree);
         }
         // It names values of tags more than once, and nests deeper.
-        let in_series = |(values, rows): (Vec<Option<String>>, Predicate)| {
-            let cells = tags.iter().zip(values);
+        let in_series = |(values, rows): (&Vec<Option<String>>, &SeriesRows)| {
+            let cells = tags.iter().zip(values.iter().cloned());
             let tags = cells.map(|(column, value)| is_cell(*column, value.map(Literal::String), Comparison::Equal));
-            Predicate::All(tags.chain([rows]).collect())
+            Predicate::All(tags.chain([of_rows(rows)]).collect())
         };
-        Some(Predicate::Any(series.into_iter().map(in_series).collect()))
+        Some(Predicate::Any(series.iter().map(in_series).collect()))
     }
 }
 

@@ -102,7 +102,8 @@ impl Query<'_> {
         if list.is_empty() {
             return Ok(Found::Nothing);
         }
-        let predicate = Predicate::All(vec![known, list.finish()]);
+        let Some(of_tags) = list.finish() else { return Ok(Found::TooMuch) };
+        let predicate = Predicate::All(vec![known, of_tags]);
         Ok(match predicate.check() {
             Ok(()) => Found::Erase(Erase::Where(predicate), None),
             Err(_) => Found::TooMuch,

@@ -59,7 +59,8 @@ impl Shared {
         // New series stay until the fate of the batch is known, and then if it is durable.
         let (staged, names) = (resolved.staged, resolved.names);
         let rows_bytes: usize = resolved.batch.tables.iter().map(TableRows::memtable_bytes).sum();
-        let memory = room.map(|room| room.0.split(rows_bytes as u64));
+        let delete_bytes = resolved.batch.delete.as_ref().map_or(0, |delete| delete.memory_bytes());
+        let memory = room.map(|room| room.0.split((rows_bytes + delete_bytes) as u64));
         let (reply, fate) = sync_channel(1);
         let submission = Submission {
             batch: resolved.batch,

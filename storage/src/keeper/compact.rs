@@ -179,6 +179,7 @@ impl Keeper {
         let late_ns = self.options.late_grace.map(|grace| i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
         let tables: BTreeMap<TableId, &Arc<Table>> = self.tables.iter().map(|table| (table.id, table)).collect();
         let known = &self.compactions;
+        let is_much = self.tombstones.is_much(self.counters.memory.shares());
         let partitions = self.placement.tables().filter_map(|(id, start, segments)| {
             let table = tables.get(&id)?;
             let grown_ns = known.grown_ns.get(&(id, start)).copied().unwrap_or(known.opened_ns);
@@ -192,7 +193,8 @@ impl Keeper {
             });
             let erasing_through = self.erasing_through();
             Some(Partition {
-                is_delete_due: TABLE_TOMBSTONES_MAX / 4 <= pending.len()
+                is_delete_due: is_much
+                    || TABLE_TOMBSTONES_MAX / 4 <= pending.len()
                     || pending.iter().any(|tombstone| tombstone.sequence <= erasing_through),
                 unseen: unseen.collect(),
                 table: id,

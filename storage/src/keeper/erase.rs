@@ -156,11 +156,12 @@ impl Keeper {
         }
     }
 
-    /// Whether a delete that no cut has seen has waited so long that one should.
+    /// Whether a delete that no cut has seen has waited so long that one should, or all hold too much.
     pub(crate) fn is_cut_due(&self, tombstones: &Tombstones) -> bool {
         let cut_sequence = self.manifest.state().cut.sequence;
         let mut unseen = tombstones.all().filter(|tombstone| cut_sequence < tombstone.sequence);
-        unseen.any(|tombstone| self.is_due(tombstone.delete.at_ns))
+        let is_much = tombstones.is_much(self.counters.memory.shares());
+        unseen.any(|tombstone| is_much || self.is_due(tombstone.delete.at_ns))
     }
 
     fn is_round_due(&self) -> bool {

@@ -58,6 +58,11 @@ impl KeyList {
         self.count == 0
     }
 
+    /// Series and their times, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[i64])> {
+        self.series.iter().map(|(key, times)| (&**key, times.as_slice()))
+    }
+
     pub(super) fn times(&self, series: &[u8]) -> &[i64] {
         self.series.get(series).map(Vec::as_slice).unwrap_or_default()
     }

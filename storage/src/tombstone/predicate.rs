@@ -177,10 +177,9 @@ impl Predicate {
     /// What is wrong with it: its depth, its size, a value that no row can have.
     pub fn check(&self) -> Result<()> {
         self.check_depth(0)?;
-        let mut bytes = Vec::new();
-        self.encode(&mut bytes);
-        if PREDICATE_BYTES_MAX < bytes.len() {
-            let reason = format!("it takes {} bytes, {PREDICATE_BYTES_MAX} are allowed", bytes.len());
+        let bytes = self.encoded_bytes();
+        if PREDICATE_BYTES_MAX < bytes {
+            let reason = format!("it takes {bytes} bytes, {PREDICATE_BYTES_MAX} are allowed");
             return Err(Error::invalid("delete condition", reason));
         }
         Ok(())
@@ -415,6 +414,8 @@ impl Predicate {
                 for _ in 0..reader.u32()? {
                     parts.push(Self::decode_at(reader, depth + 1)?);
                 }
+                // It stays as long as the delete waits.
+                parts.shrink_to_fit();
                 if kind == kind::ALL { Self::All(parts) } else { Self::Any(parts) }
             }
             kind::NOT => Self::Not(Box::new(Self::decode_at(reader, depth + 1)?)),
@@ -582,11 +583,12 @@ mod tests {
     proptest! {
         #[test]
         fn decode_undoes_encode(predicate in predicate()) {
-            let mut bytes = Vec::new();
+            let (mut bytes, copy) = (Vec::new(), predicate.clone());
             predicate.encode(&mut bytes);
             let mut reader = Reader::new(&bytes);
             prop_assert_eq!(Predicate::decode(&mut reader), Ok(predicate));
             prop_assert!(reader.is_empty());
+            prop_assert_eq!(copy.encoded_bytes(), bytes.len());
             for length in 0..bytes.len() {
                 prop_assert!(Predicate::decode(&mut Reader::new(&bytes[..length])).is_err());
             }

@@ -1,5 +1,7 @@
 //! Deletes as bytes, and what they leave of a series.
 
+mod room;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,6 +14,10 @@ fn key(host: &str) -> Vec<u8> {
     let mut key = Vec::new();
     series::encode_key([(TAG, host.as_bytes())], &mut key);
     key
+}
+
+fn memory() -> Arc<Accountant> {
+    Accountant::unlimited()
 }
 
 fn delete(erase: Erase) -> Delete {
@@ -41,7 +47,7 @@ fn deletes_of_several_kinds_add_up() {
     let tombstones: Vec<_> = [Erase::Where(host_before("a", 10)), Erase::Keys(keys), Erase::Where(judged.clone())]
         .into_iter()
         .zip(1..)
-        .map(|(erase, sequence)| Arc::new(Tombstone::new(sequence, delete(erase))))
+        .map(|(erase, sequence)| Arc::new(Tombstone::new(sequence, delete(erase), &memory())))
         .collect();
     let of_a = fate(&tombstones, &key("a"));
     assert_eq!(of_a.gone, Instants::of([(i64::MIN, 9), (60, 60), (70, 70)]));
@@ -57,7 +63,7 @@ fn deletes_of_several_kinds_add_up() {
 fn a_segment_needs_what_is_newer_and_meets_it() {
     let mut tombstones = Tombstones::default();
     for (sequence, before) in [(5, 10), (9, 100)] {
-        tombstones.push(Tombstone::new(sequence, delete(Erase::Where(host_before("a", before)))));
+        tombstones.push(Tombstone::new(sequence, delete(Erase::Where(host_before("a", before))), &memory()));
     }
     let pending = tombstones.of(TableId(3));
     let needs = |erased_through, first, last| -> Vec<u64> {
@@ -69,19 +75,6 @@ fn a_segment_needs_what_is_newer_and_meets_it() {
     assert_eq!(needs(4, 10, 50), [9]);
     assert_eq!(needs(9, 0, 50), [0; 0]);
     assert_eq!(needs(0, 100, 200), [0; 0]);
-}
-
-#[test]
-fn what_waits_is_bounded() {
-    let mut tombstones = Tombstones::default();
-    for sequence in 1..=TABLE_TOMBSTONES_MAX as u64 {
-        tombstones.check_room(TableId(3)).unwrap();
-        tombstones.push(Tombstone::new(sequence, delete(Erase::Where(Predicate::Constant(Some(true))))));
-    }
-    assert!(matches!(tombstones.check_room(TableId(3)), Err(Error::Overloaded { .. })));
-    assert!(tombstones.check_room(TableId(4)).is_ok());
-    tombstones.retain(|tombstone| tombstone.sequence > 1);
-    assert!(tombstones.check_room(TableId(3)).is_ok());
 }
 
 /// In WAL batches and manifests on users' disks. If this fails, add a form; leave these bytes alone.
@@ -117,22 +110,22 @@ proptest! {
         let mut of_keys = delete(Erase::Keys(list.finish()));
         (of_keys.at_ns, of_keys.statement) = (at_ns, text);
         let mut tombstones = Tombstones::default();
-        tombstones.push(Tombstone::new(1, of_keys.clone()));
-        tombstones.push(Tombstone::new(4, delete(Erase::Where(host_before("x", at_ns)))));
+        tombstones.push(Tombstone::new(1, of_keys.clone(), &memory()));
+        tombstones.push(Tombstone::new(4, delete(Erase::Where(host_before("x", at_ns))), &memory()));
         let bytes = tombstones.encode();
-        let again = Tombstones::decode(&bytes).unwrap();
+        let again = Tombstones::decode(&bytes, &memory()).unwrap();
         prop_assert_eq!(again.all().next().map(|found| found.delete.clone()), Some(of_keys));
         prop_assert_eq!(again.encode(), bytes.clone());
         prop_assert_eq!(again.bytes(), tombstones.bytes());
         for length in 0..bytes.len() {
-            drop(Tombstones::decode(&bytes[..length]));
+            drop(Tombstones::decode(&bytes[..length], &memory()));
         }
     }
 
     #[test]
     fn decoders_of_garbage_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
         drop(Delete::decode(&bytes));
-        drop(Tombstones::decode(&bytes));
+        drop(Tombstones::decode(&bytes, &memory()));
         drop(KeyList::decode(&mut Reader::new(&bytes)));
     }
 }

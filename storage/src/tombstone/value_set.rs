@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::footprint::allocated;
 use super::instants::Instants;
 use super::predicate::{Datum, Literal};
 use crate::bytes::Reader;
@@ -70,6 +71,18 @@ impl ValueSet {
     /// No value at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(super) fn encoded_bytes(&self) -> usize {
+        4 + self.inner.values.iter().map(Literal::encoded_bytes).sum::<usize>()
+    }
+
+    /// Beside itself; as times of rows too, if somebody may ask for them.
+    pub(super) fn held_bytes(&self, is_time: bool) -> usize {
+        let values: usize = self.inner.values.iter().map(Literal::held_bytes).sum();
+        // At most one range for each value, and one more beside them.
+        let ranges = if is_time { 2 * allocated(size_of::<(i64, i64)>() * (self.len() + 1)) } else { 0 };
+        allocated(size_of::<Inner>()) + allocated(size_of_val(&*self.inner.values)) + values + ranges
     }
 
     /// Whether one of them equals `value`.
