@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
 use arrow_array::{Array, RecordBatch, StringViewArray};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -120,6 +120,26 @@ fn is_judged_by_row(table: &Table, predicate: &Predicate) -> bool {
             ColumnKind::Field(_) => table.mode == TableMode::Append,
         })
     })
+}
+
+/// A condition that says another thing each time it is asked names no rows: refused (0A000).
+pub(crate) fn check_is_fixed(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let mut volatile = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if volatile.is_none() && part.is_volatile_node() {
+                    volatile = Some(part.to_string());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    let Some(volatile) = volatile else { return Ok(()) };
+    let message = format!(
+        "the condition of a DELETE holds {volatile}, which gives another value each time: name the rows by what they hold"
+    );
+    Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("0A000"))
 }
 
 /// Keys keep a tag that was dropped, and no query shows it.

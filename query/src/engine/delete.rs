@@ -42,6 +42,7 @@ pub(super) async fn run(
     delete::select_names(&table, &mut source);
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let plan = session.plan((*source).clone()).await?;
+    delete::check_is_fixed(plan.logical())?;
     let query = Query { task, context: &context, table: &table, source: &source, may_leave };
     let found = match delete::form(&table, plan.logical()) {
         Form::Whole(predicate) => Found::Erase(Erase::Where(predicate), None),
