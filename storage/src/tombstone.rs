@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use self::instants::Instants;
 pub use self::keys::{KEYS_MAX, KeyList};
+pub use self::like::Pattern;
 pub(crate) use self::predicate::Datum;
 pub use self::predicate::{Comparison, Literal, PREDICATE_BYTES_MAX, PREDICATE_DEPTH_MAX, Predicate};
 pub use self::value_set::ValueSet;

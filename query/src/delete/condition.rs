@@ -5,7 +5,7 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator};
 use marigram_storage::schema::{Column, ColumnId, ColumnKind, FieldType, Table};
-use marigram_storage::tombstone::{Comparison, Literal, Predicate, ValueSet};
+use marigram_storage::tombstone::{Comparison, Literal, Pattern, Predicate, ValueSet};
 
 use crate::grid::TIME_TYPE;
 
@@ -64,7 +64,7 @@ pub(super) fn of(table: &Table, expr: &Expr) -> Option<Predicate> {
             if PATTERN_BYTES_MAX < pattern.len() {
                 return None;
             }
-            Some(negate(*negated, Predicate::Like { column: column.id, pattern }))
+            Some(negate(*negated, Predicate::Like { column: column.id, pattern: Pattern::new(&pattern) }))
         }
         _ => None,
     }

@@ -40,7 +40,7 @@ impl Predicate {
             Self::IsAbsent(_) => 1 + 4,
             Self::Compare { value, .. } => 1 + 4 + 1 + value.encoded_bytes(),
             Self::In { values, .. } => 1 + 4 + values.encoded_bytes(),
-            Self::Like { pattern, .. } => 1 + 4 + 4 + pattern.len(),
+            Self::Like { pattern, .. } => 1 + 4 + 4 + pattern.text().len(),
             Self::All(parts) | Self::Any(parts) => 1 + 4 + parts.iter().map(Self::encoded_bytes).sum::<usize>(),
             Self::Not(part) => 1 + part.encoded_bytes(),
         }
@@ -52,7 +52,7 @@ impl Predicate {
             Self::Constant(_) | Self::IsAbsent(_) => 0,
             Self::Compare { value, .. } => value.held_bytes(),
             Self::In { column, values } => values.held_bytes(*column == ColumnId::TIME),
-            Self::Like { pattern, .. } => allocated(pattern.len()),
+            Self::Like { pattern, .. } => pattern.held_bytes(),
             Self::All(parts) | Self::Any(parts) => {
                 allocated(size_of_val(parts.as_slice())) + parts.iter().map(Self::held_bytes).sum::<usize>()
             }

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::instants::Instants;
-use super::like::like;
+use super::like::Pattern;
 use super::value_set::ValueSet;
 use crate::bytes::{Reader, put_bytes};
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ pub enum Predicate {
         /// A tag or a string field.
         column: ColumnId,
         /// The pattern.
-        pattern: String,
+        pattern: Pattern,
     },
     /// All of them.
     All(Vec<Predicate>),
@@ -228,7 +228,7 @@ impl Predicate {
             },
             Self::In { column, values } => Some(values.contains(value(*column)?)),
             Self::Like { column, pattern } => match value(*column)? {
-                Datum::String(value) => Some(like(value, pattern)),
+                Datum::String(value) => Some(pattern.matches(value)),
                 _ => None,
             },
             Self::All(parts) => all_true(parts.iter().map(|part| part.judge(value))),
@@ -370,7 +370,7 @@ impl Predicate {
             }
             Self::Like { column, pattern } => {
                 head(out, kind::LIKE, *column);
-                put_bytes(out, pattern.as_bytes());
+                put_bytes(out, pattern.text().as_bytes());
             }
             Self::All(parts) | Self::Any(parts) => {
                 out.push(if matches!(self, Self::All(_)) { kind::ALL } else { kind::ANY });
@@ -408,7 +408,7 @@ impl Predicate {
             }
             kind::IS_ABSENT => Self::IsAbsent(ColumnId(reader.u32()?)),
             kind::IN => Self::In { column: ColumnId(reader.u32()?), values: ValueSet::decode(reader)? },
-            kind::LIKE => Self::Like { column: ColumnId(reader.u32()?), pattern: text(reader)? },
+            kind::LIKE => Self::Like { column: ColumnId(reader.u32()?), pattern: Pattern::new(&text(reader)?) },
             kind @ (kind::ALL | kind::ANY) => {
                 let mut parts = Vec::new();
                 for _ in 0..reader.u32()? {
@@ -569,7 +569,7 @@ mod tests {
                 values: ValueSet::new(values.into_iter().map(Literal::I64).collect())
             }),
             column.prop_map(Predicate::IsAbsent),
-            "[ab%_]{0,3}".prop_map(|pattern| Predicate::Like { column: TAG, pattern }),
+            "[ab%_]{0,3}".prop_map(|pattern| Predicate::Like { column: TAG, pattern: Pattern::new(&pattern) }),
         ];
         leaf.prop_recursive(4, 24, 3, |inner| {
             prop_oneof![
