@@ -7,11 +7,15 @@
 //! against the limits of table and database before any of a batch gets its ordinal, and those that only batches named which
 //! were never logged leave again with the last of these, see [`Staged`].
 
+mod blocks;
+mod dictionary;
 mod keys;
 mod order;
+mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +63,7 @@ impl Generation {
         Arc::clone(write(&self.tables).entry(id).or_insert_with(|| Arc::new(SeriesTable::new(&self.bytes))))
     }
 
-    /// What the series occupy: keys, fingerprints, the index, the order of keys.
+    /// What the series occupy: keys and the dictionary of their tags, fingerprints, the index, the order of keys.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

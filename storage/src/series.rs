@@ -18,8 +18,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnId, TableId};
 
+/// Of a column id, before a value.
+pub(crate) const KEY_COLUMN_BYTES: usize = 4;
 /// Ends a value.
-const END: [u8; 2] = [0, 0];
+pub(crate) const KEY_END: [u8; 2] = [0, 0];
 /// Stands for the byte `00` inside a value.
 const ESCAPED_ZERO: [u8; 2] = [0, 1];
 /// Keys up to this length are hashed from the stack.
@@ -46,7 +48,7 @@ pub fn push_tag(column: ColumnId, value: &[u8], out: &mut Vec<u8>) {
     // Hardly any value holds a zero, and looking at all bytes at once is faster than stopping at the first.
     if value.iter().fold(true, |none, byte| none & (*byte != 0)) {
         out.extend_from_slice(value);
-        out.extend_from_slice(&END);
+        out.extend_from_slice(&KEY_END);
         return;
     }
     let mut rest = value;
@@ -57,7 +59,7 @@ pub fn push_tag(column: ColumnId, value: &[u8], out: &mut Vec<u8>) {
         rest = tail.get(1..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
-    out.extend_from_slice(&END);
+    out.extend_from_slice(&KEY_END);
 }
 
 /// The tags of a key, in column-id order.
@@ -76,6 +78,21 @@ pub fn key_tags(key: &[u8]) -> KeyTags<'_> {
 /// The value of one tag; `None` if the series does not have it, or if the key is damaged before it.
 pub fn key_tag(key: &[u8], column: ColumnId) -> Option<Cow<'_, [u8]>> {
     key_tags(key).map_while(|tag| tag.ok()).find(|(found, _)| *found == column).map(|(_, value)| value)
+}
+
+/// The bytes of the first tag of a key, and those behind it. `None` at the end, and where no tag ends; whether it keeps the rules
+/// of [`KeyTags`] is not looked at.
+pub(crate) fn first_tag(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = key.get(KEY_COLUMN_BYTES..)?;
+    loop {
+        let (_, tail) = rest.split_at(memchr_zero(rest)?);
+        let (mark, behind) = tail.split_first_chunk::<2>()?;
+        match *mark {
+            KEY_END => return key.split_at_checked(key.len() - behind.len()),
+            ESCAPED_ZERO => rest = behind,
+            _ => return None,
+        }
+    }
 }
 
 /// The identity of a series over all tables of a store: xxh3-128, with the store's seed, of the table's id
@@ -117,8 +134,8 @@ impl<'a> KeyTags<'a> {
             let (mark, after) = tail.split_first_chunk::<2>().ok_or("a value has no end")?;
             rest = after;
             match (*mark, value.as_mut()) {
-                (END, None) => return self.tag(column, Cow::Borrowed(head), rest),
-                (END, Some(owned)) => {
+                (KEY_END, None) => return self.tag(column, Cow::Borrowed(head), rest),
+                (KEY_END, Some(owned)) => {
                     owned.extend_from_slice(head);
                     let owned = std::mem::take(owned);
                     return self.tag(column, Cow::Owned(owned), rest);
@@ -287,6 +304,22 @@ mod tests {
         check(&[0xff, 0xff, 0xff, 0xef, 0xff, 0, 0], "UTF-8");
         let twice = [0xff, 0xff, 0xff, 0xef, b'a', 0, 0, 0xff, 0xff, 0xff, 0xef, b'b', 0, 0];
         check(&twice, "order");
+    }
+
+    #[test]
+    fn tags_are_taken_off_a_key_one_by_one() {
+        let values = [&b"a"[..], &[0], &[1, 0, 0, 7], &[0; 9], b"the last one"];
+        let tags: Tags = (16..).map(ColumnId).zip(values.map(<[u8]>::to_vec)).collect();
+        let key = encoded(&tags);
+        let (mut rest, mut found) = (key.as_slice(), Vec::new());
+        while let Some((tag, behind)) = first_tag(rest) {
+            found.extend(decode_key(tag).unwrap());
+            rest = behind;
+        }
+        assert_eq!((found, rest.len()), (tags, 0));
+        for torn in [&b""[..], &[255; 3], &[255; 9], &[255, 255, 255, 1, 0], &[255, 255, 255, 1, b'a', 0, 2, 0, 0]] {
+            assert_eq!(first_tag(torn), None);
+        }
     }
 
     #[test]

@@ -1,363 +1,267 @@
-//! Lists that only grow, in blocks, and the series keys of a table in them.
+//! The series keys of a table by ordinal, packed: a tag that many keys have is a number of one to three bytes.
 //!
-//! One vector would hold up to twice what it needs and be copied whole each time it grows; an allocation for each key costs
-//! more than the key. A block that somebody took with a [`Clone`] of the list is never changed: who appends to it copies it
-//! first, at most [`KEY_BLOCK_BYTES`]. So a clone is a few pointers and needs no lock afterwards.
+//! [`Keys`] is what readers need, and a [`Clone`] of it is a snapshot that costs a few pointers (see [`super::blocks`]).
+//! [`Dictionary`] finds numbers for tags and stays with who adds keys. A key comes back byte for byte, whatever its bytes: what
+//! is no tag, and what would not become shorter, is kept as it is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+mod tests;
 
-/// Elements of a full block of a [`Blocks`].
-const BLOCK_LEN: usize = 4096;
-/// Of a block of keys; a key that is longer has a block of its own.
-const KEY_BLOCK_BYTES: usize = 1 << 16;
-/// A place has 16 bits for its block.
-const KEY_BLOCKS_MAX: usize = (1 << 16) - 1;
-/// What keys and their lengths may take. Two blocks behind one another hold more than one block's bytes, so these have a place
-/// in whatever order they come.
-pub(super) const KEY_BYTES_MAX: u64 = (2 << 30) - (1 << 20);
-/// The place of a key that is not there.
-const NO_KEY: u32 = u32::MAX;
-/// A length that stands in four bytes behind it.
-const LONG: u8 = u8::MAX;
-/// What an [`Arc`] of a vector takes beside its elements.
-const BLOCK_OVERHEAD: usize = 2 * size_of::<usize>() + size_of::<Vec<u8>>();
+use std::cmp::Ordering;
 
-/// A list in blocks.
-#[derive(Clone, Debug)]
-pub(super) struct Blocks<T> {
-    /// All but the last are full.
-    blocks: Vec<Arc<Vec<T>>>,
-    heap: Heap,
-}
+use super::dictionary::Dictionary;
+use super::strings::{STRING_BYTES_MAX, Strings};
+use super::token::{COLUMNS_MAX, Token, put, split};
+use crate::series::{KEY_COLUMN_BYTES, KEY_END, first_tag};
 
-/// What the blocks of a list occupy.
-#[derive(Clone, Copy, Debug, Default)]
-struct Heap {
-    /// Those of the list.
-    own: usize,
-    /// Those that were copied because a clone has them.
-    held: usize,
-}
+/// What the keys of a table may take; `used_with` says what they do.
+pub(super) const KEY_BYTES_MAX: u64 = STRING_BYTES_MAX;
 
-impl<T> Default for Blocks<T> {
-    fn default() -> Self {
-        Self { blocks: Vec::new(), heap: Heap::default() }
-    }
-}
-
-impl<T: Copy> Blocks<T> {
-    pub(super) fn len(&self) -> usize {
-        match self.blocks.split_last() {
-            None => 0,
-            Some((last, full)) => full.len() * BLOCK_LEN + last.len(),
-        }
-    }
-
-    pub(super) fn get(&self, at: usize) -> Option<T> {
-        self.blocks.get(at / BLOCK_LEN)?.get(at % BLOCK_LEN).copied()
-    }
-
-    pub(super) fn push(&mut self, value: T) {
-        if self.blocks.last().is_none_or(|last| last.len() == BLOCK_LEN) {
-            self.blocks.push(Arc::default());
-            self.heap.own += BLOCK_OVERHEAD;
-        }
-        let Some(last) = self.blocks.last_mut() else { return };
-        self.heap.push(last, &[value], BLOCK_LEN);
-    }
-
-    pub(super) fn set(&mut self, at: usize, value: T) {
-        let Some(block) = self.blocks.get_mut(at / BLOCK_LEN) else { return };
-        if let Some(slot) = self.heap.own(block).get_mut(at % BLOCK_LEN) {
-            *slot = value;
-        }
-    }
-
-    pub(super) fn pop(&mut self) {
-        let Some(last) = self.blocks.last_mut() else { return };
-        self.heap.own(last).pop();
-        if last.is_empty() {
-            self.heap.drop(self.blocks.pop());
-        }
-    }
-
-    /// What it occupies.
-    pub(super) fn bytes(&self) -> usize {
-        self.list_bytes() + self.heap.own + self.heap.held
-    }
-
-    /// What a clone occupies that shares all blocks.
-    fn list_bytes(&self) -> usize {
-        self.blocks.capacity() * size_of::<Arc<Vec<T>>>()
-    }
-}
-
-impl Heap {
-    /// A block that may be changed.
-    fn own<'a, T: Copy>(&mut self, block: &'a mut Arc<Vec<T>>) -> &'a mut Vec<T> {
-        if Arc::get_mut(block).is_none() {
-            let mut copy = Vec::with_capacity(block.capacity());
-            copy.extend_from_slice(block);
-            self.held += block.capacity() * size_of::<T>() + BLOCK_OVERHEAD;
-            *block = Arc::new(copy);
-        }
-        Arc::make_mut(block)
-    }
-
-    /// Appends to a block, which grows by doubling up to `full` elements.
-    fn push<T: Copy>(&mut self, block: &mut Arc<Vec<T>>, values: &[T], full: usize) {
-        let block = self.own(block);
-        let (len, before) = (block.len() + values.len(), block.capacity());
-        if len > before {
-            block.reserve_exact((before * 2).max(4).min(full).max(len) - block.len());
-            self.own += (block.capacity() - before) * size_of::<T>();
-        }
-        block.extend_from_slice(values);
-    }
-
-    fn drop<T>(&mut self, block: Option<Arc<Vec<T>>>) {
-        if let Some(block) = block {
-            self.own -= block.capacity() * size_of::<T>() + BLOCK_OVERHEAD;
-        }
-    }
-}
+/// What is copied at once.
+const WIDE: usize = 32;
 
 /// Keys by ordinal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
-    /// Block and first byte; the length stands before a key.
-    places: Blocks<u32>,
-    blocks: Vec<Arc<Vec<u8>>>,
-    heap: Heap,
-    /// In the blocks, gaps of keys that left included.
-    used: u64,
+    packed: Strings,
+    /// By number.
+    tags: Strings,
+    /// What tags as they are begin with.
+    columns: Vec<[u8; KEY_COLUMN_BYTES]>,
+}
+
+/// The bytes of a key, piece by piece.
+struct Pieces<'a> {
+    keys: &'a Keys,
+    packed: &'a [u8],
+    /// What follows the column of a tag.
+    value: Option<&'a [u8]>,
+    at_end: bool,
+}
+
+/// A key that grows within bytes of no meaning.
+struct Unpacked<'a> {
+    bytes: &'a mut Vec<u8>,
+    len: usize,
 }
 
 impl Keys {
     /// Ordinals, with a key or without one.
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.packed.len()
     }
 
-    pub(super) fn get(&self, ordinal: u32) -> Option<&[u8]> {
-        let place = self.places.get(ordinal as usize).filter(|place| *place != NO_KEY)?;
-        let block = self.blocks.get(place as usize / KEY_BLOCK_BYTES)?;
-        let (length, rest) = block.get(place as usize % KEY_BLOCK_BYTES..)?.split_first()?;
-        if *length < LONG {
-            return rest.get(..usize::from(*length));
+    /// A key, made in `scratch`, which may be longer.
+    pub(super) fn get<'a>(&self, ordinal: u32, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let mut packed = self.packed.get(ordinal)?;
+        let mut key = Unpacked { bytes: scratch, len: 0 };
+        while let Some((token, rest)) = split(packed) {
+            match token {
+                Token::Tag(number) => {
+                    let (length, bytes) = self.tags.get_long(number)?;
+                    key.push(bytes, length);
+                }
+                Token::Literal { column, value } => {
+                    key.push(self.columns.get(usize::from(column))?, KEY_COLUMN_BYTES);
+                    key.push(value, value.len());
+                    key.push(&KEY_END, KEY_END.len());
+                }
+                Token::Rest(bytes) => key.push(bytes, bytes.len()),
+            }
+            packed = rest;
         }
-        let (length, rest) = rest.split_first_chunk()?;
-        rest.get(..u32::from_le_bytes(*length) as usize)
+        let Unpacked { bytes, len } = key;
+        bytes.get(..len)
     }
 
-    #[cfg(test)]
+    /// Whether the ordinal has a key.
     pub(super) fn has(&self, ordinal: u32) -> bool {
-        self.places.get(ordinal as usize).is_some_and(|place| place != NO_KEY)
+        self.packed.has(ordinal)
+    }
+
+    /// How the key of an ordinal compares with another. One that is not there is as the empty one.
+    pub(super) fn compare(&self, ordinal: u32, other: &[u8]) -> Ordering {
+        let mut rest = other;
+        for piece in self.pieces(ordinal) {
+            let (head, tail) = rest.split_at(rest.len().min(piece.len()));
+            // Shorter than the piece: it differs there or is smaller.
+            match piece.cmp(head) {
+                Ordering::Equal => rest = tail,
+                unequal => return unequal,
+            }
+        }
+        if rest.is_empty() { Ordering::Equal } else { Ordering::Less }
+    }
+
+    /// How many bytes the key of an ordinal has in common with `other` behind the first `from`, which are the same.
+    pub(super) fn common(&self, ordinal: u32, from: usize, other: &[u8]) -> usize {
+        let (mut skip, mut rest) = (from, other);
+        for piece in self.pieces(ordinal) {
+            if rest.is_empty() {
+                break;
+            }
+            let Some(piece) = piece.get(skip..) else {
+                skip -= piece.len();
+                continue;
+            };
+            skip = 0;
+            let same = piece.iter().zip(rest).take_while(|(byte, other)| byte == other).count();
+            rest = rest.get(same..).unwrap_or_default();
+            if same < piece.len() {
+                break;
+            }
+        }
+        other.len() - rest.len()
+    }
+
+    /// Copies the bytes of a key from `from` on into `out`. Returns how many there are, up to one more than `out` has.
+    pub(super) fn read(&self, ordinal: u32, from: usize, out: &mut [u8]) -> usize {
+        let (mut skip, mut count, end) = (from, 0, out.len());
+        for piece in self.pieces(ordinal) {
+            let Some(piece) = piece.get(skip..) else {
+                skip -= piece.len();
+                continue;
+            };
+            skip = 0;
+            let room = out.get_mut(count..).unwrap_or_default();
+            room.iter_mut().zip(piece).for_each(|(slot, byte)| *slot = *byte);
+            count += piece.len();
+            if end < count {
+                return end + 1;
+            }
+        }
+        count
+    }
+
+    fn pieces(&self, ordinal: u32) -> Pieces<'_> {
+        Pieces { keys: self, packed: self.packed.get(ordinal).unwrap_or_default(), value: None, at_end: false }
     }
 
     /// Bytes that so many keys of so many bytes may take beside those that are there.
     pub(super) fn used_with(&self, keys: usize, bytes: usize) -> u64 {
-        self.used + (keys * 5 + bytes) as u64
+        // One that is kept as it is has a byte that says so.
+        self.packed.used_with(keys, bytes + keys)
     }
 
-    /// The next ordinal gets a key, or none. `false`: no place is left.
-    pub(super) fn push(&mut self, key: Option<&[u8]>) -> bool {
-        let place = key.map_or(Some(NO_KEY), |key| self.append(key));
-        self.places.push(place.unwrap_or(NO_KEY));
-        place.is_some()
+    /// The next ordinal gets a key with its fingerprint, or none. `false`: no place is left.
+    pub(super) fn push(&mut self, key: Option<(&[u8], u128)>, dictionary: &mut Dictionary) -> bool {
+        let Some((key, fingerprint)) = key else { return self.packed.push(None) };
+        let packed = self.pack(key, fingerprint, dictionary);
+        let has_place = self.packed.push(Some(&packed));
+        dictionary.keep_scratch(packed);
+        has_place
     }
 
     /// Gives an ordinal that is there another key. `false`: no place is left.
-    pub(super) fn set(&mut self, ordinal: u32, key: &[u8]) -> bool {
-        let place = self.append(key);
-        if let Some(place) = place {
-            self.places.set(ordinal as usize, place);
-        }
-        place.is_some()
+    pub(super) fn set(&mut self, ordinal: u32, (key, fingerprint): (&[u8], u128), dictionary: &mut Dictionary) -> bool {
+        let packed = self.pack(key, fingerprint, dictionary);
+        let has_place = self.packed.set(ordinal, &packed);
+        dictionary.keep_scratch(packed);
+        has_place
     }
 
-    /// Takes the last ordinal away, and its key if that is the last, too.
+    /// Takes the last ordinal away, and its key if that is the last, too. Its tags keep their numbers.
     pub(super) fn pop(&mut self) {
-        let Some(ordinal) = self.len().checked_sub(1).map(|last| last as u32) else { return };
-        let key = self.get(ordinal).map_or(0, <[u8]>::len);
-        let place = self.places.get(ordinal as usize).unwrap_or(NO_KEY);
-        self.places.pop();
-        let (block, start) = (place as usize / KEY_BLOCK_BYTES, place as usize % KEY_BLOCK_BYTES);
-        if place == NO_KEY || block + 1 != self.blocks.len() {
-            return;
-        }
-        let Some(last) = self.blocks.last_mut() else { return };
-        let length = last.len() - start;
-        if length == head_bytes(key) + key {
-            self.heap.own(last).truncate(start);
-            self.used -= length as u64;
-            if start == 0 {
-                self.heap.drop(self.blocks.pop());
-            }
-        }
+        self.packed.pop();
     }
 
-    fn append(&mut self, key: &[u8]) -> Option<u32> {
-        let bytes = head_bytes(key.len()) + key.len();
-        if self.blocks.last().is_none_or(|last| last.len() + bytes > KEY_BLOCK_BYTES) {
-            if self.blocks.len() == KEY_BLOCKS_MAX {
-                return None;
-            }
-            // The first one grows, for most tables are small.
-            let capacity = if self.blocks.is_empty() { 64 } else { KEY_BLOCK_BYTES }.max(bytes);
-            self.blocks.push(Arc::new(Vec::with_capacity(capacity)));
-            self.heap.own += capacity + BLOCK_OVERHEAD;
+    /// In the scratch of the dictionary, which the caller gives back.
+    fn pack(&mut self, key: &[u8], fingerprint: u128, dictionary: &mut Dictionary) -> Vec<u8> {
+        let mut packed = std::mem::take(&mut dictionary.scratch);
+        packed.clear();
+        let mut rest = key;
+        while let Some((tag, behind)) = first_tag(rest) {
+            let token = match dictionary.number(tag, fingerprint, &mut self.tags) {
+                Some(number) => Some(Token::Tag(number)),
+                None => self.literal(tag),
+            };
+            let Some(token) = token else { break };
+            put(token, &mut packed);
+            rest = behind;
         }
-        let block = self.blocks.len() - 1;
-        let last = self.blocks.last_mut()?;
-        let place = block * KEY_BLOCK_BYTES + last.len();
-        let mut head = [LONG, 0, 0, 0, 0];
-        let head = match u8::try_from(key.len()) {
-            Ok(length) if length < LONG => {
-                head = [length, 0, 0, 0, 0];
-                head.get(..1)
-            }
-            _ => {
-                let (_, length) = head.split_at_mut(1);
-                length.copy_from_slice(&u32::try_from(key.len()).ok()?.to_le_bytes());
-                head.get(..)
-            }
-        };
-        self.heap.push(last, head.unwrap_or_default(), KEY_BLOCK_BYTES);
-        self.heap.push(last, key, KEY_BLOCK_BYTES);
-        self.used += bytes as u64;
-        u32::try_from(place).ok()
+        if !rest.is_empty() {
+            put(Token::Rest(rest), &mut packed);
+        }
+        if key.len() < packed.len() {
+            packed.clear();
+            put(Token::Rest(key), &mut packed);
+        }
+        packed
+    }
+
+    /// `None`: the table has more columns than tokens can name.
+    fn literal<'a>(&mut self, tag: &'a [u8]) -> Option<Token<'a>> {
+        let (column, value) = tag.split_first_chunk()?;
+        let value = value.strip_suffix(&KEY_END)?;
+        let known = self.columns.iter().position(|known| known == column);
+        let at = known.or_else(|| {
+            (self.columns.len() < COLUMNS_MAX).then(|| {
+                self.columns.push(*column);
+                self.columns.len() - 1
+            })
+        })?;
+        Some(Token::Literal { column: at as u8, value })
     }
 
     /// What it occupies.
     pub(super) fn bytes(&self) -> usize {
-        self.places.bytes() + self.blocks.capacity() * size_of::<Arc<Vec<u8>>>() + self.heap.own + self.heap.held
+        self.packed.bytes() + self.tags.bytes() + self.columns.capacity() * KEY_COLUMN_BYTES
     }
 
     /// What a clone occupies that shares all blocks.
     pub(super) fn list_bytes(&self) -> usize {
-        self.places.list_bytes() + self.blocks.capacity() * size_of::<Arc<Vec<u8>>>()
+        self.packed.list_bytes() + self.tags.list_bytes() + self.columns.capacity() * KEY_COLUMN_BYTES
     }
 
     /// The clone that had blocks which were copied is gone.
     pub(super) fn forget_held(&mut self) {
-        (self.places.heap.held, self.heap.held) = (0, 0);
+        self.packed.forget_held();
+        self.tags.forget_held();
     }
 }
 
-/// Bytes of a key's length.
-fn head_bytes(key: usize) -> usize {
-    if key < usize::from(LONG) { 1 } else { 5 }
-}
-
-/// A bit for each ordinal.
-#[derive(Debug, Default)]
-pub(super) struct Bits(Vec<AtomicU64>);
-
-impl Bits {
-    pub(super) fn get(&self, at: u32) -> bool {
-        self.0.get(at as usize / 64).is_some_and(|word| word.load(Ordering::Acquire) >> (at % 64) & 1 == 1)
-    }
-
-    /// There is one for each ordinal below `len`.
-    pub(super) fn grow(&mut self, len: usize) {
-        if self.0.len() * 64 < len {
-            self.0.resize_with(len.div_ceil(64), AtomicU64::default);
+impl Unpacked<'_> {
+    /// Appends the first `length` bytes. Most tags are short, and so many bytes that their number is known are copied faster than
+    /// the right number: what is too much is overwritten or not looked at.
+    #[inline]
+    fn push(&mut self, source: &[u8], length: usize) {
+        let end = self.len + length;
+        if self.bytes.len() < end + WIDE {
+            self.bytes.resize(end + WIDE, 0);
         }
-    }
-
-    pub(super) fn set(&self, at: u32, value: bool) {
-        let Some(word) = self.0.get(at as usize / 64) else { return };
-        let bit = 1 << (at % 64);
-        if value {
-            word.fetch_or(bit, Ordering::Release);
-        } else {
-            word.fetch_and(!bit, Ordering::Release);
+        let target = self.bytes.get_mut(self.len..).unwrap_or_default();
+        self.len = end;
+        match (source.first_chunk::<WIDE>(), target.first_chunk_mut::<WIDE>()) {
+            (Some(source), Some(target)) if length <= WIDE => *target = *source,
+            _ => {
+                if let (Some(source), Some(target)) = (source.get(..length), target.get_mut(..length)) {
+                    target.copy_from_slice(source);
+                }
+            }
         }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<AtomicU64>()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
 
-    /// Against a vector, with clones that must stay as they were.
-    #[test]
-    fn keys_are_as_in_a_vector_and_clones_stay() {
-        let (mut keys, mut model, mut state) = (Keys::default(), Vec::<Option<Vec<u8>>>::new(), 7_u64);
-        let mut clones: Vec<(Keys, Vec<Option<Vec<u8>>>)> = Vec::new();
-        let mut below = |end: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) % end
-        };
-        let check = |keys: &Keys, model: &[Option<Vec<u8>>]| {
-            assert_eq!(keys.len(), model.len());
-            for (ordinal, key) in model.iter().enumerate() {
-                assert_eq!(keys.get(ordinal as u32), key.as_deref(), "ordinal {ordinal}");
-                assert_eq!(keys.has(ordinal as u32), key.is_some());
-            }
-            let used: usize = keys.blocks.iter().map(|block| block.len()).sum();
-            assert_eq!(keys.used, used as u64);
-        };
-        for step in 0..40_000 {
-            let length = [0, 1, 60, 254, 255, 300][below(6) as usize] + usize::from(below(500) == 0) * 70_000;
-            let key = vec![below(256) as u8; length];
-            match below(10) {
-                0..6 => {
-                    assert!(keys.push(Some(&key)));
-                    model.push(Some(key));
-                }
-                6 => {
-                    assert!(keys.push(None));
-                    model.push(None);
-                }
-                7 => {
-                    for _ in 0..below(4) {
-                        keys.pop();
-                        model.pop();
-                    }
-                }
-                8 if !model.is_empty() => {
-                    let at = below(model.len() as u64);
-                    assert!(keys.set(at as u32, &key));
-                    model[at as usize] = Some(key);
-                }
-                _ if below(40) == 0 => clones.push((keys.clone(), model.clone())),
-                _ => {}
-            }
-            if step % 5_000 == 0 {
-                check(&keys, &model);
-            }
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(value) = self.value.take() {
+            self.at_end = true;
+            return Some(value);
         }
-        check(&keys, &model);
-        assert!(keys.len() > 2 * BLOCK_LEN && clones.len() > 20 && keys.heap.held > 0);
-        clones.iter().for_each(|(keys, model)| check(keys, model));
-    }
-
-    #[test]
-    fn what_is_taken_back_leaves_nothing_in_the_blocks() {
-        let mut keys = Keys::default();
-        keys.push(Some(b"first"));
-        let (used, bytes) = (keys.used, keys.bytes());
-        for _ in 0..100 {
-            (0..2_000).for_each(|_| assert!(keys.push(Some(&[7; 100]))));
-            (0..2_000).for_each(|_| keys.pop());
+        if std::mem::take(&mut self.at_end) {
+            return Some(&KEY_END);
         }
-        assert_eq!((keys.used, keys.get(0), keys.get(1)), (used, Some(b"first".as_slice()), None));
-        assert!(keys.bytes() < bytes + 2 * KEY_BLOCK_BYTES, "{} bytes", keys.bytes());
-    }
-
-    #[test]
-    fn keys_that_have_no_place_are_refused() {
-        let mut keys = Keys::default();
-        let block = Arc::new(vec![0; KEY_BLOCK_BYTES]);
-        keys.blocks = vec![block; KEY_BLOCKS_MAX];
-        assert!(!keys.push(Some(b"more")) && keys.push(None) && !keys.set(0, b"more"));
-        assert_eq!((keys.len(), keys.get(0), keys.get(1)), (2, None, None));
+        let (token, rest) = split(self.packed)?;
+        self.packed = rest;
+        match token {
+            Token::Tag(number) => self.keys.tags.get(number),
+            Token::Literal { column, value } => {
+                self.value = Some(value);
+                self.keys.columns.get(usize::from(column)).map(<[u8; KEY_COLUMN_BYTES]>::as_slice)
+            }
+            Token::Rest(bytes) => Some(bytes),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The keys of a table, sorted: the order of segments and scans.
 
+use std::cmp::Ordering;
+
 use super::keys::Keys;
 
-/// So many bytes behind what all new keys begin with decide nearly every comparison.
-const HEAD_BYTES: usize = 8;
+/// So many bytes behind what all keys of a group begin with decide nearly every comparison.
+const HEAD_BYTES: usize = 7;
 
 /// The series that a table had at some moment, by key. Holds no lock: keys that are there do not move.
 #[derive(Debug, Default)]
@@ -18,19 +20,21 @@ pub(crate) struct KeyOrder {
 impl KeyOrder {
     /// The key of an ordinal, made in `scratch`, which holds it and bytes of no meaning; `None` if it had none then.
     pub(crate) fn key<'a>(&self, ordinal: u32, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-        scratch.clear();
-        scratch.extend_from_slice(self.keys.get(ordinal)?);
-        Some(scratch)
+        self.keys.get(ordinal, scratch)
     }
 
     /// The order of `keys`: that of an earlier one, and `new` ordinals behind those that it knew.
     pub(super) fn extended(&self, keys: Keys, new: Vec<u32>) -> Self {
         let new = sort(&keys, new);
         let mut sorted = Vec::with_capacity(self.sorted.len() + new.len());
-        let mut old = self.sorted.as_slice();
+        let (mut old, mut scratch) = (self.sorted.as_slice(), Vec::new());
         for ordinal in new {
-            let key = keys.get(ordinal);
-            let before = gallop(old, |other| keys.get(other) < key);
+            if old.is_empty() {
+                sorted.push(ordinal);
+                continue;
+            }
+            let key = keys.get(ordinal, &mut scratch).unwrap_or_default();
+            let before = gallop(old, |other| keys.compare(other, key) == Ordering::Less);
             let (smaller, rest) = old.split_at(before);
             sorted.extend_from_slice(smaller);
             sorted.push(ordinal);
@@ -57,34 +61,61 @@ fn gallop(ordinals: &[u32], is_smaller: impl Fn(u32) -> bool) -> usize {
     from + near.partition_point(|ordinal| is_smaller(*ordinal))
 }
 
-fn sort(keys: &Keys, ordinals: Vec<u32>) -> Vec<u32> {
-    let key = |ordinal: u32| keys.get(ordinal).unwrap_or_default();
-    let mut rest = ordinals.iter().map(|ordinal| key(*ordinal));
-    let first = rest.next().unwrap_or_default();
-    let shared = rest.fold(first.len(), |shared, key| {
-        let pairs = first.iter().zip(key).take(shared);
-        pairs.take_while(|(first, byte)| first == byte).count()
-    });
-    let head = |ordinal: u32| {
-        let rest = key(ordinal).get(shared..).unwrap_or_default();
-        let mut head = [0; HEAD_BYTES];
-        head.iter_mut().zip(rest).for_each(|(slot, byte)| *slot = *byte);
-        u64::from_be_bytes(head)
-    };
-    let mut heads: Vec<(u64, u32)> = ordinals.into_iter().map(|ordinal| (head(ordinal), ordinal)).collect();
-    heads.sort_unstable_by(|(head, ordinal), (other_head, other)| {
-        head.cmp(other_head).then_with(|| key(*ordinal).cmp(key(*other)))
-    });
-    heads.into_iter().map(|(_, ordinal)| ordinal).collect()
+/// Ascending by key. Heads are compared as numbers; those that have the same are sorted again by what follows.
+fn sort(keys: &Keys, mut ordinals: Vec<u32>) -> Vec<u32> {
+    let mut heads: Vec<(u64, u32)> = ordinals.iter().map(|ordinal| (0, *ordinal)).collect();
+    // (from, to, bytes that all of these begin with).
+    let (mut groups, mut first_key) = (vec![(0, heads.len(), 0)], Vec::new());
+    while let Some((start, end, known)) = groups.pop() {
+        let Some(group) = heads.get_mut(start..end) else { continue };
+        let from = known + shared(keys, group, known, &mut first_key);
+        for (head, ordinal) in group.iter_mut() {
+            *head = read_head(keys, *ordinal, from);
+        }
+        group.sort_unstable();
+        let mut at = start;
+        for same in group.chunk_by(|(head, _), (other, _)| head == other) {
+            if let [(head, _), _, ..] = same
+                && HEAD_BYTES < *head as usize & 0xff
+            {
+                groups.push((at, at + same.len(), from + HEAD_BYTES));
+            }
+            at += same.len();
+        }
+    }
+    ordinals.clear();
+    ordinals.extend(heads.into_iter().map(|(_, ordinal)| ordinal));
+    ordinals
+}
+
+/// Bytes that all keys of a group have in common behind the first `known`.
+fn shared(keys: &Keys, group: &[(u64, u32)], known: usize, scratch: &mut Vec<u8>) -> usize {
+    let Some(((_, first), others)) = group.split_first() else { return 0 };
+    let first = keys.get(*first, scratch).and_then(|key| key.get(known..)).unwrap_or_default();
+    others.iter().fold(first.len(), |shared, (_, other)| {
+        if shared == 0 { 0 } else { keys.common(*other, known, first.get(..shared).unwrap_or_default()) }
+    })
+}
+
+/// The bytes of a key from `from` on, filled up with zeros, and how many they are, one more if not all are in it: as a number
+/// it compares as the keys do.
+fn read_head(keys: &Keys, ordinal: u32, from: usize) -> u64 {
+    let mut head = [0; HEAD_BYTES + 1];
+    let (bytes, count) = head.split_at_mut(HEAD_BYTES);
+    let found = keys.read(ordinal, from, bytes);
+    count.fill(found as u8);
+    u64::from_be_bytes(head)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::dictionary::Dictionary;
     use super::*;
 
     #[test]
     fn orders_grow_as_if_they_were_sorted_at_once() {
-        let (mut keys, mut order, mut state) = (Keys::default(), KeyOrder::default(), 1_u64);
+        let (mut keys, mut dictionary, mut model) = (Keys::default(), Dictionary::default(), Vec::new());
+        let (mut order, mut state) = (KeyOrder::default(), 1_u64);
         let mut below = |end: u64| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) % end
@@ -97,12 +128,15 @@ mod tests {
                 let mut key: Vec<u8> = (0..length).map(|_| [0, 0, 1, 255][below(4) as usize]).collect();
                 key.extend_from_slice(&(keys.len() as u32).to_be_bytes());
                 key.splice(0..0, *b"host_").for_each(drop);
-                assert!(keys.push(if below(20) == 0 { None } else { Some(&key) }));
+                let key = (below(20) != 0).then_some(key);
+                let fingerprint = u128::from(below(u64::MAX)) << 64 | u128::from(below(u64::MAX));
+                assert!(keys.push(key.as_deref().map(|key| (key, fingerprint)), &mut dictionary));
+                model.push(key);
             }
             let new: Vec<u32> = (known..keys.len() as u32).filter(|ordinal| keys.has(*ordinal)).collect();
             order = order.extended(keys.clone(), new);
             let mut want: Vec<u32> = (0..keys.len() as u32).filter(|ordinal| keys.has(*ordinal)).collect();
-            want.sort_by_key(|ordinal| keys.get(*ordinal).map(<[u8]>::to_vec));
+            want.sort_by_key(|ordinal| &model[*ordinal as usize]);
             assert_eq!((order.ordinals, &order.sorted), (keys.len(), &want), "round {round}");
         }
         assert!(order.sorted.len() > 1_000);

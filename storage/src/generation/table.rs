@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, RwLock};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::keys::{Bits, Blocks, Keys};
+use super::blocks::{Bits, Blocks};
+use super::dictionary::Dictionary;
+use super::keys::Keys;
 use super::order::KeyOrder;
 use super::{NewSeries, Ordinals};
 use crate::batch::SeriesDefinitions;
@@ -46,6 +48,7 @@ struct Inner {
     fingerprints: Blocks<u128>,
     /// By ordinal. None: replay has not met the definition, and no row may use it.
     keys: Keys,
+    dictionary: Dictionary,
     durable: Bits,
     /// Nothing that is logged defines them. Their keys stay where an order may know them.
     left: Bits,
@@ -235,10 +238,12 @@ impl SeriesTable {
         {
             let inner = read(&self.inner);
             for (ordinal, key) in definitions.iter() {
-                match inner.key(ordinal) {
-                    Some(known) if known == key => inner.durable.set(ordinal, true),
-                    Some(_) => return Err(format!("series ordinal {ordinal} stands for two keys")),
-                    None => unknown.push((ordinal, key)),
+                if !inner.has(ordinal) {
+                    unknown.push((ordinal, key));
+                } else if inner.fingerprints.get(ordinal as usize) == Some(fingerprint(key)) {
+                    inner.durable.set(ordinal, true);
+                } else {
+                    return Err(format!("series ordinal {ordinal} stands for two keys"));
                 }
             }
             let mut claims = lock(&self.claims);
@@ -272,7 +277,7 @@ impl SeriesTable {
         if inner.holes == 0 {
             return None;
         }
-        ordinals.iter().copied().find(|ordinal| inner.key(*ordinal).is_none())
+        ordinals.iter().copied().find(|ordinal| !inner.has(*ordinal))
     }
 
     /// All keys given so far, sorted. Sorting costs only what is new since the last call, and holds up no producer.
@@ -284,7 +289,7 @@ impl SeriesTable {
             if known <= from {
                 return Arc::clone(&order);
             }
-            let new: Vec<u32> = (from..known).filter(|ordinal| inner.key(*ordinal).is_some()).collect();
+            let new: Vec<u32> = (from..known).filter(|ordinal| inner.has(*ordinal)).collect();
             let left = (from..known).filter(|ordinal| inner.left.get(*ordinal)).count();
             let complete = new.len() + left == (known - from) as usize;
             (inner.keys.clone(), new, complete)
@@ -337,9 +342,9 @@ impl Inner {
         self.keys.len() - self.holes
     }
 
-    /// The key of a series that is there.
-    fn key(&self, ordinal: u32) -> Option<&[u8]> {
-        self.keys.get(ordinal).filter(|_| !self.left.get(ordinal))
+    /// Whether the series is there.
+    fn has(&self, ordinal: u32) -> bool {
+        self.keys.has(ordinal) && !self.left.get(ordinal)
     }
 
     /// The ordinal of a series, which is the next if it is new.
@@ -348,7 +353,8 @@ impl Inner {
         if let Some(known) = self.index.find_or_insert(fingerprint, ordinal, &self.fingerprints) {
             return known;
         }
-        assert!(self.keys.push(Some(key)), "what keys take was counted before");
+        let has_place = self.keys.push(Some((key, fingerprint)), &mut self.dictionary);
+        assert!(has_place, "what keys take was counted before");
         self.fingerprints.push(fingerprint);
         self.durable.grow(self.keys.len());
         self.left.grow(self.keys.len());
@@ -359,17 +365,17 @@ impl Inner {
     fn define(&mut self, ordinal: u32, fingerprint: u128, key: &[u8]) -> bool {
         while self.keys.len() < ordinal as usize {
             // Ordinals of batches that were never logged leave holes.
-            self.keys.push(None);
+            self.keys.push(None, &mut self.dictionary);
             self.fingerprints.push(0);
             self.holes += 1;
         }
         if self.keys.len() == ordinal as usize {
-            if !self.keys.push(Some(key)) {
+            if !self.keys.push(Some((key, fingerprint)), &mut self.dictionary) {
                 return false;
             }
             self.fingerprints.push(fingerprint);
         } else {
-            if !self.keys.set(ordinal, key) {
+            if !self.keys.set(ordinal, (key, fingerprint), &mut self.dictionary) {
                 return false;
             }
             self.fingerprints.set(ordinal as usize, fingerprint);
@@ -385,7 +391,7 @@ impl Inner {
 
     /// Nothing that is logged defines it: whoever names it again gets another ordinal. `false`: it stays.
     fn take_out(&mut self, ordinal: u32) -> bool {
-        if self.durable.get(ordinal) || self.key(ordinal).is_none() {
+        if self.durable.get(ordinal) || !self.has(ordinal) {
             return false;
         }
         let fingerprint = self.fingerprints.get(ordinal as usize).unwrap_or_default();
@@ -410,7 +416,7 @@ impl Inner {
 
     fn bytes(&self) -> usize {
         let bits = self.durable.bytes() + self.left.bytes();
-        self.index.bytes() + self.fingerprints.bytes() + self.keys.bytes() + bits
+        self.index.bytes() + self.fingerprints.bytes() + self.keys.bytes() + self.dictionary.bytes() + bits
     }
 }
 
