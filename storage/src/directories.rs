@@ -93,6 +93,7 @@ pub(crate) struct Directories {
     /// Each slot that keeps something, once; a clock's hand goes round it.
     kept: Mutex<VecDeque<Weak<dyn Droppable>>>,
     reads: AtomicU64,
+    damaged_postings: AtomicU64,
 }
 
 impl std::fmt::Debug for Directories {
@@ -108,6 +109,7 @@ impl Directories {
             bytes_max: memory.shares().max_of(MemoryUse::Directories),
             kept: Mutex::default(),
             reads: AtomicU64::new(0),
+            damaged_postings: AtomicU64::new(0),
         })
     }
 
@@ -124,6 +126,16 @@ impl Directories {
     /// How often something was read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// A lookup met damage in postings.
+    pub(crate) fn note_damaged_postings(&self) {
+        self.damaged_postings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lookups that met damage in postings.
+    pub(crate) fn damaged_postings(&self) -> u64 {
+        self.damaged_postings.load(Ordering::Relaxed)
     }
 
     /// What is in the slot, or what `read` gives. A failure is not kept: the next who asks tries again.

@@ -1,6 +1,7 @@
-//! Damage in the postings of a tag: the right series or a typed error, and what asks for other tags answers.
+//! Damage in the postings of a tag: the right series from the tag's column, counted; a typed error where both are damaged.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,27 +68,31 @@ fn values_of(engine: &Engine, tags: &[(&str, &str)]) -> Result<Vec<i64>, Error> 
     Ok(out)
 }
 
-#[test]
-fn flipped_bits_of_postings_are_found_or_harmless() {
-    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
-    let engine = open(&disk, &clock, &options()).unwrap();
+/// A store at rest with one segment, its file, and where sections of these kinds lie in it.
+fn base(clock: &SimClock, kinds: &[SectionKind]) -> (SimDisk, String, Vec<(&'static str, Range<u64>)>) {
+    let disk = SimDisk::new(1);
+    let engine = open(&disk, clock, &options()).unwrap();
     engine.write("main", &hosts()).unwrap();
     engine.cut().unwrap();
     drop(engine);
     let path = disk.files().into_iter().find(|path| path.starts_with("data/")).unwrap();
-    let file: Arc<dyn File> = Arc::from(World::of(&disk, &clock).disk.open_read(Path::new(&path)).unwrap());
+    let file: Arc<dyn File> = Arc::from(World::of(&disk, clock).disk.open_read(Path::new(&path)).unwrap());
     let mut ranges = Vec::new();
     for reader in segments_of(&file, Path::new(&path)).unwrap() {
-        for section in &reader.footer().sections {
-            if [SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX].contains(&section.kind) {
-                let start = reader.offset() + section.offset;
-                ranges.push((section.kind.name(), start..start + section.bytes));
-            }
-        }
+        let sections = reader.footer().sections.iter().filter(|section| kinds.contains(&section.kind));
+        ranges.extend(sections.map(|section| {
+            let start = reader.offset() + section.offset;
+            (section.kind.name(), start..start + section.bytes)
+        }));
     }
-    drop(file);
-    assert_eq!(ranges.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["postings", "postings index"]);
+    (disk, path, ranges)
+}
 
+#[test]
+fn flipped_bits_of_postings_change_no_answer() {
+    let clock = SimClock::new(1);
+    let (disk, path, ranges) = base(&clock, &[SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX]);
+    assert_eq!(ranges.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["postings", "postings index"]);
     let seed = u64::from(std::process::id());
     let mut rng = SimRng::new(seed);
     let mut counts = BTreeMap::new();
@@ -98,24 +103,53 @@ fn flipped_bits_of_postings_are_found_or_harmless() {
             disk.flip_bit(&path, byte, bit).unwrap();
             let engine = open(&disk, &clock, &options()).unwrap();
             for host in [7, rng.below(HOSTS as u64) as i64] {
-                let found = values_of(&engine, &[("host", &format!("host_{host}"))]);
-                match &found {
-                    Ok(found) => assert_eq!(*found, [host], "{name}, bit {bit} of byte {byte}, seed {seed}"),
-                    Err(Error::Damaged { table, reason, .. }) => {
-                        assert!(table == "cpu" && reason.contains(&path), "{reason}");
-                    }
-                    Err(error) => panic!("{error}"),
+                let (before, name_of) = (engine.stats().damaged_postings, format!("host_{host}"));
+                let region = if host % 2 == 0 { "east" } else { "west" };
+                for tags in [&[("host", name_of.as_str())][..], &[("region", region), ("host", &name_of)]] {
+                    let found = values_of(&engine, tags).unwrap();
+                    assert_eq!(found, [host], "{name}, bit {bit} of byte {byte}, seed {seed}");
                 }
-                *counts.entry((name, found.is_ok())).or_insert(0) += 1;
+                assert_eq!(values_of(&engine, &[("host", "host_x")]).unwrap(), [0; 0]);
+                *counts.entry((name, before < engine.stats().damaged_postings)).or_insert(0) += 1;
             }
             // Nobody needs them for this.
+            let before = engine.stats().damaged_postings;
             assert_eq!(values_of(&engine, &[("region", "east")]).unwrap().len(), HOSTS / 2);
             assert_eq!(values_of(&engine, &[]).unwrap().len(), HOSTS);
+            assert_eq!(engine.stats().damaged_postings, before);
             while !engine.scrub().ended_round {}
             assert_eq!(engine.damaged_segments().len(), 1, "{name}, bit {bit} of byte {byte}, seed {seed}");
         }
     }
-    let count = |name, answered| counts.get(&(name, answered)).copied().unwrap_or(0);
+    let count = |name, is_counted| counts.get(&(name, is_counted)).copied().unwrap_or(0);
     assert!(count("postings", false) > 0 && count("postings", true) > 0, "{counts:?}");
-    assert_eq!((count("postings index", false), count("postings index", true)), (120, 0), "{counts:?}");
+    assert_eq!((count("postings index", false), count("postings index", true)), (0, 120), "{counts:?}");
+}
+
+#[test]
+fn where_the_column_is_damaged_too_nobody_guesses() {
+    let clock = SimClock::new(1);
+    let (disk, path, ranges) = base(&clock, &[SectionKind::POSTINGS_INDEX, SectionKind::TAG]);
+    let columns: Vec<_> = ranges.iter().filter(|(name, _)| *name == "tag").map(|(_, range)| range.clone()).collect();
+    let index = ranges.iter().find(|(name, _)| *name == "postings index").map(|(_, range)| range.clone()).unwrap();
+    // Tags lie in the order of their ids: that of the hosts is behind that of the regions.
+    let column = columns.last().unwrap();
+    assert!(columns.len() == 2 && 1000 < column.end - column.start, "{columns:?}");
+    let disk = disk.crash(Survival::All, 1);
+    disk.flip_bit(&path, column.start + 9, 0).unwrap();
+    let engine = open(&disk, &clock, &options()).unwrap();
+    assert_eq!(values_of(&engine, &[("host", "host_7")]).unwrap(), [7], "postings say it alone");
+    drop(engine);
+    disk.flip_bit(&path, index.start, 0).unwrap();
+    let engine = open(&disk, &clock, &options()).unwrap();
+    let refused = values_of(&engine, &[("host", "host_7")]);
+    match &refused {
+        Err(Error::Damaged { table, reason, .. }) => {
+            let at = format!("{path} at byte {}", column.start);
+            assert!(table == "cpu" && reason.contains(&at), "{reason}, not {at}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(engine.stats().damaged_postings, 1);
+    assert_eq!(values_of(&engine, &[("region", "east")]).unwrap().len(), HOSTS / 2);
 }

@@ -105,7 +105,9 @@ fn memory(page: &mut Page, engine: &Engine) {
     let shown: [(&str, &str, Figure); 3] = [
         ("bytes", "Memory held for a use; total: for all of them.", |usage| usage.bytes),
         ("peak_bytes", "The most that was held for a use since the start.", |usage| usage.bytes_peak),
-        ("max_bytes", "The most that may be; writes, memtables and pinned share theirs.", |usage| usage.bytes_max),
+        ("max_bytes", "The most that may be; writes, memtables, pinned and deletes share theirs.", |usage| {
+            usage.bytes_max
+        }),
     ];
     for (name, help, value) in shown {
         let name = format!("marigram_memory_{name}");
@@ -147,6 +149,11 @@ fn engine(page: &mut Page, stats: &EngineStats) {
             "storage_directories_read_total",
             "Directories and tag columns of segments that were read; each again if it had been dropped.",
             stats.directories_read,
+        ),
+        (
+            "storage_damaged_postings_total",
+            "Lookups that found postings of a tag damaged and read the tag's column instead.",
+            stats.damaged_postings,
         ),
         ("scrub_bytes_total", "Bytes read again by the scrubber.", stats.scrub_bytes),
         ("scrub_rounds_total", "Times that the scrubber read everything.", stats.scrub_rounds),

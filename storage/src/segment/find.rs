@@ -1,7 +1,7 @@
 //! Which series have tags of some values: by key order, by postings, and by the tag's column.
 //!
 //! Keys are sorted by the tag of the least id first, so its values are ranges of series. Other tags have postings where a
-//! value is rare. The column answers the rest.
+//! value is rare. The column answers the rest, and what damaged postings no longer say: they only repeat it.
 
 use std::ops::Range;
 
@@ -27,11 +27,15 @@ impl SegmentReader {
     /// The series whose tag equals one of the values (`None` = absent), ascending.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`] at the block or column that breaks a rule; [`crate::Error::Io`].
+    /// [`crate::Error::Corrupt`] at the keys or column that break a rule; [`crate::Error::Io`].
     pub fn series_matching(&self, column: ColumnId, values: &[Option<&str>]) -> Result<Vec<u32>> {
-        if let Some(found) = self.by_index(column, values)? {
-            return Ok(found);
+        match self.by_index(column, values)? {
+            Some(found) => Ok(found),
+            None => self.by_column(column, values),
         }
+    }
+
+    fn by_column(&self, column: ColumnId, values: &[Option<&str>]) -> Result<Vec<u32>> {
         Ok(match self.tag(column)? {
             Some(tag) => tag.matching(values),
             None if values.contains(&None) => (0..self.footer.series).collect(),
@@ -54,7 +58,7 @@ impl SegmentReader {
         }
         for (column, values) in rest {
             picked = Some(match picked {
-                None => self.series_matching(column, values)?,
+                None => self.by_column(column, values)?,
                 Some(found) => self.keep_matching(found, column, values)?,
             });
         }
@@ -89,7 +93,13 @@ impl SegmentReader {
         if POSTINGS_SERIES_MIN <= self.footer.series && self.tags.first().is_some_and(|(first, ..)| *first == column) {
             return self.by_order(column, values).map(Some);
         }
-        self.by_postings(column, values)
+        match self.by_postings(column, values) {
+            Err(error) if error.is_damage() => {
+                self.note_damaged_postings(&error);
+                Ok(None)
+            }
+            said => said,
+        }
     }
 
     /// By the order of keys, for the tag of the least id.

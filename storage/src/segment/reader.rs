@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::codec::{PAGE_ROWS_MAX, PageBuf, decode_page, page_bytes};
 use crate::directories::{Directories, Held, Slot};
@@ -53,6 +53,8 @@ pub struct SegmentReader {
     pub(super) runs: Vec<RunRange>,
     pub(super) index: PageIndex,
     counters: ReadCounters,
+    /// Damage of its postings was logged.
+    has_told: AtomicBool,
     directories: Arc<Directories>,
 }
 
@@ -135,6 +137,7 @@ impl SegmentReader {
             runs,
             index,
             counters,
+            has_told: AtomicBool::new(false),
             directories,
         };
         charge.resize(reader.memory_bytes() as u64);
@@ -334,6 +337,14 @@ impl SegmentReader {
         let tag = self.section(section, |bytes| TagColumn::decode(bytes, self.footer.series))?;
         charge.resize(tag.memory_bytes() as u64);
         Ok(Held::new(tag, charge))
+    }
+
+    /// The column of the tag answers in their place. Logged once as long as the directory is kept, counted each time.
+    pub(super) fn note_damaged_postings(&self, error: &Error) {
+        self.directories.note_damaged_postings();
+        if !self.has_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "postings are damaged: the columns of tags are read in their place");
+        }
     }
 
     /// What was read so far.

@@ -93,16 +93,26 @@ fn every_flipped_bit_is_found_or_harmless() {
     let model = small();
     let (bytes, summary) = whole();
     assert!(bytes.len() < 4096, "a small segment has {} bytes", bytes.len());
+    let footer = footer_of(&bytes);
+    let postings = footer
+        .sections
+        .iter()
+        .filter(|section| [SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX].contains(&section.kind));
+    let postings: Vec<_> =
+        postings.map(|section| section.offset as usize..(section.offset + section.bytes) as usize).collect();
+    assert!(postings.len() > 2, "{postings:?}");
     let mut harmless = 0;
     for bit in 0..bytes.len() * 8 {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
+        // The columns of tags answer in their place.
+        let is_repeated = postings.iter().any(|range| range.contains(&(bit / 8)));
         match read_everything(&damaged) {
             Ok(read) => {
                 assert!(read == model && tags_agree(&damaged).unwrap(), "bit {bit}");
-                harmless += 1;
+                harmless += usize::from(!is_repeated);
             }
-            Err(error) => assert!(matches!(error, Error::Corrupt { .. }), "bit {bit}: {error}"),
+            Err(error) => assert!(matches!(error, Error::Corrupt { .. }) && !is_repeated, "bit {bit}: {error}"),
         }
         let verified = open(&damaged).and_then(|reader| reader.verify_all(Some(summary.hash)));
         assert!(verified.is_err(), "bit {bit} is not found by verify");
