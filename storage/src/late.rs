@@ -17,14 +17,12 @@ mod tests;
 use std::sync::Arc;
 
 use crate::codec::PageBuf;
-use crate::memcut::{MemCut, Progress};
+use crate::memcut::MemCut;
 use crate::placement::{Reader, Segment};
 use crate::schema::ColumnId;
-use crate::segment::{KeyBlockHeld, RowSet, SegmentReader, StripeRuns};
+use crate::segment::{KeyBlockHeld, RowSet, SegmentReader};
 use crate::values::Values;
 
-/// Times that are looked at at once.
-const TIMES_MAX: usize = 1 << 20;
 /// Versions that are remembered in order to compare them: 16 bytes each.
 const VERSIONS_MAX: usize = 4 << 20;
 
@@ -121,19 +119,7 @@ impl<'a> Search<'a> {
         if self.older.is_empty() || cut.time_min() > self.reach {
             return;
         }
-        let (mut progress, mut times, mut first_row) = (Progress::default(), Vec::new(), 0);
-        while let Some(stripe) = cut.stripe(&mut progress, TIMES_MAX) {
-            cut.times(&stripe, &mut times);
-            let mut rest = times.as_slice();
-            let mut runs = cut.runs(&stripe);
-            while let Some(run) = runs.next_run() {
-                let (own, behind) = rest.split_at(run.rows as usize);
-                rest = behind;
-                let late = own.partition_point(|time| *time <= self.reach);
-                self.series(run.key, own.get(..late).unwrap_or_default(), first_row, budget);
-                first_row += run.rows;
-            }
-        }
+        cut.rows_until(self.reach, |key, times, first_row| self.series(key, times, first_row, budget));
     }
 
     /// Late rows of one series.

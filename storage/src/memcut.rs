@@ -3,31 +3,27 @@
 //! A cut reads every row once, so what counts is how memory is touched. Each chunk gets its row numbers in the order
 //! (key, time, arrival). A column is then made block by block in two passes: the values of a block are gathered chunk
 //! by chunk in that order, so that not every value lies in another page of memory, and then the chunks are read side by
-//! side, each of them from front to back, into a page that is encoded at once. Beside the memtable itself a cut needs 4
-//! bytes a row, the times of one stripe, and the values of one block.
+//! side, each of them from front to back, into a page that is encoded at once. Where a block begins in each chunk is found
+//! once for all columns. Beside the memtable itself a cut needs 4 bytes a row, 4 more for those of a stripe whose
+//! neighbours are of other chunks, the times of one stripe, and the values of one block.
 //!
 //! Rows of one key become one row in an `upsert` table, field by field, the newest present value winning.
 
+mod columns;
 mod runs;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
-use crate::codec::{PAGE_ROWS_MAX, ValuesRef};
-use crate::error::Result;
 use crate::generation::{KeyOrder, SeriesTable};
 use crate::memtable::{Chunk, MemPartition, living};
-use crate::schema::{ColumnId, FieldType, TableMode};
-use crate::segment::{PageRows, StripeSource};
+use crate::schema::{ColumnId, TableMode};
 use crate::sorted::Sorted;
 use crate::tombstone::Tombstone;
-use crate::values::{FieldColumn, Values};
-
-/// Rows that are gathered at once: 256 KiB of numbers, which the second cache holds beside what they are gathered from.
-const BLOCK_ROWS: usize = 32 * 1024;
+use crate::values::Values;
+pub(crate) use columns::StripeColumns;
 
 /// The rows of a partition, ready to be written stripe by stripe.
 #[derive(Debug)]
@@ -102,20 +98,6 @@ pub(crate) struct Stripe {
 struct Cursor {
     item: usize,
     rows: u32,
-}
-
-/// Reads one column of a stripe from front to back.
-#[derive(Debug, Default)]
-struct ColumnReader {
-    cursor: Cursor,
-    /// How many rows were read.
-    row: usize,
-    /// The row behind those that are gathered.
-    block_end: usize,
-    /// Per chunk: the places that the block uses, and where the value of place 0 would stand among the gathered ones.
-    /// Places before the range are not there.
-    ranges: Vec<Range<u32>>,
-    bases: Vec<usize>,
 }
 
 /// Where the next stripe begins.
@@ -296,6 +278,43 @@ impl MemCut {
         });
     }
 
+    /// Hands on each series that has rows at or before `reach`: its key, their times, and which row of the cut is the first.
+    /// Chunks that are later as a whole are not read.
+    pub(crate) fn rows_until(&self, reach: i64, mut each: impl FnMut(&[u8], &[i64], u32)) {
+        let (mut items, mut times, mut key, mut first_row) = (self.items.iter(), Vec::new(), Vec::new(), 0);
+        for (rank, rows) in &self.series {
+            times.clear();
+            let (mut left, mut is_late) = (*rows, true);
+            while left > 0
+                && let Some(item) = items.next()
+            {
+                left -= item.rows().min(left);
+                is_late = is_late && self.times_until(*item, reach, &mut times);
+            }
+            if !times.is_empty()
+                && let Some(ordinal) = self.keys.sorted.get(*rank as usize)
+                && let Some(key) = self.keys.key(*ordinal, &mut key)
+            {
+                each(key, &times, first_row);
+            }
+            first_row += *rows;
+        }
+    }
+
+    /// Appends the times of an item up to and with `reach`. `false`: those behind it are later.
+    fn times_until(&self, item: Item, reach: i64, times: &mut Vec<i64>) -> bool {
+        let (chunk, places) = match item {
+            Item::Span { chunk, start, rows } => (chunk, start..start + rows),
+            Item::Newest { to, .. } => self.newest(to).map_or((0, 0..0), |place| (place.chunk, place.at..place.at + 1)),
+        };
+        if self.chunks.get(chunk as usize).is_some_and(|ordered| ordered.chunk.time_min > reach) {
+            return false;
+        }
+        let count = times.len() + places.len();
+        times.extend(places.map(|at| self.time(chunk, at)).take_while(|time| *time <= reach));
+        times.len() == count
+    }
+
     fn row(&self, place: Place) -> Option<(&Chunk, u32)> {
         let ordered = self.chunks.get(place.chunk as usize)?;
         Some((&ordered.chunk, *ordered.rows.get(place.at as usize)?))
@@ -347,77 +366,9 @@ impl MemCut {
         (stripe.rows > 0).then_some(stripe)
     }
 
-    /// The times of a stripe, into `out`.
-    pub(crate) fn times(&self, stripe: &Stripe, out: &mut Vec<i64>) {
-        out.clear();
-        let source = |chunk: u32| self.chunks.get(chunk as usize).map_or(&[][..], |ordered| &ordered.chunk.times);
-        let (mut reader, mut gathered) = (ColumnReader::default(), Vec::new());
-        while reader.row < stripe.rows {
-            let rows = (stripe.rows - reader.row).min(PAGE_ROWS_MAX);
-            self.read(stripe, &mut reader, rows, source, &mut gathered, out);
-        }
-    }
-
-    /// Appends the next values of a stripe, where every chunk that it uses has one for each row. `gathered` holds those of
-    /// the block.
-    fn read<'a, T: Copy + Default + 'a>(
-        &self,
-        stripe: &Stripe,
-        reader: &mut ColumnReader,
-        rows: usize,
-        source: impl Fn(u32) -> &'a [T],
-        gathered: &mut Vec<T>,
-        out: &mut Vec<T>,
-    ) {
-        if reader.block_end < reader.row + rows {
-            let block = BLOCK_ROWS.max(rows).min(stripe.rows - reader.row);
-            reader.begin_block(self, stripe, block);
-            gathered.clear();
-            for (chunk, (ordered, range)) in self.chunks.iter().zip(&reader.ranges).enumerate() {
-                reader.bases.push(gathered.len().wrapping_sub(range.start as usize));
-                let source = source(chunk as u32);
-                let picked = ordered.rows.get(range.start as usize..range.end as usize).unwrap_or_default();
-                gathered.extend(picked.iter().map(|row| source.get(*row as usize).copied().unwrap_or_default()));
-            }
-        }
-        let ColumnReader { cursor, row, bases, .. } = reader;
-        let at = |chunk: u32, at: u32| bases.get(chunk as usize).map_or(0, |base| base.wrapping_add(at as usize));
-        stripe.take(cursor, rows, |item| match item {
-            Item::Span { chunk, start, rows } => {
-                let from = at(chunk, start);
-                out.extend_from_slice(gathered.get(from..from + rows as usize).unwrap_or_default());
-            }
-            Item::Newest { to, .. } => {
-                let newest = (to as usize).checked_sub(1).and_then(|last| self.repeated.get(last));
-                let value = newest.and_then(|place| gathered.get(at(place.chunk, place.at)));
-                out.push(value.copied().unwrap_or_default());
-            }
-        });
-        *row += rows;
-    }
-}
-
-impl ColumnReader {
-    /// Finds out which places the next `rows` rows use.
-    fn begin_block(&mut self, cut: &MemCut, stripe: &Stripe, rows: usize) {
-        self.block_end = self.row + rows;
-        self.bases.clear();
-        self.ranges.clear();
-        self.ranges.resize(cut.chunks.len(), Range { start: u32::MAX, end: 0 });
-        let ranges = &mut self.ranges;
-        let mut note = |chunk: u32, start: u32, end: u32| {
-            if let Some(range) = ranges.get_mut(chunk as usize) {
-                *range = range.start.min(start)..range.end.max(end);
-            }
-        };
-        let mut ahead = self.cursor;
-        stripe.take(&mut ahead, rows, |item| match item {
-            Item::Span { chunk, start, rows } => note(chunk, start, start + rows),
-            Item::Newest { from, to } => {
-                let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
-                places.iter().for_each(|place| note(place.chunk, place.at, place.at + 1));
-            }
-        });
+    /// The newest of the places that end before `to`.
+    fn newest(&self, to: u32) -> Option<&Place> {
+        (to as usize).checked_sub(1).and_then(|last| self.repeated.get(last))
     }
 }
 
@@ -467,111 +418,4 @@ impl Stripe {
         }
         assert!(left == 0, "a page has rows of its stripe");
     }
-}
-
-/// The fields of a stripe, made page by page when the writer asks.
-pub(crate) struct StripeColumns<'a> {
-    cut: &'a MemCut,
-    stripe: &'a Stripe,
-    /// The field that was begun, in each chunk.
-    bound: Vec<Option<&'a FieldColumn<ColumnId>>>,
-    /// Every chunk that the stripe uses has a value for each row, of the type that is written.
-    dense: bool,
-    reader: ColumnReader,
-    gathered: Values,
-    values: Values,
-    bits: Vec<u64>,
-}
-
-impl<'a> StripeColumns<'a> {
-    pub(crate) fn new(cut: &'a MemCut, stripe: &'a Stripe) -> Self {
-        let empty = || Values::new(FieldType::I64);
-        let (reader, gathered, values) = (ColumnReader::default(), empty(), empty());
-        Self { cut, stripe, bound: Vec::new(), dense: false, reader, gathered, values, bits: Vec::new() }
-    }
-}
-
-impl StripeSource for StripeColumns<'_> {
-    fn longest_string(&self, column: ColumnId) -> usize {
-        let fields = self.cut.chunks.iter().flat_map(|ordered| &ordered.chunk.fields);
-        fields.filter(|field| field.column == column).map(|field| field.values.longest_string()).max().unwrap_or(0)
-    }
-
-    fn begin(&mut self, column: ColumnId, kind: FieldType) -> Result<bool> {
-        self.reader = ColumnReader::default();
-        if self.values.kind() != kind {
-            (self.gathered, self.values) = (Values::new(kind), Values::new(kind));
-        }
-        self.bound.clear();
-        self.bound.extend(self.cut.chunks.iter().map(|ordered| {
-            let fields = &ordered.chunk.fields;
-            fields.iter().find(|field| field.column == column)
-        }));
-        // A chunk that this stripe takes no row from says nothing about it.
-        let mut used = self.bound.iter().zip(&self.stripe.used).filter(|(_, used)| **used).map(|(field, _)| field);
-        self.dense =
-            used.clone().all(|field| field.is_some_and(|field| field.rows.is_none() && field.values.kind() == kind));
-        Ok(used.any(Option::is_some))
-    }
-
-    fn page(&mut self, rows: usize) -> Result<PageRows<'_>> {
-        let Self { cut, stripe, bound, dense, reader, gathered, values, bits } = self;
-        values.clear();
-        macro_rules! read {
-            ($variant:ident, $gathered:expr, $out:expr) => {{
-                let source = |chunk: u32| match bound.get(chunk as usize).copied().flatten().map(|field| &field.values)
-                {
-                    Some(Values::$variant(values)) => values.as_slice(),
-                    _ => &[],
-                };
-                cut.read(stripe, reader, rows, source, $gathered, $out);
-            }};
-        }
-        match (gathered, &mut *values) {
-            (Values::I64(gathered), Values::I64(out)) if *dense => read!(I64, gathered, out),
-            (Values::U64(gathered), Values::U64(out)) if *dense => read!(U64, gathered, out),
-            (Values::F64(gathered), Values::F64(out)) if *dense => read!(F64, gathered, out),
-            (Values::Bool(gathered), Values::Bool(out)) if *dense => read!(Bool, gathered, out),
-            _ => one_by_one(cut, stripe, &mut reader.cursor, rows, bound, values, bits),
-        }
-        Ok(PageRows { presence: (values.len() < rows).then_some(bits.as_slice()), values: ValuesRef::from(&*values) })
-    }
-}
-
-/// Appends the next rows of a column that not every row has, or of strings. `bits` says which rows have a value.
-fn one_by_one(
-    cut: &MemCut,
-    stripe: &Stripe,
-    cursor: &mut Cursor,
-    rows: usize,
-    bound: &[Option<&FieldColumn<ColumnId>>],
-    values: &mut Values,
-    bits: &mut Vec<u64>,
-) {
-    let position = |place: Place| -> Option<(&Values, usize)> {
-        let field = bound.get(place.chunk as usize).copied().flatten()?;
-        let row = *cut.chunks.get(place.chunk as usize)?.rows.get(place.at as usize)?;
-        Some((&field.values, field.position(row)?))
-    };
-    bits.clear();
-    bits.resize(rows.div_ceil(64), 0);
-    let mut row = 0;
-    let mut push = |found: Option<(&Values, usize)>| {
-        if let Some((source, at)) = found {
-            values.extend_range(source, at, at + 1);
-            if let Some(word) = bits.get_mut(row / 64) {
-                *word |= 1 << (row % 64);
-            }
-        }
-        row += 1;
-    };
-    stripe.take(cursor, rows, |item| match item {
-        Item::Span { chunk, start, rows } => {
-            (start..start + rows).for_each(|at| push(position(Place { chunk, at })));
-        }
-        Item::Newest { from, to } => {
-            let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
-            push(places.iter().rev().find_map(|place| position(*place)));
-        }
-    });
 }

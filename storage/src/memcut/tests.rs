@@ -5,13 +5,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::SeriesDefinitions;
 use crate::batch::TableRows;
+use crate::codec::ValuesRef;
 use crate::generation::Generation;
 use crate::memscan::MemSource;
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
+use crate::schema::FieldType;
 use crate::schema::{DatabaseId, Table, TableId};
-use crate::segment::StripeRuns;
+use crate::segment::{StripeRuns, StripeSource};
 use crate::time::TimeRange;
+use crate::values::FieldColumn;
 
 const FIELDS: [(ColumnId, FieldType); 3] =
     [(ColumnId(17), FieldType::I64), (ColumnId(18), FieldType::F64), (ColumnId(19), FieldType::String)];
@@ -84,7 +87,9 @@ fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
     set
 }
 
-fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, page_rows: usize) -> Vec<Row> {
+/// `pages`: rows of a page of each field, and of a block.
+fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pages: [usize; 4]) -> Vec<Row> {
+    let [page_rows @ .., block_rows] = pages;
     let memtable = set.table(TableId(1)).unwrap();
     let partitions = memtable.partitions();
     let mut rows = Vec::new();
@@ -104,7 +109,8 @@ fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pa
             assert_eq!((keys.len(), times.len()), (stripe.rows, stripe.rows));
             rows.extend(keys.into_iter().zip(times).map(|(key, time)| (key, time, Vec::new())));
             let mut columns = StripeColumns::new(&cut, &stripe);
-            for (column, kind) in FIELDS {
+            columns.reader.block_rows = block_rows;
+            for ((column, kind), page_rows) in FIELDS.into_iter().zip(page_rows) {
                 let present = columns.begin(column, kind).unwrap();
                 let mut row = 0;
                 while row < stripe.rows {
@@ -163,21 +169,30 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
     rows
 }
 
+fn pages() -> impl Strategy<Value = [usize; 4]> {
+    any::<[u8; 4]>().prop_map(|pages| pages.map(|rows| usize::from(rows) % 60 + 1))
+}
+
 proptest! {
     #[test]
     fn a_cut_writes_what_a_scan_sees(
         append: bool,
-        batches in prop::collection::vec(
+        whole: bool,
+        mut batches in prop::collection::vec(
             prop::collection::vec((0..8u32, 0..40i64, prop_oneof![4 => Just([true; 3]), 1 => any::<[bool; 3]>()]), 1..30),
             1..20,
         ),
         rows_max in 1..100usize,
-        page_rows in 1..100usize,
+        // Where all columns have the same pages, and where not.
+        pages in prop_oneof![pages(), pages().prop_map(|[page, .., block]| [page, page, page, block])],
         until in 1..25u64,
     ) {
         let mode = if append { TableMode::Append } else { TableMode::Upsert };
+        if whole {
+            batches.iter_mut().flatten().for_each(|row| row.2 = [true; 3]);
+        }
         let set = fill(&table(mode), &batches);
-        prop_assert_eq!(rows_of_cut(&set, mode, until, rows_max, page_rows), rows_of_scan(&set, mode, until));
+        prop_assert_eq!(rows_of_cut(&set, mode, until, rows_max, pages), rows_of_scan(&set, mode, until));
     }
 }
 
@@ -186,7 +201,7 @@ fn whole_columns_in_order_are_cut_as_they_came() {
     let batches: Vec<Vec<Sent>> =
         (0..4).map(|batch| (0..80).map(|row| (row % 8, i64::from(batch * 80 + row), [true; 3])).collect()).collect();
     let set = fill(&table(TableMode::Upsert), &batches);
-    let rows = rows_of_cut(&set, TableMode::Upsert, 9, 37, 10);
+    let rows = rows_of_cut(&set, TableMode::Upsert, 9, 37, [10, 10, 10, 20]);
     assert_eq!(rows.len(), 320);
     assert_eq!(rows, rows_of_scan(&set, TableMode::Upsert, 9));
 }

@@ -3,6 +3,10 @@
 //! A block is front-coded and compressed and has its own crc32, so that one key costs one small read. The index keeps per
 //! block the shortest prefix that tells it from the block before: a few bytes for 256 keys.
 
+use std::cell::RefCell;
+
+use zstd::bulk::{Compressor, Decompressor};
+
 use crate::bytes::Reader;
 use crate::manifest::Encoding;
 
@@ -53,6 +57,8 @@ pub(crate) struct BlockKeys {
 /// Gathers the keys of a segment in ascending order.
 pub(crate) struct KeysWriter {
     zstd_level: i32,
+    /// Made for the first block: a context takes longer to make than to use for one.
+    compressor: Option<Compressor<'static>>,
     size: BlockSize,
     index: KeyIndex,
     /// The finished blocks: the keys section.
@@ -79,6 +85,7 @@ impl KeysWriter {
         };
         Self {
             zstd_level,
+            compressor: None,
             size,
             index: KeyIndex::default(),
             packed: Vec::new(),
@@ -137,8 +144,12 @@ impl KeysWriter {
         }
         self.block.append(&mut self.tail);
         assert!(self.block.len() <= BLOCK_BYTES_MAX as usize, "a key block is bounded");
+        if self.compressor.is_none() {
+            self.compressor = Compressor::new(self.zstd_level).ok();
+        }
         // Cannot fail: the bound of the output is known and its buffer grows.
-        let stored = zstd::bulk::compress(&self.block, self.zstd_level).unwrap_or_default();
+        let stored = self.compressor.as_mut().and_then(|compressor| compressor.compress(&self.block).ok());
+        let stored = stored.unwrap_or_default();
         assert!(!stored.is_empty(), "a zstd frame has bytes");
         self.index.separators.append(&mut self.separator);
         self.index.blocks.push(KeyBlock {
@@ -260,7 +271,7 @@ impl KeyIndex {
         if crc32fast::hash(stored) != found.crc32 {
             return Err("the checksum of a key block does not match".to_owned());
         }
-        let unpacked = zstd::bulk::decompress(stored, found.bytes_unpacked as usize)
+        let unpacked = decompress(stored, found.bytes_unpacked as usize)
             .map_err(|error| format!("a key block does not unpack: {error}"))?;
         let mut rest = unpacked.as_slice();
         let mut keys = BlockKeys {
@@ -347,6 +358,20 @@ impl<'a> KeyCursor<'a> {
         let (first, keys) = self.block.insert((first, keys));
         Ok(keys.get((series - *first) as usize))
     }
+}
+
+/// Unpacks a frame of at most so many bytes. The context is the thread's: it takes longer to make than to use for a block.
+fn decompress(frame: &[u8], bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|held| {
+        let decompressor = match held {
+            Some(decompressor) => decompressor,
+            None => held.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(frame, bytes_max)
+    })
 }
 
 fn shared_prefix(a: &[u8], b: &[u8]) -> usize {

@@ -114,7 +114,7 @@ impl TagColumn {
 /// One tag while the segment is written.
 pub(crate) struct TagWriter {
     hasher: DefaultHashBuilder,
-    /// Places in `values`, by value.
+    /// Places in `values`, by value; empty as long as values ascend.
     ids: HashTable<u32>,
     /// By first appearance.
     values: Strings,
@@ -135,24 +135,40 @@ impl TagWriter {
 
     /// The value of a series; series come in order.
     pub(crate) fn push(&mut self, series: u32, value: &[u8]) {
+        let code = self.code(value);
+        self.codes.resize(series as usize, 0);
+        self.codes.push(code);
+    }
+
+    /// 1 + the place of a value, which is new or not.
+    fn code(&mut self, value: &[u8]) -> u32 {
         let Self { hasher, ids, values, codes } = self;
-        let last = codes.last().copied().filter(|code| values.get((*code as usize).wrapping_sub(1)) == value);
-        let code = last.unwrap_or_else(|| {
-            let next = values.len() as u32;
-            let is_same = |id: &u32| values.get(*id as usize) == value;
-            match ids.entry(hasher.hash_one(value), is_same, |id| hasher.hash_one(values.get(*id as usize))) {
-                Entry::Occupied(known) => *known.get() + 1,
-                Entry::Vacant(vacant) => {
-                    vacant.insert(next);
-                    values.bytes.extend_from_slice(value);
-                    assert!(u32::try_from(values.bytes.len()).is_ok(), "values of a tag fit 4 GiB");
-                    values.ends.push(values.bytes.len() as u32);
-                    next + 1
-                }
+        let get = |code: u32| code.checked_sub(1).map_or(&[][..], |place| values.get(place as usize));
+        let known = values.len() as u32;
+        if let Some(last) = codes.last().filter(|code| get(**code) == value) {
+            return *last;
+        }
+        // The first tag of keys that ascend ascends, and often each of them has another value: nothing is looked up.
+        if ids.is_empty() && get(known) < value {
+            push_value(values, value);
+            return known + 1;
+        }
+        if ids.is_empty() {
+            let hash = |id: &u32| hasher.hash_one(values.get(*id as usize));
+            ids.reserve(known as usize, hash);
+            for id in 0..known {
+                ids.insert_unique(hash(&id), id, hash);
             }
-        });
-        codes.resize(series as usize, 0);
-        codes.push(code);
+        }
+        let is_same = |id: &u32| values.get(*id as usize) == value;
+        match ids.entry(hasher.hash_one(value), is_same, |id| hasher.hash_one(values.get(*id as usize))) {
+            Entry::Occupied(found) => *found.get() + 1,
+            Entry::Vacant(vacant) => {
+                vacant.insert(known);
+                push_value(values, value);
+                known + 1
+            }
+        }
     }
 
     /// The different values, ascending, and for each of so many series 0 or 1 + the place of its value.
@@ -165,6 +181,12 @@ impl TagWriter {
         let codes = ids.iter().map(|id| u64::from(code(*id))).chain(std::iter::repeat_n(0, absent)).collect();
         (values, codes)
     }
+}
+
+fn push_value(values: &mut Strings, value: &[u8]) {
+    values.bytes.extend_from_slice(value);
+    assert!(u32::try_from(values.bytes.len()).is_ok(), "values of a tag fit 4 GiB");
+    values.ends.push(values.bytes.len() as u32);
 }
 
 /// Sorts different values. For each of the given order 1 + its place in the new one, behind a 0 for none; nothing if they
