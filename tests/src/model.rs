@@ -288,6 +288,15 @@ impl Model {
         lines.join("\n")
     }
 
+    /// How many lines [`Self::text`] has, and a hash of it (64-bit FNV-1a), where the text itself would be too much to keep.
+    pub fn digest(&self) -> String {
+        let text = self.text();
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        format!("{} lines, {hash:016x}\n", text.lines().count())
+    }
+
     /// Folds a `DROP DATABASE` in.
     pub fn drop_database(&mut self, database: &str) {
         self.tables.retain(|(known, _), _| known != database);
