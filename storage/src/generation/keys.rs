@@ -105,11 +105,13 @@ impl Keys {
                 continue;
             };
             skip = 0;
+            if let Some(behind) = rest.strip_prefix(piece) {
+                rest = behind;
+                continue;
+            }
             let same = piece.iter().zip(rest).take_while(|(byte, other)| byte == other).count();
             rest = rest.get(same..).unwrap_or_default();
-            if same < piece.len() {
-                break;
-            }
+            break;
         }
         other.len() - rest.len()
     }

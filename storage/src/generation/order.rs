@@ -72,7 +72,8 @@ fn sort(keys: &Keys, mut ordinals: Vec<u32>) -> Vec<u32> {
         for (head, ordinal) in group.iter_mut() {
             *head = read_head(keys, *ordinal, from);
         }
-        group.sort_unstable();
+        // Stable, so that what has the same head is read again in the order in which it lies.
+        group.sort_by_key(|(head, _)| *head);
         let mut at = start;
         for same in group.chunk_by(|(head, _), (other, _)| head == other) {
             if let [(head, _), _, ..] = same
