@@ -11,7 +11,7 @@ use marigram_storage::schema::{ColumnId, TableMode};
 use marigram_storage::time::TimeRange;
 use marigram_storage::tombstone::{Erase, Literal, Predicate, ValueSet};
 use marigram_storage::values::{FieldColumn, Strings, Values};
-use marigram_storage::{Engine, Error, MemoryShares, MemoryUse, Options, ScanRequest, Snapshot, Threads};
+use marigram_storage::{Engine, Error, MemoryShares, MemoryUse, Options, ScanRequest, Snapshot, TaskState, Threads};
 use marigram_tests::rig::{open, small_options};
 
 const MIB: u64 = 1 << 20;
@@ -216,4 +216,48 @@ fn deletes_that_name_much() {
     assert!(gone, "{:?}", engine.memory().usage());
     delete(NAMED, 1).unwrap();
     assert_eq!(count(&engine.snapshot()).unwrap(), 1);
+}
+
+/// Rows of twelve segments by turns: the plan of their merge is larger than they are.
+#[test]
+fn a_compaction_without_room_is_given_up() {
+    const SEGMENTS: i64 = 12;
+    const ROWS: i64 = 30_000;
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let of = |limit_bytes: u64| {
+        let memory = MemoryShares { limit_bytes, bodies_bytes: 0, statements_bytes: limit_bytes / 2 };
+        Options { memory, stripe_rows_max: 1 << 20, merge_segments_min: 100, ..options(limit_bytes) }
+    };
+    let engine = open(&disk, &clock, &of(32 * MIB)).unwrap();
+    for segment in 0..SEGMENTS {
+        let times: Vec<i64> = (0..ROWS).map(|row| row * SEGMENTS + segment).collect();
+        write(&engine, vec![table("cpu", times.clone(), Values::I64(times))]);
+        engine.cut().unwrap();
+    }
+    let peak =
+        |of: MemoryUse| engine.memory().usage().iter().find(|row| row.of == Some(of)).map_or(0, |row| row.bytes_peak);
+    let cut = peak(MemoryUse::Cuts);
+    assert!((4 * ROWS as u64..4 * MIB).contains(&cut), "{cut} bytes for the order and the times of {ROWS} rows");
+    assert_eq!(engine.memory().used(MemoryUse::Cuts), 0);
+
+    let refused = engine.optimize("main", "cpu", false);
+    assert!(matches!(refused, Err(Error::TooLarge { what: "compaction", .. })), "{refused:?}");
+    let tasks = engine.tasks();
+    let task = tasks.iter().max_by_key(|task| task.id).unwrap();
+    let told = task.error.as_ref().is_some_and(|error| error.starts_with("the compaction needs "));
+    assert!(task.state == TaskState::Failed && told, "{task:?}");
+    let usage = engine.memory().usage();
+    let total = usage.last().unwrap();
+    assert!(total.bytes_peak <= total.bytes_max, "{usage:?}");
+    assert!(peak(MemoryUse::Compactions) > MIB, "{usage:?}");
+    assert_eq!(engine.memory().used(MemoryUse::Compactions), 0, "{usage:?}");
+    assert_eq!(count(&engine.snapshot()).unwrap() as i64, SEGMENTS * ROWS);
+    check_empty(&engine);
+    engine.close().unwrap();
+    drop(engine);
+
+    let engine = open(&disk, &clock, &of(128 * MIB)).unwrap();
+    assert_eq!(engine.optimize("main", "cpu", false).unwrap().segments_after, 1);
+    assert_eq!(count(&engine.snapshot()).unwrap() as i64, SEGMENTS * ROWS);
+    assert_eq!(engine.memory().used(MemoryUse::Compactions), 0);
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::datafile::{NewFile, NewSegment, write_file, write_segment};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, Encoding, SegmentId};
+use crate::memory::{Held, HeldPart};
 use crate::placement::Segment;
 use crate::schema::{Table, TableId};
 use crate::tombstone::Pending;
@@ -115,6 +116,8 @@ pub(crate) struct Job {
     pub(crate) file: NewFile,
     pub(crate) stripe_rows_max: usize,
     pub(crate) control: Arc<Control>,
+    /// What it holds beside directories.
+    pub(crate) held: Held,
 }
 
 /// What came of a job.
@@ -133,6 +136,7 @@ impl Job {
             for (number, part) in self.parts.iter().enumerate() {
                 at = number;
                 if self.plan.reason.is_copy() {
+                    self.held.set(HeldPart::Writer, 2 * copy::PIECE_BYTES as usize)?;
                     for segment in &part.segments {
                         entries.push(copy::copy(sink, self.file, segment, &self.control)?);
                     }
@@ -145,7 +149,7 @@ impl Job {
                 let erased_through = part.erased_through(sequences.1);
                 let new = NewSegment { table: &part.table, partition_start, sequences, encoding, erased_through };
                 let written = write_segment(sink, self.file, new, |writer| {
-                    merge::merge(writer, part, self.stripe_rows_max, &self.control)
+                    merge::merge(writer, part, self.stripe_rows_max, &self.control, &self.held)
                 })?;
                 entries.extend(written);
             }

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::late::{self, Budget, Late};
 use crate::manifest::{self, Change, Cut, Encoding, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
+use crate::memory::{Held, HeldPart};
 use crate::memtable::MemSet;
 use crate::options::Options;
 use crate::placement::{Placement, Segment};
@@ -304,12 +305,14 @@ impl Keeper {
         let file = self.new_file()?;
         let mut repeated = Vec::new();
         let mut budget = Budget::new(self.options.late_pages_max);
+        let held = Held::by_cut(&self.counters.memory);
         let added = write_file(&self.world, file, |sink, entries| {
             let mut times = Vec::new();
             for (table, start, series, partition) in jobs {
                 let tombstones = sealed.tombstones.of(table.id);
                 let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode, &tombstones);
                 let Some(mut cut) = cut else { continue };
+                held.set(HeldPart::Plan, cut.memory_bytes())?;
                 let overwritten = cut.rows_sent() - cut.rows();
                 let mut late = Late::default();
                 if table.mode == TableMode::Upsert {
@@ -325,12 +328,19 @@ impl Keeper {
                 let new = NewSegment { table: &table, partition_start: start, sequences, encoding, erased_through };
                 entries.extend(write_segment(sink, file, new, |writer| {
                     let mut progress = Progress::default();
+                    let of_cut = cut.memory_bytes() + late.suspects.serialized_size();
                     while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
                         let mut columns = StripeColumns::new(&cut, &stripe);
                         cut.times(&stripe, &mut times);
+                        held.set(HeldPart::Plan, of_cut + stripe.memory_bytes() + times.capacity() * size_of::<i64>())?;
+                        held.set(
+                            HeldPart::Writer,
+                            writer.memory_bytes() + writer.stripe_bytes(times.len(), stripe.run_count(), 0),
+                        )?;
                         writer.stripe_from(&mut cut.runs(&stripe), &times, &mut columns)?;
                     }
                     writer.suspects(late.suspects);
+                    held.set(HeldPart::Writer, writer.memory_bytes() + writer.finish_bytes())?;
                     Ok(())
                 })?);
             }

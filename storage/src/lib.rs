@@ -1,6 +1,8 @@
 //! The engine of Marigram: bytes, durability, time. Knows no SQL, no protocol, no HTTP.
 
 pub mod aggregate;
+#[cfg(test)]
+mod allocated;
 mod applier;
 mod ballast;
 mod batch;

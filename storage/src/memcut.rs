@@ -10,6 +10,7 @@
 //! Rows of one key become one row in an `upsert` table, field by field, the newest present value winning.
 
 mod columns;
+mod held;
 mod runs;
 #[cfg(test)]
 mod tests;

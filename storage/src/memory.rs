@@ -8,10 +8,13 @@
 //!
 //! Not counted: code, stacks, what the allocator keeps, names of tables and columns. A sixteenth of the limit is for them.
 
+mod held;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+pub(crate) use self::held::{Held, HeldPart};
 use crate::sync::lock;
 
 /// What memory is held for.

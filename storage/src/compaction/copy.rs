@@ -11,7 +11,7 @@ use crate::placement::Segment;
 use crate::segment::{FileSink, Sink};
 
 /// How much is read at a time.
-const PIECE_BYTES: u64 = 1 << 20;
+pub(super) const PIECE_BYTES: u64 = 1 << 20;
 
 /// Appends the bytes of a segment to a file, if they are what the manifest says.
 ///

@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use crate::codec::{PageBuf, ValuesRef};
 use crate::error::Result;
+use crate::memory::{Held, HeldPart};
 use crate::merge::plan::{Item, Place, Planner, StripePlan};
 use crate::merge::{ScanStats, has_field, read};
 use crate::placement::{Reader, Segment};
 use crate::rows::Presence;
 use crate::schema::{ColumnId, FieldType};
-use crate::segment::{PageRows, RowSet, SegmentWriter, Sink, StripeSource};
+use crate::segment::{PageRows, RowSet, Run, SegmentWriter, Sink, StripeSource};
 use crate::values::Values;
 
 use super::PartJob;
@@ -30,23 +31,34 @@ pub(crate) fn merge<S: Sink + ?Sized>(
     part: &PartJob,
     rows_max: usize,
     control: &Control,
+    held: &Held,
 ) -> Result<()> {
+    held.set(HeldPart::Writer, writer.memory_bytes())?;
     let stats = Arc::new(ScanStats::default());
     let mut planner = Planner::new(part.table.mode, &part.segments, &part.tombstones, Arc::clone(&stats))?;
     let inputs = part.segments.iter().map(Input::new).collect::<Result<Vec<_>>>()?;
-    let mut columns = Columns { inputs, scratch: Vec::new(), stats, control, read_bytes: 0 };
+    let mut columns = Columns { inputs, scratch: Vec::new(), stats, control, read_bytes: 0, held, made_bytes: 0 };
+    columns.count_pages()?;
     // What has nothing older beside it repeats nothing.
-    let held = if part.from_oldest { None } else { Some(columns.suspects()?) };
+    let known = if part.from_oldest { None } else { Some(columns.suspects()?) };
     let (mut plan, mut suspects) = (StripePlan::default(), RowSet::new());
-    while planner.next(&mut plan, rows_max)? {
+    let of_known: usize = known.iter().flatten().flatten().map(|rows| rows.serialized_size()).sum();
+    while planner.next(&mut plan, rows_max, &mut |bytes| held.set(HeldPart::Plan, bytes + of_known))? {
         columns.pace()?;
-        if let Some(held) = &held {
-            note_suspects(&plan, held, writer.rows(), &mut suspects);
+        if let Some(known) = &known {
+            note_suspects(&plan, known, writer.rows(), &mut suspects);
         }
+        let (runs, key_bytes) = plan.run_bytes();
+        // The runs are handed on as a list, and the stripe is in the directories before anybody looks again.
+        let of_runs = runs * size_of::<Run<'_>>() + writer.stripe_bytes(plan.times.len(), runs, key_bytes);
+        held.set(HeldPart::Writer, writer.memory_bytes() + suspects.serialized_size() + of_runs)?;
         writer.stripe_from(&mut plan.runs().iter(), &plan.times, &mut Stripe::new(&plan, &mut columns))?;
         control.add_rows(plan.times.len() as u64);
     }
+    drop((planner, plan));
+    held.set(HeldPart::Plan, of_known)?;
     writer.suspects(suspects);
+    held.set(HeldPart::Writer, writer.memory_bytes() + writer.finish_bytes())?;
     Ok(())
 }
 
@@ -102,6 +114,9 @@ struct Columns<'a> {
     control: &'a Control,
     /// What `control` was told of.
     read_bytes: u64,
+    held: &'a Held,
+    /// What the page takes that is being made.
+    made_bytes: usize,
 }
 
 impl Columns<'_> {
@@ -110,6 +125,13 @@ impl Columns<'_> {
         let bytes = self.stats.bytes_read.load(std::sync::atomic::Ordering::Relaxed);
         let read = bytes - std::mem::replace(&mut self.read_bytes, bytes);
         self.control.pace(read)
+    }
+
+    /// Says what the pages take, with the one that is being made of them, which is encoded and packed after that.
+    fn count_pages(&mut self) -> Result<()> {
+        let pages = self.inputs.iter().map(|input| input.page.memory_bytes());
+        let (sum, largest) = pages.fold((0, 0), |(sum, largest), bytes| (sum + bytes, bytes.max(largest)));
+        self.held.set(HeldPart::Pages, sum + self.made_bytes + 2 * largest + self.scratch.capacity())
     }
 
     /// The rows of each input that may repeat an older key; `None`: any may.
@@ -129,6 +151,7 @@ impl Columns<'_> {
             read(segment, reader, field.0, at, &mut self.scratch, target, &self.stats)?;
             (input.start, input.end) = (page.first_row, page.first_row + u64::from(page.rows));
             self.pace()?;
+            self.count_pages()?;
         }
         Ok(self.inputs.get(place.input as usize))
     }
@@ -154,6 +177,7 @@ impl<'a, 'b> Stripe<'a, 'b> {
 
     fn span(&mut self, mut place: Place, mut rows: u32) -> Result<()> {
         while rows > 0 {
+            self.columns.made_bytes = self.values.memory_bytes();
             let Some(input) = self.columns.load(place, self.field)? else {
                 self.presence.push_absent(rows as usize);
                 return Ok(());
@@ -169,6 +193,7 @@ impl<'a, 'b> Stripe<'a, 'b> {
 
     /// The newest present value of a row that has several versions.
     fn newest(&mut self, versions: &[Place]) -> Result<()> {
+        self.columns.made_bytes = self.values.memory_bytes();
         for place in versions.iter().rev() {
             if let Some(input) = self.columns.load(*place, self.field)? {
                 let row = (place.row - input.start) as usize;

@@ -15,6 +15,7 @@ use crate::compaction::{Done, Job, PartJob, Plan, Reason};
 use crate::datafile::{NewFile, discard};
 use crate::error::{Error, Result};
 use crate::manifest::{DATA_DIR, FileId, SegmentId};
+use crate::memory::Held;
 use crate::options::Threads;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableId};
@@ -236,6 +237,7 @@ impl Keeper {
             file: NewFile { sync_bytes: SYNC_BYTES, ..self.new_file()? },
             stripe_rows_max: self.options.stripe_rows_max,
             control: Arc::new(control),
+            held: Held::by_compaction(&self.counters.memory),
         })
     }
 
@@ -327,6 +329,9 @@ impl Keeper {
                     Error::Cancelled => Error::Cancelled,
                     Error::DiskFull { free_bytes, reserve_bytes } => {
                         Error::DiskFull { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes }
+                    }
+                    Error::TooLarge { what, bytes, bytes_max } => {
+                        Error::TooLarge { what, bytes: *bytes, bytes_max: *bytes_max }
                     }
                     Error::Damaged { table, from, to, reason } => {
                         Error::Damaged { table: table.clone(), from: *from, to: *to, reason: reason.clone() }

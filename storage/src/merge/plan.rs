@@ -56,6 +56,20 @@ impl StripePlan {
         self.versions.clear();
     }
 
+    /// What it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.keys.capacity()
+            + self.runs.capacity() * size_of::<(usize, u32)>()
+            + self.times.capacity() * size_of::<i64>()
+            + self.items.capacity() * size_of::<Item>()
+            + self.versions.capacity() * size_of::<Place>()
+    }
+
+    /// How many runs, and the bytes of their keys.
+    pub(crate) fn run_bytes(&self) -> (usize, usize) {
+        (self.runs.len(), self.keys.len())
+    }
+
     /// The keys and how many rows each has.
     pub(crate) fn runs(&self) -> Vec<Run<'_>> {
         let mut start = 0;
@@ -113,6 +127,12 @@ struct Input {
 }
 
 impl Input {
+    fn memory_bytes(&self) -> usize {
+        let places = self.ahead.places.as_ref().map_or(0, |places| places.capacity() * size_of::<Range<u64>>());
+        let rest = self.rest.capacity() * size_of::<Range<u64>>();
+        self.cursor.memory_bytes() + rest + places + self.ahead.buffer.memory_bytes()
+    }
+
     /// The next time of the series. `Ok(None)`: it has no row left.
     fn front(&mut self, spec: &MergeSpec, stats: &ScanStats) -> Result<Option<i64>> {
         while self.at == self.ahead.buffer.times.len() {
@@ -199,10 +219,17 @@ impl Planner {
         Ok(Self { spec, inputs, key: None, active: Vec::new(), stats })
     }
 
-    /// Plans the next rows, `rows_max` unless fewer are left. `Ok(false)`: none is.
-    pub(crate) fn next(&mut self, out: &mut StripePlan, rows_max: usize) -> Result<bool> {
+    /// Plans the next rows, `rows_max` unless fewer are left. `Ok(false)`: none is. `holds` is told now and then what the
+    /// plan and the pages of times take.
+    pub(crate) fn next(
+        &mut self,
+        out: &mut StripePlan,
+        rows_max: usize,
+        holds: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<bool> {
         out.clear();
         let mut is_new = true;
+        let mut told = 0;
         while out.times.len() < rows_max {
             if self.active.is_empty() {
                 if !self.next_series()? {
@@ -213,12 +240,23 @@ impl Planner {
             let before = out.times.len();
             self.step(out, rows_max - before)?;
             let rows = (out.times.len() - before) as u32;
+            let reached = out.times.len() + out.versions.len() + out.keys.len() / size_of::<i64>();
+            if told <= reached {
+                holds(self.memory_bytes() + out.memory_bytes())?;
+                told = reached + PAGE_ROWS_MAX;
+            }
             if rows > 0 {
                 out.note(self.key.as_deref().unwrap_or_default(), is_new, rows);
                 is_new = false;
             }
         }
+        holds(self.memory_bytes() + out.memory_bytes())?;
         Ok(!out.times.is_empty())
+    }
+
+    /// What it holds: a page of times and a block of keys of each input.
+    fn memory_bytes(&self) -> usize {
+        self.inputs.iter().map(Input::memory_bytes).sum()
     }
 
     /// Finds the least key that is left, and who has it. `Ok(false)`: none is left.

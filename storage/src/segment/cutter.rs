@@ -43,24 +43,41 @@ impl PageCutter {
     }
 }
 
-/// Appends the rows of the pages that one is cut into, each as long as its strings allow.
-pub(super) fn split_page(rows: usize, page: PageRows<'_>, pages: &mut Vec<usize>) {
-    let ValuesRef::String { ends, mut start, .. } = page.values else { return pages.push(rows) };
-    let mut ends = ends.iter();
-    let (mut first, mut bytes) = (0, 0);
-    for row in 0..rows {
-        let present =
-            page.presence.is_none_or(|words| words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1));
-        let end = if present { ends.next().copied().unwrap_or(start) } else { start };
-        let length = (end - start) as usize;
-        start = end;
-        if PAGE_STRING_BYTES_MAX < bytes + length {
-            pages.push(row - first);
-            (first, bytes) = (row, 0);
+/// Cuts one page into those that its strings allow, given some rows after others.
+#[derive(Default)]
+pub(super) struct StringCutter {
+    /// Rows and bytes of the page that is open.
+    rows: usize,
+    bytes: usize,
+}
+
+impl StringCutter {
+    /// The next rows. Appends how many rows those have that are full.
+    pub(super) fn push(&mut self, rows: usize, page: PageRows<'_>, pages: &mut Vec<usize>) {
+        let ValuesRef::String { ends, mut start, .. } = page.values else {
+            self.rows += rows;
+            return;
+        };
+        let mut ends = ends.iter();
+        for row in 0..rows {
+            let present =
+                page.presence.is_none_or(|words| words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1));
+            let end = if present { ends.next().copied().unwrap_or(start) } else { start };
+            let length = (end - start) as usize;
+            start = end;
+            if PAGE_STRING_BYTES_MAX < self.bytes + length {
+                pages.push(self.rows);
+                (self.rows, self.bytes) = (0, 0);
+            }
+            self.rows += 1;
+            self.bytes += length;
         }
-        bytes += length;
     }
-    pages.push(rows - first);
+
+    /// The rest.
+    pub(super) fn finish(self, pages: &mut Vec<usize>) {
+        pages.push(self.rows);
+    }
 }
 
 #[cfg(test)]
@@ -96,10 +113,21 @@ mod tests {
         let lengths = |count: usize, bytes: usize| -> Vec<u32> { (1..=count).map(|at| (at * bytes) as u32).collect() };
         #[track_caller]
         fn check(rows: usize, presence: Option<&[u64]>, ends: &[u32], want: &[usize]) {
-            let mut pages = Vec::new();
-            let values = ValuesRef::String { bytes: &[], ends, start: 0 };
-            split_page(rows, PageRows { presence, values }, &mut pages);
-            assert_eq!(pages, want);
+            for step in [rows, 64] {
+                let (mut cutter, mut pages, mut rest) = (StringCutter::default(), Vec::new(), (ends, 0));
+                for from in (0..rows).step_by(step) {
+                    let rows = step.min(rows - from);
+                    let presence = presence.and_then(|words| words.get(from / 64..));
+                    let words = presence.unwrap_or_default().iter().take(rows.div_ceil(64));
+                    let present = presence.map_or(rows, |_| words.map(|word| word.count_ones() as usize).sum());
+                    let (own, behind) = rest.0.split_at(present);
+                    let values = ValuesRef::String { bytes: &[], ends: own, start: rest.1 };
+                    rest = (behind, own.last().copied().unwrap_or(rest.1));
+                    cutter.push(rows, PageRows { presence, values }, &mut pages);
+                }
+                cutter.finish(&mut pages);
+                assert_eq!(pages, want, "{step} rows at once");
+            }
         }
         check(200, None, &lengths(200, 65_536), &[64, 64, 64, 8]);
         check(200, None, &lengths(200, 100), &[200]);

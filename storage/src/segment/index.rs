@@ -72,6 +72,12 @@ impl ColumnPages {
         Self { kind, bytes: Vec::new(), crc32: Vec::new(), absent: Vec::new(), min: Vec::new(), max: Vec::new() }
     }
 
+    /// What it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let short = self.bytes.capacity() + self.crc32.capacity() + self.absent.capacity();
+        short * size_of::<u32>() + (self.min.capacity() + self.max.capacity()) * size_of::<u64>()
+    }
+
     /// No row of any page is present.
     pub(crate) fn is_absent(&self) -> bool {
         self.crc32.is_empty()

@@ -45,6 +45,12 @@ impl RunsWriter {
         self.span.push(time_max.abs_diff(time_min));
     }
 
+    /// What it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let numbers = [self.stripes.capacity(), self.rows.capacity(), self.time_min.capacity(), self.span.capacity()];
+        numbers.into_iter().sum::<usize>() * size_of::<u64>()
+    }
+
     pub(crate) fn runs(&self) -> usize {
         self.rows.len()
     }

@@ -6,7 +6,7 @@ use crate::disk::{File, write_all_at};
 use crate::error::{Error, Result};
 
 /// How much a [`FileSink`] gathers before it writes.
-const BUFFER_BYTES: usize = 1 << 20;
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
 
 /// Takes the bytes of a segment in order.
 pub trait Sink {

@@ -128,6 +128,18 @@ impl TagWriter {
         Self { hasher, ids, values: Strings::default(), codes: Vec::new() }
     }
 
+    /// What it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let Self { ids, values, codes, .. } = self;
+        // A place and a byte of control for each slot; an eighth of them stays empty.
+        values.bytes.capacity() + (values.ends.capacity() + codes.capacity()) * 4 + ids.capacity() * 6
+    }
+
+    /// How many different values, and their bytes.
+    pub(crate) fn values(&self) -> (usize, usize) {
+        (self.values.len(), self.values.bytes.len())
+    }
+
     /// No series has the tag.
     pub(crate) fn is_absent(&self) -> bool {
         self.codes.is_empty()

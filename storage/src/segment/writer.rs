@@ -4,6 +4,8 @@
 //! directories: packed keys, tag codes, runs, and a few bytes per page. The caller sorts, merges and cuts stripes; the
 //! writer cuts pages and asserts the order, because a segment out of order would answer wrongly for ever.
 
+mod held;
+
 use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -15,7 +17,7 @@ use crate::schema::{Column, ColumnId, ColumnKind, FieldType, STRING_BYTES_MAX, T
 use crate::series::key_tags;
 use crate::values::Values;
 
-use super::cutter::{PAGE_STRING_BYTES_MAX, PageCutter, split_page};
+use super::cutter::{PAGE_STRING_BYTES_MAX, PageCutter, StringCutter};
 use super::footer::{Footer, Section, SectionKind, Tail};
 use super::index::{ColumnPages, encode_pages};
 use super::keys::KeysWriter;
@@ -25,6 +27,8 @@ use super::suspects::{RowSet, encode as encode_suspects};
 use super::tags::{self, TagWriter};
 use super::{PAGE_CELLS_MAX, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX, padding, postings};
 
+/// So many strings are looked at at once to cut pages: of the longest, as many bytes as a page may have.
+const CUT_ROWS: usize = PAGE_STRING_BYTES_MAX / STRING_BYTES_MAX;
 /// What was encoded of a column goes to the sink when it is this long.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -315,7 +319,13 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             }
             let mut cut = Vec::with_capacity(pages.len());
             for &rows in &pages {
-                split_page(rows, fields.page(rows)?, &mut cut);
+                let (mut cutter, mut left) = (StringCutter::default(), rows);
+                while left > 0 {
+                    let rows = left.min(CUT_ROWS);
+                    cutter.push(rows, fields.page(rows)?, &mut cut);
+                    left -= rows;
+                }
+                cutter.finish(&mut cut);
             }
             pages = cut;
         }

@@ -1,5 +1,7 @@
 //! Column by column against row by row: the same bytes.
 
+mod held;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -10,6 +12,7 @@ use crate::datafile::{NewFile, NewSegment, write_file, write_segment};
 use crate::disk::File;
 use crate::error::Error;
 use crate::manifest::{DATA_DIR, Encoding, FileId, SegmentEntry};
+use crate::memory::Accountant;
 use crate::merge::{Merge, MergeSpec, RunBuffer, Source};
 use crate::schema::{Column, ColumnKind, DatabaseId, Table, TableId, TableMode};
 use crate::segment::{Run, StripeField, StripeInput};
@@ -169,6 +172,10 @@ fn part(table: &Table, segments: Vec<Arc<Segment>>, from_oldest: bool) -> PartJo
     }
 }
 
+fn uncounted() -> Held {
+    Held::by_compaction(&Accountant::unlimited())
+}
+
 fn bytes_of(world: &World, entry: &SegmentEntry) -> Vec<u8> {
     let file = world.disk.open_read(&entry.file.path()).unwrap();
     let mut bytes = vec![0; entry.bytes as usize];
@@ -192,7 +199,7 @@ fn check(mode: TableMode, inputs: &[Vec<Sent>], rows_max: usize, from_oldest: bo
     let control = Control::unthrottled();
     let by_column = write_file(&world, new_file(100), |sink, entries| {
         entries.extend(write_segment(sink, new_file(100), new_segment(&table, sequences), |writer| {
-            merge(writer, &part, rows_max, &control)
+            merge(writer, &part, rows_max, &control, &uncounted())
         })?);
         Ok(())
     });
@@ -258,7 +265,7 @@ fn a_cancelled_compaction_ends_and_leaves_no_file() {
     let before = world.disk.list(DATA_DIR.as_ref()).unwrap();
     let written = write_file(&world, new_file(9), |sink, entries| {
         entries.extend(write_segment(sink, new_file(9), new_segment(&table, (1, 2)), |writer| {
-            merge(writer, &part(&table, inputs.to_vec(), true), 100, &control)
+            merge(writer, &part(&table, inputs.to_vec(), true), 100, &control, &uncounted())
         })?);
         Ok(())
     });
@@ -278,7 +285,7 @@ fn a_damaged_input_ends_a_compaction() {
     file.write_at(entry.offset + 30, &[0x55; 64]).unwrap();
     let written = write_file(&world, new_file(9), |sink, entries| {
         entries.extend(write_segment(sink, new_file(9), new_segment(&table, (1, 2)), |writer| {
-            merge(writer, &part(&table, inputs.to_vec(), true), 100, &Control::unthrottled())
+            merge(writer, &part(&table, inputs.to_vec(), true), 100, &Control::unthrottled(), &uncounted())
         })?);
         Ok(())
     });

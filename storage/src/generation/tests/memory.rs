@@ -1,53 +1,9 @@
 //! What series occupy: held against an allocator that counts.
 
-#![expect(unsafe_code, reason = "an allocator is unsafe to write")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use super::*;
+use crate::allocated::allocated;
 use crate::schema::ColumnId;
 use crate::series::encode_key;
-
-struct Counting;
-
-thread_local! {
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn count(bytes: isize) {
-    // A thread that ends frees what it no longer counts.
-    let _ended = BYTES.try_with(|count| count.set(count.get() + bytes));
-}
-
-// SAFETY: all calls go to the allocator of the system as they came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the rules of this call.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the rules of this call.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as isize - layout.size() as isize);
-        // SAFETY: the caller keeps the rules of this call.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-/// What this thread allocated and did not free.
-fn allocated() -> u64 {
-    BYTES.get() as u64
-}
 
 fn mix(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20

@@ -1,0 +1,165 @@
+//! What a merge holds, against an allocator that counts.
+
+use super::*;
+use crate::allocated::peak_of;
+use crate::memory::{MemoryShares, MemoryUse};
+use crate::segment::{SegmentSpec, SegmentSummary};
+
+const MIB: u64 = 1 << 20;
+const ROWS_MAX: usize = 1 << 20;
+
+/// Takes bytes and keeps none.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&mut self, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// With two tags more.
+fn wide_table(mode: TableMode) -> Table {
+    let mut table = table(mode);
+    let tag = |id: u32| Column { id: ColumnId(id), name: format!("t{id}"), kind: ColumnKind::Tag };
+    table.columns.extend([tag(21), tag(22)]);
+    table
+}
+
+/// A segment of these rows of one field, ascending.
+fn rows(
+    world: &World,
+    table: &Table,
+    number: u32,
+    rows: &[(Vec<u8>, i64)],
+    field: ColumnId,
+    values: Values,
+) -> Arc<Segment> {
+    let groups: Vec<_> = rows.chunk_by(|first, second| first.0 == second.0).collect();
+    let runs: Vec<Run<'_>> = groups.iter().map(|group| Run { key: &group[0].0, rows: group.len() as u32 }).collect();
+    let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
+    let fields = [StripeField { column: field, presence: None, values }];
+    let entries = write_file(world, new_file(number), |sink, entries| {
+        let new = new_segment(table, (number.into(), number.into()));
+        entries.extend(write_segment(sink, new_file(number), new, |writer| {
+            writer.stripe(&StripeInput { runs: &runs, times: &times, fields: &fields })
+        })?);
+        Ok(())
+    });
+    let segment = Segment::alone(world, STORE, entries.unwrap().remove(0));
+    // Its directory is charged for itself.
+    segment.reader().unwrap();
+    segment
+}
+
+/// Series that have three tags of their own each, one row in each of two segments.
+fn many_series(world: &World, table: &Table) -> Vec<Arc<Segment>> {
+    let key = |at: u32| {
+        let mixed = u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let tags = [format!("host_{at:06}"), format!("{mixed:016x}-pod"), format!("container/{:08x}", mixed >> 32)];
+        let mut key = Vec::new();
+        let ids = [HOST, ColumnId(21), ColumnId(22)];
+        series::encode_key(ids.into_iter().zip(&tags).map(|(id, value)| (id, value.as_bytes())), &mut key);
+        key
+    };
+    let mut keys: Vec<Vec<u8>> = (0..60_000).map(key).collect();
+    keys.sort();
+    let input = |number: u32| {
+        let of: Vec<_> = keys.iter().map(|key| (key.clone(), i64::from(number))).collect();
+        rows(world, table, number, &of, FIELDS[0].0, Values::I64((0..60_000).collect()))
+    };
+    vec![input(1), input(2)]
+}
+
+/// One series, whose rows lie in two segments by turns.
+fn by_turns(world: &World, table: &Table) -> Vec<Arc<Segment>> {
+    let input = |number: u32| {
+        let of: Vec<_> = (0..200_000).map(|at| (key(0), at * 2 + i64::from(number))).collect();
+        rows(world, table, number, &of, FIELDS[0].0, Values::I64((0..200_000).collect()))
+    };
+    vec![input(1), input(2)]
+}
+
+/// Strings of 8 KiB.
+fn wide_rows(world: &World, table: &Table) -> Vec<Arc<Segment>> {
+    let input = |number: u32| {
+        let of: Vec<_> = (0..1500).map(|at| (key(0), at * 2 + i64::from(number))).collect();
+        let mut strings = crate::values::Strings::default();
+        let mut state = u64::from(number);
+        for _ in 0..1500 {
+            let words = (0..512).map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                format!("{state:016x}")
+            });
+            strings.push(&words.collect::<String>());
+        }
+        rows(world, table, number, &of, FIELDS[2].0, Values::String(strings))
+    };
+    vec![input(1), input(2)]
+}
+
+fn run(part: &PartJob, memory: &Arc<Accountant>, control: &Control) -> Result<SegmentSummary> {
+    let held = Held::by_compaction(memory);
+    let columns = part.table.stored_columns();
+    let (sequence_min, sequence_max, encoding) = (1, 2, Encoding::Hot);
+    let spec = SegmentSpec { table: part.table.id, partition_start: 0, columns, sequence_min, sequence_max, encoding };
+    let mut sink = Nowhere;
+    let mut writer = SegmentWriter::new(&mut sink, spec);
+    merge(&mut writer, part, ROWS_MAX, control, &held)?;
+    writer.finish()
+}
+
+type Inputs = fn(&World, &Table) -> Vec<Arc<Segment>>;
+const INPUTS: [(&str, Inputs); 3] = [("series", many_series), ("turns", by_turns), ("wide", wide_rows)];
+
+fn part_of(world: &World, inputs: Inputs) -> PartJob {
+    let table = wide_table(TableMode::Append);
+    let segments = inputs(world, &table);
+    part(&table, segments, true)
+}
+
+fn peak(memory: &Accountant) -> u64 {
+    let usage = memory.usage();
+    usage.iter().find(|row| row.of == Some(MemoryUse::Compactions)).map_or(0, |row| row.bytes_peak)
+}
+
+#[test]
+fn what_a_merge_holds_is_charged() {
+    for (name, inputs) in INPUTS {
+        let (world, memory) = (world(), Accountant::unlimited());
+        let part = part_of(&world, inputs);
+        let (done, most) = peak_of(|| run(&part, &memory, &Control::unthrottled()));
+        assert!(done.unwrap().rows >= 3000);
+        let charged = peak(&memory);
+        eprintln!("{name}: {most} bytes at most, {charged} charged");
+        assert!(most <= charged, "{name}: {most} bytes were held, {charged} charged");
+        assert!(charged <= 3 * most, "{name}: {charged} bytes were charged for {most}");
+        assert_eq!(memory.total(), 0, "{name}: all is given back");
+    }
+}
+
+/// A share of 2 MiB, and rows hold all that others might take.
+#[test]
+fn a_merge_that_finds_no_room_ends_before_it_takes_more() {
+    let shares = MemoryShares { limit_bytes: 32 * MIB, bodies_bytes: 0, statements_bytes: 0 };
+    for (name, inputs) in INPUTS {
+        let (world, memory) = (world(), Accountant::new(shares));
+        let part = part_of(&world, inputs);
+        let rows = memory.try_hold(shares.admitted_bytes()).unwrap();
+        let (refused, most) = peak_of(|| run(&part, &memory, &Control::unthrottled()));
+        assert!(matches!(refused, Err(Error::TooLarge { what: "compaction", .. })), "{name}: {refused:?}");
+        eprintln!("{name}: {most} bytes at most before it was refused");
+        // A page of strings is up to 4 MiB, and has been read, packed and unpacked, when it is known how long it is.
+        let most_max = if name == "wide" { 10 * MIB } else { 3 * MIB };
+        assert!(peak(&memory) <= 2 * MIB && most <= most_max, "{name}: {most} bytes, {} charged", peak(&memory));
+        assert_eq!(memory.used(MemoryUse::Compactions), 0, "{name}");
+        // With room it goes on where it did not before.
+        drop(rows);
+        if name == "turns" {
+            run(&part, &memory, &Control::unthrottled()).unwrap();
+        }
+        let control = Control::unthrottled();
+        control.cancel();
+        assert!(matches!(run(&part, &memory, &control), Err(Error::Cancelled)), "{name}");
+        assert_eq!(memory.total(), 0, "{name}");
+    }
+}
