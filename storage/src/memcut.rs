@@ -21,10 +21,13 @@ use std::sync::Arc;
 use crate::generation::{KeyOrder, SeriesTable};
 use crate::memtable::{Chunk, MemPartition, living};
 use crate::schema::{ColumnId, TableMode};
-use crate::sorted::Sorted;
+use crate::sorted::{SeriesRun, Sorted};
 use crate::tombstone::Tombstone;
 use crate::values::Values;
 pub(crate) use columns::StripeColumns;
+
+/// So many series are planned at once: what is known of their rows fits the second cache. Few in tests, which have few series.
+const PLANNED_RANKS: usize = if cfg!(test) { 3 } else { 2048 };
 
 /// The rows of a partition, ready to be written stripe by stripe.
 #[derive(Debug)]
@@ -81,6 +84,9 @@ struct Stretch {
     rows: u32,
     /// No two of them have the same time.
     rising: bool,
+    /// The first and the last time.
+    first: i64,
+    last: i64,
 }
 
 /// Up to so many rows of a cut, and where they come from.
@@ -128,44 +134,58 @@ impl MemCut {
         }
         let mut cut = Self { chunks: Vec::new(), keys, series: Vec::new(), items: Vec::new(), repeated: Vec::new() };
         let rank_of = |ordinal: u32| ranks.get(ordinal as usize).copied().unwrap_or(u32::MAX);
-        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut runs = Vec::new();
         for (chunk, visible) in living(partition.visible(sequence), series, tombstones) {
-            let number = cut.chunks.len() as u32;
             let series = chunk.series.get(..visible as usize).unwrap_or_default();
             let sorted = Sorted::new(series, &chunk.times, cut.keys.sorted.len(), rank_of);
-            stretches.extend(sorted.runs().map(|(run, rows)| Stretch {
-                rank: run.slot,
-                chunk: number,
-                start: run.start,
-                rows,
-                rising: run.rising,
-            }));
             cut.chunks.push(Ordered { chunk, rows: sorted.rows });
+            runs.push(sorted.runs);
         }
-        stretches.sort_by_key(|stretch| stretch.rank); // stable: of one series by chunk
-        let mut by_time = Vec::new();
-        for stretches in stretches.chunk_by(|first, second| first.rank == second.rank) {
-            cut.plan(stretches, mode, &mut by_time);
+        let mut runs: Vec<&[SeriesRun]> = runs.iter().map(Vec::as_slice).collect();
+        let mut stretches = Vec::new();
+        for first in (0..cut.keys.sorted.len()).step_by(PLANNED_RANKS) {
+            cut.stretches((first + PLANNED_RANKS) as u32, &mut runs, &mut stretches);
+            for stretches in stretches.chunk_by_mut(|first, second| first.rank == second.rank) {
+                cut.plan(stretches, mode);
+            }
         }
         (!cut.items.is_empty()).then_some(cut)
     }
 
-    /// Plans the rows of one series.
-    fn plan(&mut self, runs: &[Stretch], mode: TableMode, by_time: &mut Vec<(i64, i64, Stretch)>) {
-        let Some(rank) = runs.first().map(|run| run.rank) else { return };
-        by_time.clear();
-        by_time.extend(runs.iter().map(|run| self.span(*run)));
-        by_time.sort_unstable_by_key(|(first, _, run)| (*first, run.chunk));
-        let apart = by_time.windows(2).all(|pair| match pair {
-            [(_, last, earlier), (first, _, later)] if mode == TableMode::Append => {
-                last < first || (last == first && earlier.chunk < later.chunk)
+    /// Takes the series below a rank off the runs of each chunk: their rows, by series and then by chunk.
+    fn stretches(&self, end: u32, runs: &mut [&[SeriesRun]], stretches: &mut Vec<Stretch>) {
+        stretches.clear();
+        for ((ordered, runs), chunk) in self.chunks.iter().zip(runs).zip(0..) {
+            while let Some((run, behind)) = runs.split_first()
+                && run.slot < end
+            {
+                let rows = behind.first().map_or(ordered.rows.len() as u32, |next| next.start) - run.start;
+                stretches.push(Stretch {
+                    rank: run.slot,
+                    chunk,
+                    start: run.start,
+                    rows,
+                    rising: run.rising,
+                    first: self.time(chunk, run.start),
+                    last: self.time(chunk, run.start + rows - 1),
+                });
+                *runs = behind;
             }
-            [(_, last, _), (first, _, _)] => last < first,
-            _ => true,
+        }
+        stretches.sort_by_key(|stretch| stretch.rank); // stable: of one series by chunk
+    }
+
+    /// Plans the rows of one series.
+    fn plan(&mut self, runs: &mut [Stretch], mode: TableMode) {
+        let Some(rank) = runs.first().map(|run| run.rank) else { return };
+        runs.sort_unstable_by_key(|run| (run.first, run.chunk));
+        let apart = runs.is_sorted_by(|earlier, later| {
+            let equal = earlier.last == later.first && earlier.chunk < later.chunk;
+            earlier.last < later.first || (equal && mode == TableMode::Append)
         });
         let repeats = |run: &Stretch| mode == TableMode::Upsert && !run.rising;
         if apart && !runs.iter().any(repeats) {
-            for (_, _, Stretch { chunk, start, rows, .. }) in by_time.iter() {
+            for Stretch { chunk, start, rows, .. } in runs.iter() {
                 self.items.push(Item::Span { chunk: *chunk, start: *start, rows: *rows });
             }
             self.series.push((rank, runs.iter().map(|run| run.rows).sum()));
@@ -324,11 +344,6 @@ impl MemCut {
     fn time(&self, chunk: u32, at: u32) -> i64 {
         let time = self.row(Place { chunk, at }).and_then(|(chunk, row)| chunk.times.get(row as usize));
         time.copied().unwrap_or_default()
-    }
-
-    /// First and last time of a run.
-    fn span(&self, run: Stretch) -> (i64, i64, Stretch) {
-        (self.time(run.chunk, run.start), self.time(run.chunk, run.start + run.rows - 1), run)
     }
 
     /// The next rows, at most `rows_max`; `None` at the end.

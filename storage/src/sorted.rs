@@ -12,7 +12,7 @@ mod tests;
 pub(crate) struct Sorted {
     pub(crate) rows: Vec<u32>,
     /// Ascending by slot.
-    runs: Vec<SeriesRun>,
+    pub(crate) runs: Vec<SeriesRun>,
 }
 
 /// The rows of one series.
@@ -134,11 +134,6 @@ impl Sorted {
     fn range(&self, at: usize) -> std::ops::Range<usize> {
         let start = |at: usize| self.runs.get(at).map_or(self.rows.len(), |run| run.start as usize);
         start(at)..start(at + 1)
-    }
-
-    /// Each series and how many rows it has, by slot.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (SeriesRun, u32)> {
-        self.runs.iter().enumerate().map(|(at, run)| (*run, self.range(at).len() as u32))
     }
 
     /// The rows of one series, by (time, arrival), and where they start.

@@ -75,7 +75,12 @@ pub(crate) struct KeysWriter {
 
 impl KeysWriter {
     pub(crate) fn new(encoding: Encoding) -> Self {
-        Self::in_blocks(encoding, BlockSize { keys: BLOCK_KEYS, bytes: BLOCK_BYTES })
+        let zstd_level = match encoding {
+            Encoding::Hot => 1, // a segment of many series is written in a hurry
+            Encoding::Cold => 19,
+        };
+        let writer = Self::in_blocks(encoding, BlockSize { keys: BLOCK_KEYS, bytes: BLOCK_BYTES });
+        Self { zstd_level, ..writer }
     }
 
     pub(super) fn in_blocks(encoding: Encoding, size: BlockSize) -> Self {

@@ -53,7 +53,7 @@ fn a_series_is_found_by_its_slot() {
     assert_eq!(sorted.run(2), Some((run(2, 0, true), [3, 1].as_slice())));
     assert_eq!(sorted.run(4), Some((run(4, 2, false), [0, 2].as_slice())));
     assert_eq!(sorted.run(3), None);
-    assert_eq!(sorted.runs().map(|(run, rows)| (run.slot, rows)).collect::<Vec<_>>(), [(2, 2), (4, 2)]);
+    assert_eq!(sorted.runs.iter().map(|run| (run.slot, run.start)).collect::<Vec<_>>(), [(2, 0), (4, 2)]);
 }
 
 #[test]
