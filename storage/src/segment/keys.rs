@@ -108,13 +108,13 @@ impl KeysWriter {
         self.series
     }
 
-    /// The greatest key so far.
     /// What it holds until [`Self::finish`], of which all is handed on.
     pub(super) fn memory_bytes(&self) -> usize {
         let buffers = [&self.packed, &self.block, &self.tail, &self.separator, &self.last];
         buffers.into_iter().map(Vec::capacity).sum::<usize>() + self.index.memory_bytes()
     }
 
+    /// The greatest key so far.
     pub(crate) fn last(&self) -> Option<&[u8]> {
         (self.series != 0).then_some(&self.last)
     }
