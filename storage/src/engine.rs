@@ -7,20 +7,26 @@
 //!
 //! A failed write or sync of the log or the manifest is final: every waiting writer gets [`Error::Poisoned`], and
 //! [`Options::on_poison`] is called once, so that the process can end and the next one recover what is durable.
+//!
+//! Here: what all share, writes, and the end. The rest is in parts: `opening`, `define` (DDL), `delete`, `submit` (to the
+//! log), `waiting`, `cutting`, `starved` (a full disk at the open), `inline` (without threads).
 
+mod cutting;
+mod define;
 mod delete;
 mod inline;
+mod opening;
 mod starved;
 mod submit;
+mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::applier::{Applier, Published};
-use crate::ballast::Ballast;
 use crate::codec::EncodeScratch;
 use crate::committer::{Committer, Logged, Reply, Submission, answer};
 use crate::compaction::control::Pressure;
@@ -28,14 +34,13 @@ use crate::compaction::tasks::{TaskInfo, Tasks};
 use crate::disk::DiskLock;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::keeper::{Keeper, Optimized};
+use crate::keeper::Keeper;
 use crate::lease::{LeaseInfo, Leases};
 use crate::memory::Accountant;
-use crate::open::Opened;
 use crate::options::{Options, Threads};
-use crate::registry::{Registry, TableSpec};
+use crate::registry::Registry;
 use crate::room::Room;
-use crate::schema::{ColumnKind, TableId};
+use crate::schema::TableId;
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats, Repeated};
@@ -43,7 +48,6 @@ use crate::sync::{Pointer, lock};
 use crate::tombstone::Tombstones;
 use crate::wal::queue::Queue;
 use crate::wal::{BatchKind, PreparedSlot, Zeroed};
-use crate::widening::Widening;
 use crate::workers::Task;
 use crate::world::World;
 
@@ -54,8 +58,6 @@ const BOUNCES_MAX: usize = 100;
 const SCRUB_STEP_MIN: Duration = Duration::from_millis(10);
 /// Between two rounds of it.
 const SCRUB_PAUSE: Duration = Duration::from_secs(600);
-/// A log holds what two full memtables took, and what was on its way.
-const REPLAYED_MEMTABLES_MAX: u64 = 3;
 
 /// An open store. Clones share it; dropping the last one stops the threads, without a cut.
 #[derive(Clone)]
@@ -145,85 +147,7 @@ pub(crate) struct Inline {
     pub(crate) keeper: Keeper,
 }
 
-impl From<Opened> for Inline {
-    fn from(opened: Opened) -> Self {
-        Self { committer: opened.committer, applier: opened.applier, keeper: opened.keeper }
-    }
-}
-
 impl Engine {
-    /// Opens or creates the store of a data directory: lock, newest checkpoint and edits, replay, cut, new epoch.
-    ///
-    /// If the disk is too full for the cut, what was replayed stays in memory: everything can be read, writes are
-    /// answered with [`Error::DiskFull`] and go on by themselves once there is space.
-    pub fn open(world: World, options: Options) -> Result<Self> {
-        let directory = crate::open::take_lock(&world)?;
-        let counters = Counters { memory: Accountant::new(options.memory), ..Counters::default() };
-        let counters = Arc::new(counters);
-        let mut opened = crate::open::open(&world, &options, &counters);
-        if matches!(opened, Err(Error::DiskFull { .. })) && Ballast::new(&world, options.ballast_bytes, 0).give_up() {
-            opened = crate::open::open(&world, &options, &counters);
-        }
-        let (series_seed, published, catalog, generation, parts) = match opened {
-            Ok(opened) => {
-                let (seed, generation) = (opened.series_seed, Arc::clone(&opened.generation));
-                let (published, catalog) = (opened.applier.published(), Arc::clone(opened.applier.catalog()));
-                (seed, published, catalog, generation, Some(Inline::from(opened)))
-            }
-            Err(full @ Error::DiskFull { .. }) => {
-                let bytes_max = options.memtable_bytes_max.saturating_mul(REPLAYED_MEMTABLES_MAX);
-                let (applier, seed) = match crate::open::in_memory(&world, bytes_max, &counters.memory) {
-                    // Not even a store is there, or it is more than memory holds.
-                    Err(Error::NotFound { .. } | Error::Overloaded { .. }) => return Err(full),
-                    replayed => replayed?,
-                };
-                tracing::error!(%full, "what the log holds does not fit the disk: reads only until there is space");
-                let generation = Arc::clone(&applier.active().generation);
-                (seed, applier.published(), Arc::clone(applier.catalog()), generation, None)
-            }
-            Err(error) => return Err(error),
-        };
-        let starved = parts.is_none();
-        let (pressure, tasks) = (Arc::clone(&counters.pressure), Arc::clone(&counters.tasks));
-        counters.starved.store(u64::from(starved), Ordering::Relaxed);
-        let age_max_ns = u64::try_from(options.snapshot_age_max.as_nanos()).unwrap_or(u64::MAX);
-        let shared = Arc::new(Shared {
-            registry: Registry::new(series_seed, options.limits.clone(), catalog, generation),
-            starved: AtomicBool::new(starved),
-            starved_bytes: Mutex::new(world.disk.free_bytes().unwrap_or(0)),
-            stopping: AtomicBool::new(false),
-            scrubber: Scrubber::default(),
-            leases: Leases::new(Arc::clone(&world.clock), age_max_ns),
-            world,
-            queue: Queue::new(options.queue_bytes_max),
-            options,
-            published,
-            counters,
-            threads: Mutex::default(),
-            inline: OnceLock::new(),
-            poisoned: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            deletes: Mutex::default(),
-            pressure,
-            tasks,
-            to_keeper: OnceLock::new(),
-            room: Default::default(),
-            lock: Mutex::new(Some(directory)),
-        });
-        let stop = Arc::new(StopOnDrop(Arc::clone(&shared)));
-        if let Some(parts) = parts {
-            shared.start(parts)?;
-        } else if shared.options.threads == Threads::Background {
-            let thread = crate::workers::start_resume(&shared)?;
-            lock(&shared.threads).push(thread);
-        }
-        if shared.options.threads == Threads::Background && shared.options.scrub_bytes_per_second > 0 {
-            let thread = crate::workers::start_scrub(&shared)?;
-            lock(&shared.threads).push(thread);
-        }
-        Ok(Self { shared, _stop: stop })
-    }
-
     /// Stores the rows of a draft as one batch. Blocks; what it returns is durable and visible. A draft without rows makes
     /// nothing, but its position is stored.
     ///
@@ -274,72 +198,6 @@ impl Engine {
         Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
     }
 
-    /// `CREATE DATABASE`. Durable on return.
-    pub fn create_database(&self, name: &str, if_not_exists: bool) -> Result<()> {
-        self.shared.define(|registry| registry.create_database(name, if_not_exists))
-    }
-
-    /// `DROP DATABASE`, with all its tables. Durable on return.
-    pub fn drop_database(&self, name: &str) -> Result<()> {
-        self.shared.check_open()?;
-        self.shared.drop_named(|registry| registry.drop_database(name))
-    }
-
-    /// `CREATE TABLE`. Durable on return, also where it existed.
-    pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
-        self.shared.define(|registry| registry.create_table(database, spec, if_not_exists))
-    }
-
-    /// `DROP TABLE`. Durable on return.
-    pub fn drop_table(&self, database: &str, table: &str) -> Result<()> {
-        self.shared.check_open()?;
-        self.shared.drop_named(|registry| registry.drop_table(database, table))
-    }
-
-    /// `ADD COLUMN`: a tag or a field. Durable on return, also where it existed.
-    pub fn add_column(
-        &self,
-        database: &str,
-        table: &str,
-        column: (&str, ColumnKind),
-        if_not_exists: bool,
-    ) -> Result<()> {
-        self.shared.define(|registry| registry.add_column(database, table, column, if_not_exists))
-    }
-
-    /// `RENAME COLUMN`. Durable on return.
-    pub fn rename_column(&self, database: &str, table: &str, column: &str, to: &str) -> Result<()> {
-        self.shared.alter(|registry, _| registry.rename_column(database, table, column, to))
-    }
-
-    /// `DROP COLUMN`: nobody sees it any more. Its id stays used, and rows stay in their series by a hidden tag, too. Durable
-    /// on return.
-    pub fn hide_column(&self, database: &str, table: &str, column: &str) -> Result<()> {
-        self.shared.alter(|registry, _| registry.hide_column(database, table, column))
-    }
-
-    /// Makes a field of integers one of doubles, if each stored value is within ±2⁵³. No file is rewritten. Durable on return.
-    pub fn widen_column(&self, database: &str, table: &str, column: &str) -> Result<()> {
-        let shared = &self.shared;
-        let mut widening = Widening::default();
-        // Most of it is looked at before anybody waits.
-        let ahead = shared.published.load_full();
-        let found = ahead.catalog.database(database).and_then(|known| ahead.catalog.table(known.id, table));
-        if let Some((known, column)) = found.and_then(|known| Some((known, known.column(column)?))) {
-            widening.check(&ahead, known, column)?;
-        }
-        shared.alter(|registry, published| {
-            registry.widen_column(database, table, column, |table, column| widening.check(published, table, column))
-        })
-    }
-
-    /// Gives partitions of rows behind the last one that is stored another width. Durable on return.
-    pub fn set_partition_width(&self, database: &str, table: &str, width_ns: i64) -> Result<()> {
-        self.shared.alter(|registry, published| {
-            registry.set_width(database, table, width_ns, |table| published.last_time(table))
-        })
-    }
-
     /// What is visible now. Waits for nobody. It expires after [`Options::snapshot_age_max`], or earlier if writes need the
     /// memory that it keeps.
     pub fn snapshot(&self) -> Snapshot {
@@ -357,18 +215,6 @@ impl Engine {
         self.shared.registry.catalog()
     }
 
-    /// Writes all memtables out now. Returns when they are in segments.
-    pub fn cut(&self) -> Result<()> {
-        let shared = &self.shared;
-        shared.check_open()?;
-        if let Some(inline) = shared.inline.get() {
-            return shared.inline_cut(&mut lock(inline));
-        }
-        let (reply, answer) = sync_channel(1);
-        shared.send(Command::Cut(Some(reply)))?;
-        answer.recv().unwrap_or(Err(Error::Poisoned))
-    }
-
     /// Reads the next slice of what is stored again, as the scrubber's thread does at its pace.
     pub fn scrub(&self) -> Scrubbed {
         self.shared.scrubber.step(&self.shared.published, &self.shared.counters)
@@ -377,30 +223,6 @@ impl Engine {
     /// The live segments that scrubbing found damaged.
     pub fn damaged_segments(&self) -> Vec<DamagedSegment> {
         self.shared.scrubber.found()
-    }
-
-    /// Makes one segment of each partition of a table, as far as it was written before; `is_final`: encoded as small as it
-    /// gets, whatever the age of its rows. Returns when that is done.
-    pub fn optimize(&self, database: &str, table: &str, is_final: bool) -> Result<Optimized> {
-        let shared = &self.shared;
-        let id = {
-            let catalog = self.schema();
-            let unknown = |what: &'static str, name: &str| Error::NotFound { what, name: name.to_owned() };
-            let database = catalog.database(database).ok_or_else(|| unknown("database", database))?;
-            catalog.table(database.id, table).ok_or_else(|| unknown("table", table))?.id
-        };
-        self.cut()?;
-        if let Some(inline) = shared.inline.get() {
-            let mut inline = lock(inline);
-            inline.keeper.optimize(id, is_final, None);
-            shared.inline_tidy(&mut inline)?;
-            let answer = inline.keeper.take_answers().pop();
-            return answer.map_or(Err(Error::Cancelled), |(_, answer)| answer);
-        }
-        let (reply, answer) = sync_channel(1);
-        let Some(to_keeper) = shared.to_keeper.get() else { return Err(Error::Poisoned) };
-        to_keeper.send(Task::Optimize { table: id, is_final, reply }).map_err(|_| Error::Poisoned)?;
-        answer.recv().unwrap_or(Err(Error::Cancelled))
     }
 
     /// What is compacted now and what was compacted last, the newest first.
@@ -488,19 +310,6 @@ impl Shared {
         Err(Error::DiskFull { free_bytes: self.world.disk.free_bytes().unwrap_or(0), reserve_bytes })
     }
 
-    fn start(self: &Arc<Self>, parts: Inline) -> Result<()> {
-        match self.options.threads {
-            Threads::None => {
-                let _first = self.inline.set(Mutex::new(parts));
-            }
-            Threads::Background => {
-                let threads = crate::workers::start(self, parts)?;
-                lock(&self.threads).extend(threads);
-            }
-        }
-        Ok(())
-    }
-
     /// Scrubs at its pace until the engine stops.
     pub(crate) fn scrub_loop(&self) {
         let per_second = self.options.scrub_bytes_per_second.max(1);
@@ -521,11 +330,6 @@ impl Shared {
         self.inline.get().is_none()
     }
 
-    /// Without threads: cuts what is in memory.
-    pub(crate) fn cut_here(&self) -> Result<()> {
-        self.inline.get().map_or(Ok(()), |inline| self.inline_cut(&mut lock(inline)))
-    }
-
     pub(crate) fn send(&self, command: Command) -> Result<()> {
         self.queue.push(command, 0, None).map_err(|_| Error::Poisoned)
     }
@@ -543,24 +347,6 @@ impl Shared {
         }
         self.queue.close();
         self.wake_waiters();
-    }
-
-    /// Memory or a slot of the log became free, or never will. Who found none holds the lock until it waits, so none misses this.
-    pub(crate) fn wake_waiters(&self) {
-        drop(lock(&self.room.0));
-        self.room.1.notify_all();
-    }
-
-    /// Asks for a cut if memory or the log says so and none is under way.
-    pub(crate) fn cut_wanted(&self, wal_used_bytes: u64) -> bool {
-        let published = self.published.load();
-        let Some(active) = published.memtables.last() else { return false };
-        let wanted = active.bytes() >= self.options.memtable_bytes_max
-            || active.partitions() >= self.options.open_partitions_max
-            || active.generation.series_count() >= self.options.limits.series_max
-            || active.charged() >= self.write_bytes_max() / 2
-            || wal_used_bytes.saturating_mul(2) >= self.options.wal_bytes_max;
-        wanted && !self.pressure.cutting.swap(true, Ordering::AcqRel)
     }
 
     fn stop(&self) {

@@ -17,30 +17,7 @@ use crate::sync::lock;
 use crate::wal::queue::Refused;
 use crate::wal::{BatchKind, EncodedBatch};
 
-/// A write that finds the log full tries again when it moves, and after each of so many parts of the time that it may wait.
-const LOG_WAITS_MAX: u32 = 20;
-
 impl Shared {
-    /// A log without a free slot gets one by a cut or a new slot: waits for either, and for some of the time that a write
-    /// may wait. Any other error, and this one when that time is up, is given back.
-    pub(super) fn wait_for_log(&self, refused: Error, since_ns: u64, waits: &mut u32) -> Result<()> {
-        if !matches!(refused, Error::Overloaded { .. }) {
-            return Err(refused);
-        }
-        let waited_ns = u128::from(self.world.clock.monotonic_ns().saturating_sub(since_ns));
-        // Without threads nobody frees anything meanwhile.
-        if self.inline.get().is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {
-            self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
-            return Err(refused);
-        }
-        let _waits = self.pressure.wait();
-        let guard = lock(&self.room.0);
-        // Woken or not, the write is handed in again: the log may have moved before the wait began.
-        let woken = self.room.1.wait_timeout(guard, self.options.write_wait / LOG_WAITS_MAX);
-        *waits += u32::from(woken.map_or(true, |(_, timeout)| timeout.timed_out()));
-        self.check_open()
-    }
-
     /// Encodes a batch, hands it to the committer and waits for its fate.
     pub(super) fn submit(
         &self,
