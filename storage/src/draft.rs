@@ -4,8 +4,11 @@
 //! ordinal, logs the result as one batch and applies it. A draft is kept until its batch is durable, because a cut in
 //! between asks for it to be resolved again.
 
+use std::ops::Range;
+
 use crate::memtable::order_bytes;
 use crate::schema::TableMode;
+use crate::series::{KEY_COLUMN_BYTES, KEY_END};
 use crate::values::FieldColumn;
 pub use crate::wal::SourcePosition;
 
@@ -112,12 +115,44 @@ impl DraftSeries {
 
     /// The pairs of one set.
     pub fn tags(&self, set: usize) -> impl Iterator<Item = (u32, &[u8])> {
-        let start = if set == 0 { 0 } else { self.ends.get(set - 1).map_or(0, |end| *end as usize) };
-        let end = self.ends.get(set).map_or(start, |end| *end as usize);
-        (start..end).filter_map(move |at| {
-            let (tag, value_end) = *self.pairs.get(at)?;
-            let value_start = if at == 0 { 0 } else { self.pairs.get(at - 1)?.1 };
-            Some((tag, self.bytes.get(value_start as usize..value_end as usize)?))
+        self.long_tags(set).filter_map(|(tag, length, value)| Some((tag, value.get(..length)?)))
+    }
+
+    /// The same, a value as its length, and its bytes with those that happen to lie behind them.
+    pub(crate) fn long_tags(&self, set: usize) -> impl Iterator<Item = (u32, usize, &[u8])> {
+        let pairs = self.pairs(set);
+        let mut start = self.value_start(pairs.start);
+        self.pairs.get(pairs).unwrap_or_default().iter().filter_map(move |(tag, end)| {
+            let end = *end as usize;
+            let value = self.bytes.get(start..).filter(|_| end <= self.bytes.len())?;
+            let length = end.checked_sub(start)?;
+            start = end;
+            Some((*tag, length, value))
         })
+    }
+
+    /// Whether a value of one set holds a zero.
+    pub(crate) fn holds_zero(&self, set: usize) -> bool {
+        let pairs = self.pairs(set);
+        let values = self.bytes.get(self.value_start(pairs.start)..self.value_start(pairs.end)).unwrap_or_default();
+        // Hardly any does, and looking at all bytes at once is faster than stopping at the first.
+        values.iter().fold(false, |found, byte| found | (*byte == 0))
+    }
+
+    /// What the keys of all sets take if no value holds a zero.
+    pub(crate) fn key_bytes_min(&self) -> usize {
+        self.bytes.len() + self.pairs.len() * (KEY_COLUMN_BYTES + KEY_END.len())
+    }
+
+    /// Which of `pairs` are those of one set.
+    fn pairs(&self, set: usize) -> Range<usize> {
+        let end = |set: usize| self.ends.get(set).map(|end| *end as usize);
+        let start = set.checked_sub(1).and_then(end).unwrap_or(0);
+        start..end(set).unwrap_or(start)
+    }
+
+    /// Where the value of a pair starts in `bytes`.
+    fn value_start(&self, pair: usize) -> usize {
+        pair.checked_sub(1).and_then(|before| self.pairs.get(before)).map_or(0, |pair| pair.1 as usize)
     }
 }

@@ -53,6 +53,7 @@ pub mod tombstone;
 pub mod values;
 mod verify;
 pub mod wal;
+mod wide;
 mod widening;
 mod workers;
 pub mod world;

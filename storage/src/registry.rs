@@ -7,6 +7,7 @@
 //! or widened column or a new partition width must be resolved again.
 
 mod alter;
+mod keys;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
 
+use self::keys::DraftKeys;
 use self::names::{Name, NameClaims, Shared, Unlogged};
 
 use crate::batch::{Batch, SeriesDefinitions, TableRows};
@@ -22,10 +24,8 @@ use crate::draft::{Draft, DraftTable};
 use crate::error::{Error, Result};
 use crate::generation::{Generation, NewSeries, Ordinals, SeriesTable, Staged};
 use crate::schema::{
-    Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, Table, TableId,
-    TableMode,
+    Column, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, Table, TableId, TableMode,
 };
-use crate::series;
 use crate::sync::{lock, read, write};
 use crate::time::{TIME_MAX, TIME_MIN};
 use crate::tombstone::{Delete, Erase};
@@ -174,7 +174,7 @@ impl Registry {
             };
             named.push(self.name_series(known, table, &generation)?);
         }
-        let keys: Vec<Vec<&[u8]>> = named.iter().map(|named| slices(&named.keys, &named.ends)).collect();
+        let keys: Vec<Vec<&[u8]>> = named.iter().map(|named| named.keys.slices()).collect();
         let series: Vec<NewSeries<'_>> = named
             .iter()
             .zip(&keys)
@@ -188,10 +188,10 @@ impl Registry {
         let (staged, ordinals) = generation.stage((database, database_name), &series, &self.limits)?;
         let mut batch = Batch { generation: generation.number, ..Batch::default() };
         let mut rows = 0;
-        for ((table, named), ordinals) in filled().zip(&named).zip(&ordinals) {
+        for (((table, named), keys), ordinals) in filled().zip(&named).zip(&keys).zip(&ordinals) {
             rows += table.times.len() as u64;
             push_definitions(&catalog, &named.known, named.columns_durable, &mut batch.facts);
-            push_rows(named, table, ordinals, &mut batch)?;
+            push_rows((named, keys), table, ordinals, &mut batch)?;
         }
         Ok(Resolved { batch, drops, rows, staged: Some(staged), names })
     }
@@ -199,12 +199,11 @@ impl Registry {
     /// The keys of a draft's series, and where they will get their ordinals.
     fn name_series(&self, known: &Arc<Table>, table: &DraftTable, generation: &Generation) -> Result<Named> {
         check_draft(table, known, &self.limits)?;
-        let (keys, ends) = encode_keys(known, table)?;
-        let fingerprint = |key: &&[u8]| series::fingerprint(self.series_seed, known.id, key);
-        let fingerprints = slices(&keys, &ends).iter().map(fingerprint).collect();
+        let keys = DraftKeys::new(known, table)?;
+        let fingerprints = keys.fingerprints(self.series_seed);
         let series = generation.table(known.id);
         let columns_durable = series.columns_durable.load(Ordering::Acquire);
-        Ok(Named { known: Arc::clone(known), series, columns_durable, keys, ends, fingerprints })
+        Ok(Named { known: Arc::clone(known), series, columns_durable, keys, fingerprints })
     }
 
     /// The batch of a delete. A condition must name columns of the table, and in an `upsert` table no field.
@@ -477,17 +476,15 @@ struct Named {
     known: Arc<Table>,
     series: Arc<SeriesTable>,
     columns_durable: u32,
-    /// Behind one another, and where each ends.
-    keys: Vec<u8>,
-    ends: Vec<usize>,
+    keys: DraftKeys,
     fingerprints: Vec<u128>,
 }
 
 /// The rows of a draft's table, and the definitions of their series.
-fn push_rows(named: &Named, table: &DraftTable, found: &Ordinals, batch: &mut Batch) -> Result<()> {
+fn push_rows((named, keys): (&Named, &[&[u8]]), table: &DraftTable, found: &Ordinals, batch: &mut Batch) -> Result<()> {
     let known = &named.known;
     if !found.undefined.is_empty() {
-        batch.series.push(definitions(named, found));
+        batch.series.push(definitions(known.id, keys, found));
     }
     let mut fields = Vec::with_capacity(table.fields.len());
     for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
@@ -512,16 +509,14 @@ fn push_rows(named: &Named, table: &DraftTable, found: &Ordinals, batch: &mut Ba
 }
 
 /// The keys of series that are not durable yet, each once.
-fn definitions(named: &Named, found: &Ordinals) -> SeriesDefinitions {
+fn definitions(table: TableId, keys: &[&[u8]], found: &Ordinals) -> SeriesDefinitions {
     let ordinal = |at: &u32| Some((*found.ordinals.get(*at as usize)?, *at as usize));
     let mut positions: Vec<(u32, usize)> = found.undefined.iter().filter_map(ordinal).collect();
     positions.sort_unstable();
     positions.dedup_by_key(|(ordinal, _)| *ordinal);
-    let mut definitions = SeriesDefinitions::new(named.known.id);
+    let mut definitions = SeriesDefinitions::new(table);
     for (ordinal, at) in positions {
-        let start = at.checked_sub(1).and_then(|before| named.ends.get(before)).copied().unwrap_or(0);
-        let end = named.ends.get(at).copied().unwrap_or(start);
-        definitions.push(ordinal, named.keys.get(start..end).unwrap_or_default());
+        definitions.push(ordinal, keys.get(at).copied().unwrap_or_default());
     }
     definitions
 }
@@ -539,43 +534,6 @@ fn push_definitions(catalog: &Catalog, table: &Table, durable: u32, facts: &mut 
         let columns = table.columns.iter().filter(|column| column.id.0 > durable);
         facts.extend(columns.map(|column| Fact::Column { table: table.id, column: column.clone() }));
     }
-}
-
-/// The keys of a draft's series behind one another, and where each ends.
-fn encode_keys(known: &Table, table: &DraftTable) -> Result<(Vec<u8>, Vec<usize>)> {
-    let mut tag_ids = Vec::with_capacity(table.tags.len());
-    for name in &table.tags {
-        let column = known.column(name).filter(|column| column.kind == ColumnKind::Tag);
-        tag_ids.push(column.ok_or_else(|| missing(name))?.id);
-    }
-    let mut keys = Vec::with_capacity(table.series.len() * 64);
-    let mut ends = Vec::with_capacity(table.series.len());
-    let mut tags: Vec<(ColumnId, &[u8])> = Vec::new();
-    for set in 0..table.series.len() {
-        tags.clear();
-        for (tag, value) in table.series.tags(set) {
-            let id = tag_ids.get(tag as usize);
-            tags.push((*id.ok_or_else(|| Error::invalid("draft", "a series names a tag that is not there"))?, value));
-        }
-        tags.sort_unstable_by_key(|(column, _)| *column);
-        if tags.windows(2).any(|pair| pair.first().map(|tag| tag.0) == pair.last().map(|tag| tag.0)) {
-            return Err(Error::invalid("series", "a tag occurs twice"));
-        }
-        series::encode_key(tags.iter().copied(), &mut keys);
-        ends.push(keys.len());
-    }
-    Ok((keys, ends))
-}
-
-fn slices<'a>(bytes: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
-    let mut start = 0;
-    ends.iter()
-        .map(|end| {
-            let slice = bytes.get(start..*end).unwrap_or_default();
-            start = *end;
-            slice
-        })
-        .collect()
 }
 
 fn conflict(table: &Table, column: &Column, sent: FieldType) -> Error {

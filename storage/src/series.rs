@@ -17,7 +17,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
 use crate::error::{Error, Result};
 use crate::schema::{ColumnId, TableId};
+use crate::wide::Wide;
 
+/// Of a table's id, before a key whose fingerprint is asked for.
+pub(crate) const KEY_TABLE_BYTES: usize = 4;
 /// Of a column id, before a value.
 pub(crate) const KEY_COLUMN_BYTES: usize = 4;
 /// Ends a value.
@@ -62,6 +65,14 @@ pub fn push_tag(column: ColumnId, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&KEY_END);
 }
 
+/// As [`push_tag`], for the first `length` bytes of `value`, none of which is zero.
+#[inline]
+pub(crate) fn push_plain_tag(column: ColumnId, value: &[u8], length: usize, out: &mut Wide<'_>) {
+    out.push(&(!column.0).to_be_bytes(), KEY_COLUMN_BYTES);
+    out.push(value, length);
+    out.push(&KEY_END, KEY_END.len());
+}
+
 /// The tags of a key, in column-id order.
 pub fn decode_key(key: &[u8]) -> Result<Vec<(ColumnId, Vec<u8>)>> {
     key_tags(key)
@@ -98,19 +109,24 @@ pub(crate) fn first_tag(key: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The identity of a series over all tables of a store: xxh3-128, with the store's seed, of the table's id
 /// (little-endian) and the key.
 pub fn fingerprint(seed: u64, table: TableId, key: &[u8]) -> u128 {
-    let table = table.0.to_le_bytes();
+    let table: [u8; KEY_TABLE_BYTES] = table.0.to_le_bytes();
     let mut buffer = [0; HASH_BUFFER_BYTES];
     let bytes = table.len() + key.len();
     if let Some(target) = buffer.get_mut(..bytes) {
         let (head, tail) = target.split_at_mut(table.len());
         head.copy_from_slice(&table);
         tail.copy_from_slice(key);
-        return xxh3_128_with_seed(target, seed);
+        return fingerprint_with_table(seed, target);
     }
     let mut hasher = Xxh3::with_seed(seed);
     hasher.update(&table);
     hasher.update(key);
     hasher.digest128()
+}
+
+/// As [`fingerprint`], of bytes that are the table's id and the key.
+pub(crate) fn fingerprint_with_table(seed: u64, bytes: &[u8]) -> u128 {
+    xxh3_128_with_seed(bytes, seed)
 }
 
 /// Iterates over the tags of a key. `Err` names the rule that the bytes break and ends the iteration.

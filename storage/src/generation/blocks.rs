@@ -53,7 +53,7 @@ impl<T: Copy> Blocks<T> {
             self.heap.own += BLOCK_OVERHEAD;
         }
         let Some(last) = self.blocks.last_mut() else { return };
-        self.heap.push(last, &[value], BLOCK_LEN);
+        self.heap.push(last, [&[value]], BLOCK_LEN);
     }
 
     pub(super) fn set(&mut self, at: usize, value: T) {
@@ -85,7 +85,8 @@ impl<T: Copy> Blocks<T> {
 impl Heap {
     /// A block that may be changed.
     pub(super) fn own<'a, T: Copy>(&mut self, block: &'a mut Arc<Vec<T>>) -> &'a mut Vec<T> {
-        if Arc::get_mut(block).is_none() {
+        // There are no weak ones, and nobody takes a clone from who may change it.
+        if Arc::strong_count(block) > 1 {
             let mut copy = Vec::with_capacity(block.capacity());
             copy.extend_from_slice(block);
             self.held += block.capacity() * size_of::<T>() + BLOCK_OVERHEAD;
@@ -95,14 +96,14 @@ impl Heap {
     }
 
     /// Appends to a block, which grows by doubling up to `full` elements.
-    pub(super) fn push<T: Copy>(&mut self, block: &mut Arc<Vec<T>>, values: &[T], full: usize) {
+    pub(super) fn push<T: Copy, const N: usize>(&mut self, block: &mut Arc<Vec<T>>, parts: [&[T]; N], full: usize) {
         let block = self.own(block);
-        let (len, before) = (block.len() + values.len(), block.capacity());
+        let (len, before) = (block.len() + parts.iter().map(|part| part.len()).sum::<usize>(), block.capacity());
         if len > before {
             block.reserve_exact((before * 2).max(4).min(full).max(len) - block.len());
             self.own += (block.capacity() - before) * size_of::<T>();
         }
-        block.extend_from_slice(values);
+        parts.iter().for_each(|part| block.extend_from_slice(part));
     }
 
     pub(super) fn drop<T>(&mut self, block: Option<Arc<Vec<T>>>) {

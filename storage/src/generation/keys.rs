@@ -13,12 +13,10 @@ use super::dictionary::Dictionary;
 use super::strings::{STRING_BYTES_MAX, Strings};
 use super::token::{COLUMNS_MAX, Token, put, split};
 use crate::series::{KEY_COLUMN_BYTES, KEY_END, first_tag};
+use crate::wide::Wide;
 
 /// What the keys of a table may take; `used_with` says what they do.
 pub(super) const KEY_BYTES_MAX: u64 = STRING_BYTES_MAX;
-
-/// What is copied at once.
-const WIDE: usize = 32;
 
 /// Keys by ordinal.
 #[derive(Clone, Debug, Default)]
@@ -39,12 +37,6 @@ struct Pieces<'a> {
     at_end: bool,
 }
 
-/// A key that grows within bytes of no meaning.
-struct Unpacked<'a> {
-    bytes: &'a mut Vec<u8>,
-    len: usize,
-}
-
 impl Keys {
     /// Ordinals, with a key or without one.
     pub(super) fn len(&self) -> usize {
@@ -54,7 +46,7 @@ impl Keys {
     /// A key, made in `scratch`, which may be longer.
     pub(super) fn get<'a>(&self, ordinal: u32, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
         let mut packed = self.packed.get(ordinal)?;
-        let mut key = Unpacked { bytes: scratch, len: 0 };
+        let mut key = Wide::new(scratch);
         while let Some((token, rest)) = split(packed) {
             match token {
                 Token::Tag(number) => {
@@ -70,8 +62,7 @@ impl Keys {
             }
             packed = rest;
         }
-        let Unpacked { bytes, len } = key;
-        bytes.get(..len)
+        Some(key.finish())
     }
 
     /// Whether the ordinal has a key.
@@ -219,28 +210,6 @@ impl Keys {
     pub(super) fn forget_held(&mut self) {
         self.packed.forget_held();
         self.tags.forget_held();
-    }
-}
-
-impl Unpacked<'_> {
-    /// Appends the first `length` bytes. Most tags are short, and so many bytes that their number is known are copied faster than
-    /// the right number: what is too much is overwritten or not looked at.
-    #[inline]
-    fn push(&mut self, source: &[u8], length: usize) {
-        let end = self.len + length;
-        if self.bytes.len() < end + WIDE {
-            self.bytes.resize(end + WIDE, 0);
-        }
-        let target = self.bytes.get_mut(self.len..).unwrap_or_default();
-        self.len = end;
-        match (source.first_chunk::<WIDE>(), target.first_chunk_mut::<WIDE>()) {
-            (Some(source), Some(target)) if length <= WIDE => *target = *source,
-            _ => {
-                if let (Some(source), Some(target)) = (source.get(..length), target.get_mut(..length)) {
-                    target.copy_from_slice(source);
-                }
-            }
-        }
     }
 }
 

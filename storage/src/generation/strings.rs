@@ -123,8 +123,7 @@ impl Strings {
                 head.get(..)
             }
         };
-        self.heap.push(last, head.unwrap_or_default(), BLOCK_BYTES);
-        self.heap.push(last, string, BLOCK_BYTES);
+        self.heap.push(last, [head.unwrap_or_default(), string], BLOCK_BYTES);
         self.used += bytes as u64;
         u32::try_from(place).ok()
     }

@@ -182,6 +182,7 @@ impl SeriesTable {
             return;
         }
         let mut claims = lock(&self.claims);
+        claims.reserve(ordinals.size_hint().0);
         for ordinal in ordinals {
             *claims.entry(ordinal).or_default() += 1;
         }

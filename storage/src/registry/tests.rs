@@ -4,7 +4,8 @@ mod refused;
 
 use super::*;
 use crate::draft::DraftSeries;
-use crate::schema::FieldType;
+use crate::schema::{ColumnId, FieldType};
+use crate::series;
 use crate::values::Values;
 
 fn registry(limits: SchemaLimits) -> (Registry, Arc<Generation>) {
