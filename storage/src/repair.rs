@@ -3,7 +3,8 @@
 //! A damaged segment leaves the manifest; a log is believed up to its first damaged group, and what it tells is written into
 //! segments. Files that only damage names are moved to `aside/`, where nobody looks. What was lost is told as exactly as
 //! it is known: tables, times and sequences. Where a newer version of a row is lost, an older one shows again: that is the
-//! loss. A manifest that cannot be read is not repaired here.
+//! loss. A manifest that cannot be read is not repaired here. A segment of which only postings are damaged stays: readers do
+//! without them, and nothing of it is lost.
 //!
 //! It may be stopped at any point and run again.
 
@@ -15,7 +16,7 @@ use crate::manifest::SegmentEntry;
 use crate::open::{LostLog, Salvage, open_with};
 use crate::options::{Options, Threads};
 use crate::stats::Counters;
-use crate::verify::{Verified, verify};
+use crate::verify::{Problem, Verified, verify};
 use crate::world::World;
 
 /// Where damaged files are moved.
@@ -57,6 +58,16 @@ impl Repaired {
     pub fn is_sound(&self) -> bool {
         self.verified.problems.is_empty()
     }
+
+    /// Segments that stay though they are damaged: every row of them can be read.
+    pub fn kept(&self) -> impl Iterator<Item = &Problem> {
+        self.verified.problems.iter().filter(|problem| problem.rows_readable)
+    }
+
+    /// There is nothing to give up.
+    pub fn is_lossless(&self) -> bool {
+        self.verified.problems.iter().all(|problem| problem.rows_readable)
+    }
 }
 
 /// Verifies a store whose lock the caller holds, and gives up what is damaged; with `dry_run` it only says what it would
@@ -68,7 +79,7 @@ pub fn repair(world: &World, options: &Options, dry_run: bool) -> Result<Repaire
     let verified = verify(world)?;
     let mut repaired =
         Repaired { segments: lost_segments(&verified), log: verified.lost_log.clone(), verified, moved: Vec::new() };
-    if repaired.is_sound() {
+    if repaired.is_lossless() {
         return Ok(repaired);
     }
     if repaired.verified.is_final {
@@ -108,7 +119,7 @@ pub fn repair(world: &World, options: &Options, dry_run: bool) -> Result<Repaire
 }
 
 fn lost_segments(verified: &Verified) -> Vec<LostSegment> {
-    let told = verified.problems.iter().filter(|problem| problem.times.is_some());
+    let told = verified.problems.iter().filter(|problem| problem.times.is_some() && !problem.rows_readable);
     let lost = verified.damaged.iter().zip(told).map(|(entry, problem)| LostSegment {
         table: problem.table.clone().unwrap_or_default(),
         path: problem.path.clone(),

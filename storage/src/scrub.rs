@@ -1,7 +1,7 @@
 //! The scrubber: reads every live segment again, at a pace, and says what has rotted before anybody asks for it.
 //!
 //! A segment is read in slices and its hash held against the manifest's, so every byte of it is covered: directories, keys,
-//! tags and pages. Files are opened by name for each segment: one that is gone, cut short or exchanged is found too. What
+//! tags and pages. Where only postings are damaged, which readers do without, it says so. Files are opened by name for each segment: one that is gone, cut short or exchanged is found too. What
 //! is in the page cache is read from there; what is not, from the disk.
 //!
 //! One thread of the lowest priority steps ([`Scrubber::step`]); without threads whoever wants to. Damage is counted, listed
@@ -37,6 +37,15 @@ pub struct DamagedSegment {
     pub times: (i64, i64),
     /// Place and broken rule.
     pub reason: String,
+    /// Only postings of tags are damaged: every row can be read, and a merge writes the segment anew.
+    pub rows_readable: bool,
+}
+
+/// What was found of a segment that was read.
+enum Verdict {
+    Sound,
+    /// Only postings are damaged.
+    Readable(Error),
 }
 
 /// What one step did.
@@ -146,13 +155,15 @@ impl Under {
     }
 
     /// All of it was read: is it what was written?
-    fn verdict(&self) -> Result<()> {
+    fn verdict(&self) -> Result<Verdict> {
         let entry = &self.segment.entry;
         if self.hash.digest128() == entry.hash {
-            return Ok(());
+            return Ok(Verdict::Sound);
         }
         // Where it is, the checksums of its parts say.
-        self.segment.reader()?.verify_all(Some(entry.hash))?;
+        if let Some(postings) = self.segment.reader()?.verify_rows(Some(entry.hash))? {
+            return Ok(Verdict::Readable(postings));
+        }
         Err(Error::corrupt(&self.segment.path, entry.offset, "the hash of the segment did not match when it was read"))
     }
 }
@@ -161,12 +172,17 @@ impl Round {
     fn finish(
         &mut self,
         segment: &Arc<Segment>,
-        verdict: Result<()>,
+        verdict: Result<Verdict>,
         published: &Pointer<Published>,
         counters: &Counters,
     ) {
         let id = segment.entry.id();
         self.done = Some(id);
+        let (verdict, rows_readable) = match verdict {
+            Ok(Verdict::Sound) => (Ok(()), true),
+            Ok(Verdict::Readable(error)) => (Err(error), true),
+            Err(error) => (Err(error), false),
+        };
         match verdict {
             Ok(()) => drop(self.found.remove(&id)),
             // It was replaced while it was read, and its file may be in the trash by now.
@@ -175,12 +191,17 @@ impl Round {
                 let reason = error.to_string();
                 if !self.found.contains_key(&id) {
                     let table = segment.entry.table.0;
-                    tracing::error!(table, segment = %segment.path.display(), %reason, "the scrubber found damage");
+                    let what = if rows_readable {
+                        "the scrubber found damaged postings: every row can be read, a merge writes the segment anew"
+                    } else {
+                        "the scrubber found damage"
+                    };
+                    tracing::error!(table, segment = %segment.path.display(), %reason, "{what}");
                 }
                 let entry = &segment.entry;
                 let (table, path) = (entry.table, segment.path.clone());
                 let times = (entry.time_min, entry.time_max);
-                self.found.insert(id, DamagedSegment { table, path, times, reason });
+                self.found.insert(id, DamagedSegment { table, path, times, reason, rows_readable });
             }
             Err(error) => tracing::warn!(%error, segment = %segment.path.display(), "the scrubber could not read"),
         }

@@ -29,6 +29,8 @@ pub struct Problem {
     pub times: Option<(i64, i64)>,
     /// Place and broken rule.
     pub reason: String,
+    /// Only postings of tags are damaged: every row of the segment can be read, and a merge writes it anew.
+    pub rows_readable: bool,
 }
 
 /// What [`verify`] read.
@@ -54,7 +56,7 @@ pub struct Verified {
     pub unnamed_files: u64,
     /// What is damaged. Empty: everything is as it was written.
     pub problems: Vec<Problem>,
-    /// The segments among it.
+    /// The segments among it whose rows cannot all be read.
     pub(crate) damaged: Vec<SegmentEntry>,
     /// How many live segments each file has.
     pub(crate) live: BTreeMap<FileId, u64>,
@@ -215,14 +217,19 @@ fn open_file(world: &World, path: &Path, state: &State, id: (u32, u32)) -> Resul
 
 impl Verified {
     fn add(&mut self, path: &Path, table: Option<String>, times: Option<(i64, i64)>, reason: String) {
-        self.problems.push(Problem { path: path.to_path_buf(), table, times, reason });
+        self.problems.push(Problem { path: path.to_path_buf(), table, times, reason, rows_readable: false });
     }
 
     fn problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, error: &Error) {
         self.damaged.push(entry.clone());
-        let table = catalog.table_by_id(entry.table);
-        let table = table.map_or_else(|| format!("id {}", entry.table.0), |table| table.name.clone());
-        self.add(path, Some(table), Some((entry.time_min, entry.time_max)), error.to_string());
+        self.add(path, Some(name_of(entry, catalog)), Some((entry.time_min, entry.time_max)), error.to_string());
+    }
+
+    /// The segment stays what it is for readers.
+    fn readable_problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, error: &Error) {
+        let (path, table) = (path.to_path_buf(), Some(name_of(entry, catalog)));
+        let times = Some((entry.time_min, entry.time_max));
+        self.problems.push(Problem { path, table, times, reason: error.to_string(), rows_readable: true });
     }
 
     fn segment(&mut self, file: &Arc<dyn File>, path: &Path, entry: &SegmentEntry, catalog: &Catalog) {
@@ -231,20 +238,28 @@ impl Verified {
         self.segment_bytes += entry.bytes;
         let read = SegmentReader::open(Arc::clone(file), path, entry.offset, entry.bytes);
         let checked = read.and_then(|reader| {
-            reader.verify_all(Some(entry.hash))?;
+            let postings = reader.verify_rows(Some(entry.hash))?;
             let footer = reader.footer();
-            let same = (footer.table, footer.partition_start, reader.rows())
-                == (entry.table, entry.partition_start, entry.rows);
-            if same {
-                Ok(())
+            let found = (footer.table, footer.partition_start, reader.rows(), footer.sequence_min, footer.sequence_max);
+            let named = (entry.table, entry.partition_start, entry.rows, entry.sequence_min, entry.sequence_max);
+            if found == named && (footer.time_min, footer.time_max) == (entry.time_min, entry.time_max) {
+                Ok(postings)
             } else {
                 Err(Error::corrupt(path, entry.offset, "it is not the segment that the manifest names"))
             }
         });
-        if let Err(error) = checked {
-            self.problem_of(path, entry, catalog, &error);
+        match checked {
+            Ok(None) => {}
+            Ok(Some(error)) => self.readable_problem_of(path, entry, catalog, &error),
+            Err(error) => self.problem_of(path, entry, catalog, &error),
         }
     }
+}
+
+/// The name of a segment's table, or the id of one that is dropped.
+fn name_of(entry: &SegmentEntry, catalog: &Catalog) -> String {
+    let table = catalog.table_by_id(entry.table);
+    table.map_or_else(|| format!("id {}", entry.table.0), |table| table.name.clone())
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Damage in the postings of a tag: the right series from the tag's column, counted; a typed error where both are damaged.
+//! Damage in the postings of a tag: the right series from the tag's column, counted, and a repair that gives up no row; a
+//! typed error where both are damaged.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use marigram_storage::schema::{ColumnId, TableMode};
 use marigram_storage::segment::SectionKind;
 use marigram_storage::time::TimeRange;
 use marigram_storage::values::{FieldColumn, Values};
-use marigram_storage::{Engine, Error, Options, ScanRequest, TagFilter, World, segments_of};
+use marigram_storage::{Engine, Error, Options, ScanRequest, TagFilter, World, repair, segments_of, verify};
 use marigram_tests::rig::{open, small_options};
 
 const HOSTS: usize = 4200;
@@ -118,12 +119,50 @@ fn flipped_bits_of_postings_change_no_answer() {
             assert_eq!(values_of(&engine, &[]).unwrap().len(), HOSTS);
             assert_eq!(engine.stats().damaged_postings, before);
             while !engine.scrub().ended_round {}
-            assert_eq!(engine.damaged_segments().len(), 1, "{name}, bit {bit} of byte {byte}, seed {seed}");
+            let damaged = engine.damaged_segments();
+            assert!(damaged.len() == 1 && damaged[0].rows_readable, "{name}, bit {bit} of byte {byte}, seed {seed}");
         }
     }
     let count = |name, is_counted| counts.get(&(name, is_counted)).copied().unwrap_or(0);
     assert!(count("postings", false) > 0 && count("postings", true) > 0, "{counts:?}");
     assert_eq!((count("postings index", false), count("postings index", true)), (0, 120), "{counts:?}");
+}
+
+#[test]
+fn a_repair_keeps_a_segment_of_which_only_postings_are_damaged() {
+    let clock = SimClock::new(1);
+    let kinds = [SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX, SectionKind::TAG];
+    let (disk, path, ranges) = base(&clock, &kinds);
+    let every: Vec<_> = (0..HOSTS as i64).collect();
+    for (name, range) in ranges.iter().filter(|(name, _)| *name != "tag") {
+        let disk = disk.crash(Survival::All, 1);
+        disk.flip_bit(&path, range.start + (range.end - range.start) / 2, 3).unwrap();
+        let world = World::of(&disk, &clock);
+        let verified = verify(&world).unwrap();
+        let [problem] = verified.problems.as_slice() else { panic!("{:?}", verified.problems) };
+        assert!(problem.rows_readable && problem.reason.contains(&format!("section {name} ")), "{problem:?}");
+        assert_eq!((problem.path.to_str(), problem.table.as_deref()), (Some(path.as_str()), Some("cpu")));
+        let files = || disk.files().into_iter().map(|file| (disk.file_bytes(&file).unwrap(), file)).collect::<Vec<_>>();
+        let before = files();
+        let repaired = repair(&world, &options(), false).unwrap();
+        assert!(!repaired.is_sound() && repaired.is_lossless() && repaired.kept().eq([problem]), "{repaired:?}");
+        assert!(repaired.segments.is_empty() && repaired.log.is_none() && repaired.moved.is_empty(), "{repaired:?}");
+        assert!(files() == before, "nothing is to be changed");
+        let engine = open(&disk, &clock, &options()).unwrap();
+        assert_eq!(values_of(&engine, &[]).unwrap(), every, "{name}");
+        assert_eq!(values_of(&engine, &[("host", "host_7")]).unwrap(), [7], "{name}");
+        engine.optimize("main", "cpu", true).unwrap();
+        assert_eq!(values_of(&engine, &[]).unwrap(), every, "{name}");
+        drop(engine);
+        assert_eq!(verify(&World::of(&disk, &clock)).unwrap().problems, [], "a merge heals it");
+    }
+    // Where a column is damaged too, rows are at stake: as before.
+    let disk = disk.crash(Survival::All, 1);
+    for (_, range) in &ranges {
+        disk.flip_bit(&path, range.start + 9, 0).unwrap();
+    }
+    let repaired = repair(&World::of(&disk, &clock), &options(), true).unwrap();
+    assert_eq!((repaired.segments.len(), repaired.kept().count()), (1, 0), "{repaired:?}");
 }
 
 #[test]

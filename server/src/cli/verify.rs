@@ -48,13 +48,16 @@ pub(super) fn run(args: &VerifyArgs) -> CliResult {
             found.wal_batches, found.wal_bytes, found.wal_torn_bytes
         ))?;
         for problem in &found.problems {
-            say(format_args!("damaged: {}", sentence(problem)))?;
+            say(format_args!("{}: {}", what_is_damaged(problem), sentence(problem)))?;
         }
     }
     if found.problems.is_empty() {
         return if args.json { Ok(()) } else { say("ok: every byte was read and every checksum matches") };
     }
     let error = CliError::failed(format_args!("{} damages in {}", found.problems.len(), args.path.display()));
+    if found.problems.iter().all(|problem| problem.rows_readable) {
+        return Err(error.hint("nothing is lost: a merge writes these segments anew"));
+    }
     Err(error.hint("`marigram repair --dry-run` says what would be lost if it were given up"))
 }
 
@@ -66,6 +69,12 @@ pub(super) fn repair(args: &RepairArgs) -> CliResult {
     }
     if repaired.is_sound() {
         return say("ok: nothing is damaged, nothing was changed");
+    }
+    for problem in repaired.kept() {
+        say(format_args!("kept, {}: {}", what_is_damaged(problem), sentence(problem)))?;
+    }
+    if repaired.is_lossless() {
+        return say("nothing was changed: a merge writes anew what is kept");
     }
     let (lost, moved) = if args.dry_run { ("would be lost", "would be moved") } else { ("lost", "moved") };
     for segment in &repaired.segments {
@@ -112,7 +121,7 @@ fn verified_report(found: &Verified) -> Report {
     report.fact("wal_batches", found.wal_batches);
     report.fact("wal_bytes", found.wal_bytes);
     report.fact("wal_torn_bytes", found.wal_torn_bytes);
-    report.columns(&["file", "table", "first_time", "last_time", "reason"]);
+    report.columns(&["file", "table", "first_time", "last_time", "rows_readable", "reason"]);
     for problem in &found.problems {
         let time = |at: Option<i64>| at.map(format_time);
         report.row([
@@ -120,6 +129,7 @@ fn verified_report(found: &Verified) -> Report {
             problem.table.clone().into(),
             time(problem.times.map(|times| times.0)).into(),
             time(problem.times.map(|times| times.1)).into(),
+            problem.rows_readable.into(),
             problem.reason.clone().into(),
         ]);
     }
@@ -134,6 +144,10 @@ fn repaired_report(repaired: &Repaired, dry_run: bool) -> Report {
     report.fact("log_reason", repaired.log.as_ref().map(|log| log.reason.clone()));
     let moved = repaired.moved.iter().map(|(from, to)| [from.display().to_string(), to.display().to_string()].to_vec());
     report.fact("moved", moved.collect::<Vec<_>>());
+    let kept = repaired.kept().map(|problem| {
+        [problem.table.clone().unwrap_or_default(), problem.path.display().to_string(), problem.reason.clone()].to_vec()
+    });
+    report.fact("kept", kept.collect::<Vec<_>>());
     report.columns(&["table", "file", "rows", "first_time", "last_time", "first_sequence", "last_sequence", "reason"]);
     for segment in &repaired.segments {
         report.row([
@@ -148,6 +162,13 @@ fn repaired_report(repaired: &Repaired, dry_run: bool) -> Report {
         ]);
     }
     report
+}
+
+fn what_is_damaged(problem: &Problem) -> &'static str {
+    match problem.rows_readable {
+        true => "only postings are damaged, every row can be read",
+        false => "damaged",
+    }
 }
 
 fn sentence(problem: &Problem) -> String {
@@ -167,6 +188,7 @@ mod tests {
             table: Some("x.cpu".to_owned()),
             times: Some((0, 0)),
             reason: "bad".to_owned(),
+            rows_readable: false,
         };
         let epoch = "1970-01-01T00:00:00.000000000Z";
         assert_eq!(sentence(&problem), format!("data/1, table x.cpu, {epoch} to {epoch}: bad"));
@@ -177,14 +199,22 @@ mod tests {
     /// The members are promises: `MANUAL.md` names them.
     #[test]
     fn the_json_has_the_members_that_the_manual_names() {
-        let problem = Problem { path: "wal/1".into(), table: None, times: None, reason: "bad".to_owned() };
+        let bad = |path: &str, table: Option<&str>| Problem {
+            path: path.into(),
+            table: table.map(str::to_owned),
+            times: None,
+            reason: "bad".to_owned(),
+            rows_readable: table.is_some(),
+        };
         let mut found = Verified::default();
         found.files = 2;
-        found.problems = vec![problem];
+        found.problems = vec![bad("wal/1", None), bad("data/1", Some("cpu"))];
         assert_eq!(
             verified_report(&found).to_json().to_string(),
             concat!(
-                r#"{"entries":[{"file":"wal/1","first_time":null,"last_time":null,"reason":"bad","table":null}],"#,
+                r#"{"entries":[{"file":"wal/1","first_time":null,"last_time":null,"reason":"bad","rows_readable":false,"#,
+                r#""table":null},{"file":"data/1","first_time":null,"last_time":null,"reason":"bad","#,
+                r#""rows_readable":true,"table":"cpu"}],"#,
                 r#""files":2,"segment_bytes":0,"segment_rows":0,"segments":0,"sound":false,"unnamed_files":0,"#,
                 r#""wal_batches":0,"wal_bytes":0,"wal_torn_bytes":0}"#
             )
@@ -193,7 +223,7 @@ mod tests {
         assert_eq!(
             repaired_report(&repaired, true).to_json().to_string(),
             concat!(
-                r#"{"dry_run":true,"entries":[],"log_reason":null,"lost_from_sequence":null,"#,
+                r#"{"dry_run":true,"entries":[],"kept":[["cpu","data/1","bad"]],"log_reason":null,"lost_from_sequence":null,"#,
                 r#""moved":[["a","b"]],"sound":false}"#
             )
         );

@@ -1,19 +1,41 @@
 //! Reads all of a segment and checks that its parts agree: what `marigram verify` and an archive's upload ask for.
+//!
+//! Postings repeat what the columns of tags say, and readers go on without them: that only they are damaged is told apart.
 
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::codec::PageBuf;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schema::ColumnId;
 use crate::series::decode_key;
 use crate::values::Values;
 
-use super::footer::Section;
+use super::footer::{Section, SectionKind};
 use super::keys::KeyIndex;
 use super::open::read;
 use super::postings::{Posting, groups};
 use super::run::RunRange;
 use super::{SegmentReader, TagColumn};
+
+/// What was found damaged and stops nobody from reading.
+#[derive(Default)]
+struct Damage {
+    first: Option<Error>,
+}
+
+impl Damage {
+    /// Keeps what damage says, and fails with everything else.
+    fn note<T>(&mut self, found: Result<T>) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_damage() => {
+                self.first.get_or_insert(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// What is read at once.
 const VERIFY_BYTES: u64 = 1 << 20;
@@ -24,30 +46,49 @@ impl SegmentReader {
     /// # Errors
     /// The first rule that is broken, with its place.
     pub fn verify_all(&self, expected_hash: Option<u128>) -> Result<()> {
+        self.verify_rows(expected_hash)?.map_or(Ok(()), Err)
+    }
+
+    /// The same, but it does not fail where only postings are damaged, and in a way that each reader finds out by itself:
+    /// then every row can be read, and what is damaged is handed back. That the hash of the whole does not match follows
+    /// from it, so that is held against nobody then: everything else has a checksum of its own, but what pads sections.
+    ///
+    /// # Errors
+    /// The first other rule that is broken, with its place.
+    pub fn verify_rows(&self, expected_hash: Option<u128>) -> Result<Option<Error>> {
+        let hash = self.hash_of_all();
+        let mut postings = Damage::default();
+        for section in &self.footer.sections {
+            let checked = self.section(section, |_| Ok(()));
+            match section.kind {
+                SectionKind::POSTINGS | SectionKind::POSTINGS_INDEX => drop(postings.note(checked)?),
+                _ => checked?,
+            }
+        }
+        self.suspects()?;
+        self.verify_keys(&mut postings)?;
+        self.verify_pages()?;
+        if postings.first.is_some() {
+            return Ok(postings.first);
+        }
+        let hash = hash?;
+        match expected_hash.is_none_or(|expected| expected == hash) {
+            true => Ok(None),
+            false => Err(self.corrupt(0, "the hash of the segment does not match")),
+        }
+    }
+
+    fn hash_of_all(&self) -> Result<u128> {
         let mut hash = Xxh3::new();
         for start in (0..self.bytes).step_by(VERIFY_BYTES as usize) {
             let end = self.bytes.min(start + VERIFY_BYTES);
             hash.update(&read(self.file.as_ref(), &self.path, self.offset, start..end)?);
         }
-        for section in &self.footer.sections {
-            let end = section.offset + section.bytes;
-            let bytes = read(self.file.as_ref(), &self.path, self.offset, section.offset..end)?;
-            if crc32fast::hash(&bytes) != section.crc32 {
-                let name = section.kind.name();
-                return Err(self.corrupt(section.offset, format!("the checksum of section {name} does not match")));
-            }
-        }
-        self.suspects()?;
-        self.verify_keys()?;
-        self.verify_pages()?;
-        if expected_hash.is_some_and(|expected| expected != hash.digest128()) {
-            return Err(self.corrupt(0, "the hash of the segment does not match"));
-        }
-        Ok(())
+        Ok(hash.digest128())
     }
 
     /// Keys ascend over blocks, and tag columns say what keys say.
-    fn verify_keys(&self) -> Result<()> {
+    fn verify_keys(&self, postings: &mut Damage) -> Result<()> {
         let mut cursor = self.keys();
         let mut previous: Option<Vec<u8>> = None;
         let tags = self.tags.iter().map(|(column, ..)| Ok((*column, self.tag(*column)?)));
@@ -67,26 +108,40 @@ impl SegmentReader {
             previous = Some(key.to_vec());
         }
         tags.iter().filter_map(|(column, tag)| Some((*column, tag.as_ref()?))).try_for_each(|(column, tag)| {
-            let Some((section, index)) = self.postings(column)? else { return Ok(()) };
-            self.verify_postings(&section, &index, tag)
+            let found = postings.note(self.postings(column))?;
+            found.flatten().map_or(Ok(()), |(section, index)| self.verify_postings(&section, &index, tag, postings))
         })
     }
 
-    /// Postings name all values of their tag, and the series that its column says.
-    fn verify_postings(&self, section: &Section, index: &KeyIndex, tag: &TagColumn) -> Result<()> {
+    /// Postings name all values of their tag, and the series that its column says. A block that does not decode misleads no
+    /// reader; one that decodes and says something else does.
+    fn verify_postings(
+        &self,
+        section: &Section,
+        index: &KeyIndex,
+        tag: &TagColumn,
+        postings: &mut Damage,
+    ) -> Result<()> {
         let groups = groups(tag.codes(), tag.values().len());
-        let mut code = 0;
+        let (mut code, mut is_behind_damage) = (0, false);
         for block in 0..index.blocks.len() {
-            for (value, posting) in self.postings_block(section, index, block)?.iter() {
-                let series = groups.of(code + 1);
+            let Some(block) = postings.note(self.postings_block(section, index, block))? else {
+                is_behind_damage = true;
+                continue;
+            };
+            for (value, posting) in block.iter() {
+                if std::mem::take(&mut is_behind_damage) {
+                    code =
+                        (code..tag.values().len()).find(|code| tag.values().get(*code) == value).unwrap_or(usize::MAX);
+                }
                 let agree = code < tag.values().len() && tag.values().get(code) == value;
-                if !agree || posting != Posting::Frequent && posting != Posting::Rare(series) {
+                if !agree || posting != Posting::Frequent && posting != Posting::Rare(groups.of(code + 1)) {
                     return Err(self.corrupt(section.offset, format!("postings and tag differ in value {code}")));
                 }
                 code += 1;
             }
         }
-        match code == tag.values().len() {
+        match is_behind_damage || code == tag.values().len() {
             true => Ok(()),
             false => Err(self.corrupt(section.offset, "postings lack values of their tag")),
         }

@@ -116,9 +116,36 @@ fn every_flipped_bit_is_found_or_harmless() {
         }
         let verified = open(&damaged).and_then(|reader| reader.verify_all(Some(summary.hash)));
         assert!(verified.is_err(), "bit {bit} is not found by verify");
+        let verified = open(&damaged).and_then(|reader| reader.verify_rows(Some(summary.hash)));
+        let is_readable = matches!(&verified, Ok(Some(error)) if error.to_string().contains("of section postings"));
+        assert!(if is_repeated { is_readable } else { verified.is_err() }, "bit {bit}: {verified:?}");
     }
     // Only what pads sections is under no checksum but the hash of the whole.
     assert!(harmless <= 12 * 7 * 8, "{harmless} flipped bits were not found");
+}
+
+/// Damage elsewhere is not overlooked where postings are damaged too, and the hash of the whole can say nothing.
+#[test]
+fn damaged_postings_hide_no_other_damage() {
+    let (mut bytes, summary) = whole();
+    let footer = footer_of(&bytes);
+    let postings = footer.sections.iter().find(|section| section.kind == SectionKind::POSTINGS).unwrap();
+    bytes[postings.offset as usize] ^= 1;
+    for section in footer.sections.iter().filter(|section| section.bytes > 0) {
+        let is_repeated = [SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX].contains(&section.kind);
+        for byte in section.offset..section.offset + section.bytes {
+            let mut damaged = bytes.clone();
+            damaged[byte as usize] ^= 2;
+            let verified = open(&damaged).and_then(|reader| reader.verify_rows(Some(summary.hash)));
+            let is_told = matches!(&verified, Ok(Some(_)));
+            assert_eq!(is_told, is_repeated, "{} at {byte}: {verified:?}", section.kind.name());
+        }
+    }
+    for byte in 0..footer.data_bytes() {
+        let mut damaged = bytes.clone();
+        damaged[byte as usize] ^= 2;
+        assert!(open(&damaged).and_then(|reader| reader.verify_rows(Some(summary.hash))).is_err(), "byte {byte}");
+    }
 }
 
 #[test]

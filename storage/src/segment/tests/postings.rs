@@ -164,7 +164,8 @@ fn postings_of_other_series_are_damage() {
         let more =
             [(SectionKind::POSTINGS, ColumnId(17), postings), (SectionKind::POSTINGS_INDEX, ColumnId(17), index)];
         let bytes = with_postings(&model, u32::MAX, &more);
-        open(&bytes).unwrap().verify_all(None).map_err(|error| error.to_string())
+        let rows = open(&bytes).unwrap().verify_rows(None).map_err(|error| error.to_string());
+        rows.map(|damage| assert!(damage.is_none(), "{damage:?}"))
     };
     let (postings, index) = (section(&sound, SectionKind::POSTINGS), section(&sound, SectionKind::POSTINGS_INDEX));
     assert_eq!(told(&postings, &index), Ok(()));
