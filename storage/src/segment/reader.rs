@@ -12,6 +12,7 @@ use crate::codec::{PAGE_ROWS_MAX, PageBuf, decode_page, page_bytes};
 use crate::directories::{Directories, Held, Slot};
 use crate::disk::File;
 use crate::error::{Error, Result};
+use crate::priority::give_way;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType};
 use crate::values::Values;
 
@@ -250,6 +251,7 @@ impl SegmentReader {
         let found = self.column(column).and_then(|(kind, pages)| Some((kind, pages.get(page)?)));
         assert!(found.is_some(), "column {} has a page {page}", column.0);
         let Some((kind, page)) = found else { return Ok(()) };
+        give_way();
         if page.bytes == 0 {
             absent_page(kind, page.stats.rows as usize, target);
             return Ok(());

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::codec::{EncodeScratch, ValuesRef, encode_page};
 use crate::error::{Error, Result};
 use crate::manifest::Encoding;
+use crate::priority::give_way;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, STRING_BYTES_MAX, TableId};
 use crate::series::key_tags;
 use crate::values::Values;
@@ -500,6 +501,7 @@ fn write_page(
     if input.values.len() == 0 {
         return target.push_absent(rows as u32);
     }
+    give_way();
     let start = out.len();
     let stats = encode_page(rows, input.presence, input.values, scratch, out);
     target.push(out.get(start..).unwrap_or_default(), &stats);
