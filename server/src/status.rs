@@ -148,7 +148,9 @@ impl From<StorageError> for Refusal {
             | StorageError::Poisoned
             | StorageError::ReadOnly { .. } => StatusCode::SERVICE_UNAVAILABLE,
             StorageError::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            StorageError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            StorageError::TooLarge { what: "write", .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            // The request is small; what it asks for is not.
+            StorageError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             StorageError::SnapshotExpired { .. } => StatusCode::GONE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -84,6 +84,40 @@ impl Keys {
         if rest.is_empty() { Ordering::Equal } else { Ordering::Less }
     }
 
+    /// How the keys of two ordinals compare. What is packed alike is not unpacked; a rest does not say where it ends.
+    pub(super) fn compare_two(&self, ordinal: u32, other: u32) -> Ordering {
+        let (mut left, mut right) = (self.pieces(ordinal), self.pieces(other));
+        while let Some((token, rest)) = split(left.packed)
+            && !matches!(token, Token::Rest(_))
+            && let Some((token, _)) = left.packed.split_at_checked(left.packed.len() - rest.len())
+            && let Some(behind) = right.packed.strip_prefix(token)
+        {
+            (left.packed, right.packed) = (rest, behind);
+        }
+        let (mut piece, mut other) = (&[][..], &[][..]);
+        loop {
+            if piece.is_empty() {
+                piece = match left.next() {
+                    Some(piece) => piece,
+                    None if other.is_empty() && right.all(<[u8]>::is_empty) => return Ordering::Equal,
+                    None => return Ordering::Less,
+                };
+            } else if other.is_empty() {
+                other = match right.next() {
+                    Some(other) => other,
+                    None => return Ordering::Greater,
+                };
+            } else {
+                let (head, behind) = piece.split_at(piece.len().min(other.len()));
+                let (other_head, other_behind) = other.split_at(head.len());
+                match head.cmp(other_head) {
+                    Ordering::Equal => (piece, other) = (behind, other_behind),
+                    unequal => return unequal,
+                }
+            }
+        }
+    }
+
     /// How many bytes the key of an ordinal has in common with `other` behind the first `from`, which are the same.
     pub(super) fn common(&self, ordinal: u32, from: usize, other: &[u8]) -> usize {
         let (mut skip, mut rest) = (from, other);

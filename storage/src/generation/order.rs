@@ -6,6 +6,9 @@ use super::keys::Keys;
 
 /// So many bytes behind what all keys of a group begin with decide nearly every comparison.
 const HEAD_BYTES: usize = 7;
+/// So often a group is sorted by heads. Each time its keys are walked from the start, which for keys of many tags that differ in a
+/// late one would take longer than comparing them.
+const HEADS_MAX: u32 = 8;
 
 /// The series that a table had at some moment, by key. Holds no lock: keys that are there do not move.
 #[derive(Debug, Default)]
@@ -64,10 +67,14 @@ fn gallop(ordinals: &[u32], is_smaller: impl Fn(u32) -> bool) -> usize {
 /// Ascending by key. Heads are compared as numbers; those that have the same are sorted again by what follows.
 fn sort(keys: &Keys, mut ordinals: Vec<u32>) -> Vec<u32> {
     let mut heads: Vec<(u64, u32)> = ordinals.iter().map(|ordinal| (0, *ordinal)).collect();
-    // (from, to, bytes that all of these begin with).
-    let (mut groups, mut first_key) = (vec![(0, heads.len(), 0)], Vec::new());
-    while let Some((start, end, known)) = groups.pop() {
+    // (from, to, bytes that all of these begin with, how often they were sorted).
+    let (mut groups, mut first_key) = (vec![(0, heads.len(), 0, 0)], Vec::new());
+    while let Some((start, end, known, sorted)) = groups.pop() {
         let Some(group) = heads.get_mut(start..end) else { continue };
+        if sorted == HEADS_MAX {
+            group.sort_by(|(_, ordinal), (_, other)| keys.compare_two(*ordinal, *other));
+            continue;
+        }
         let from = known + shared(keys, group, known, &mut first_key);
         for (head, ordinal) in group.iter_mut() {
             *head = read_head(keys, *ordinal, from);
@@ -79,7 +86,7 @@ fn sort(keys: &Keys, mut ordinals: Vec<u32>) -> Vec<u32> {
             if let [(head, _), _, ..] = same
                 && HEAD_BYTES < *head as usize & 0xff
             {
-                groups.push((at, at + same.len(), from + HEAD_BYTES));
+                groups.push((at, at + same.len(), from + HEAD_BYTES, sorted + 1));
             }
             at += same.len();
         }
@@ -112,6 +119,8 @@ fn read_head(keys: &Keys, ordinal: u32, from: usize) -> u64 {
 mod tests {
     use super::super::dictionary::Dictionary;
     use super::*;
+    use crate::schema::ColumnId;
+    use crate::series::encode_key;
 
     #[test]
     fn orders_grow_as_if_they_were_sorted_at_once() {
@@ -141,6 +150,36 @@ mod tests {
             assert_eq!((order.ordinals, &order.sorted), (keys.len(), &want), "round {round}");
         }
         assert!(order.sorted.len() > 1_000);
+    }
+
+    #[test]
+    fn keys_that_differ_in_a_late_tag_are_sorted_as_others() {
+        let (mut keys, mut dictionary, mut model) = (Keys::default(), Dictionary::default(), Vec::new());
+        // The first 1 to 60 tags are those of others. Some keys end there, the others have one that differs and end, or go on alike.
+        for number in (0..240_u32).map(|number| number * 7 % 240) {
+            let (shared, kind) = (1 + number / 4, number % 4);
+            let mut tags: Vec<(ColumnId, Vec<u8>)> =
+                (0..shared).map(|tag| (ColumnId(16 + tag), format!("a value of tag {tag}").into_bytes())).collect();
+            if kind > 0 {
+                tags.push((ColumnId(16 + shared), vec![kind as u8; kind as usize]));
+            }
+            if kind > 1 {
+                tags.extend((shared + 1..70).map(|tag| (ColumnId(16 + tag), b"the same for all".to_vec())));
+            }
+            let mut key = Vec::new();
+            encode_key(tags.iter().map(|(column, value)| (*column, value.as_slice())), &mut key);
+            assert!(keys.push(Some((&key, u128::from(number) << 64 | u128::from(number))), &mut dictionary));
+            model.push(key);
+        }
+        let order = KeyOrder::default().extended(keys.clone(), (0..keys.len() as u32).collect());
+        let mut want: Vec<u32> = (0..keys.len() as u32).collect();
+        want.sort_by_key(|ordinal| &model[*ordinal as usize]);
+        assert_eq!(order.sorted, want);
+        for (left, right) in want.iter().zip(want.iter().skip(1)) {
+            assert_eq!(keys.compare_two(*left, *right), Ordering::Less);
+            assert_eq!(keys.compare_two(*right, *left), Ordering::Greater);
+            assert_eq!(keys.compare_two(*left, *left), Ordering::Equal);
+        }
     }
 
     #[test]
