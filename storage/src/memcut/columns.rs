@@ -157,9 +157,9 @@ impl Block {
             items += 1;
             match item {
                 Item::Span { chunk, start, rows } => note(chunk, start, start + rows),
-                Item::Newest { from, to } => {
-                    let places = cut.repeated.get(from as usize..to as usize).unwrap_or_default();
-                    places.iter().for_each(|place| note(place.chunk, place.at, place.at + 1));
+                // Of a column that every row has, no other version is read.
+                Item::Newest { to, .. } => {
+                    cut.newest(to).into_iter().for_each(|place| note(place.chunk, place.at, place.at + 1))
                 }
             }
         });

@@ -196,6 +196,34 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn rows_that_may_be_late_are_those_of_a_cut(
+        batches in prop::collection::vec(
+            prop::collection::vec((0..8u32, 0..40i64, Just([true; 3])), 1..30),
+            1..20,
+        ),
+        reach in -1..41i64,
+    ) {
+        let set = fill(&table(TableMode::Upsert), &batches);
+        let rows = rows_of_cut(&set, TableMode::Upsert, 99, 100, [9; 4]);
+        let mut want: Vec<(Vec<u8>, Vec<i64>, u32)> = Vec::new();
+        let mut first = 0;
+        for series in rows.chunk_by(|row, next| row.0 == next.0) {
+            let times: Vec<i64> = series.iter().map(|row| row.1).filter(|time| *time <= reach).collect();
+            want.extend((!times.is_empty()).then(|| (series[0].0.clone(), times, first)));
+            first += series.len() as u32;
+        }
+        let memtable = set.table(TableId(1)).unwrap();
+        let partitions = memtable.partitions();
+        prop_assert_eq!(partitions.len(), 1);
+        let cut = MemCut::new(&memtable.series, partitions.values().next().unwrap(), 99, TableMode::Upsert, &[]).unwrap();
+        let mut found = Vec::new();
+        cut.rows_until(reach, |key, times, row| found.push((key.to_vec(), times.to_vec(), row)));
+        prop_assert_eq!(found, want);
+    }
+}
+
 #[test]
 fn whole_columns_in_order_are_cut_as_they_came() {
     let batches: Vec<Vec<Sent>> =
