@@ -1,7 +1,8 @@
 //! Compaction: segments of a partition become one, or one is encoded anew.
 //!
 //! [`pick()`] decides, as a pure function of what is live; [`merge`] does, with memory for one stripe's keys and times and for
-//! one page of one column of each input. Segments that only have to leave their file are copied byte by byte. A compaction reads and writes; it commits nothing. The keeper takes its file's
+//! one page of one column of each input. Segments that only have to leave their file are copied byte by byte, or merged where
+//! their bytes are not those that were written. A compaction reads and writes; it commits nothing. The keeper takes its file's
 //! [`Done`], holds it against what is live by then, and commits one edit, or removes the file.
 //!
 //! What was being compacted when a process ends is forgotten: the file is unnamed, and the next `pick` finds the work again.
@@ -12,11 +13,12 @@ pub(crate) mod merge;
 pub(crate) mod pick;
 pub(crate) mod tasks;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::datafile::{NewFile, NewSegment, write_file, write_segment};
 use crate::error::{Error, Result};
-use crate::manifest::{Change, Encoding, SegmentId};
+use crate::manifest::{Change, Encoding, SegmentEntry, SegmentId};
 use crate::memory::{Held, HeldPart};
 use crate::placement::Segment;
 use crate::schema::{Table, TableId};
@@ -129,13 +131,29 @@ pub(crate) struct Done {
 }
 
 impl Job {
-    /// Writes the file. What fails leaves none.
+    /// Writes the file. What fails leaves none. What was to be copied and is not what was written is read and merged instead,
+    /// in a second attempt at the file: damage that no merge meets, as in postings, then stays behind.
     pub(crate) fn run(self, world: &World) -> Done {
+        let mut read = BTreeSet::new();
+        let change = loop {
+            match self.write(world, &read) {
+                Ok(added) => break Ok(Change { added, removed: self.plan.inputs().collect(), ..Change::default() }),
+                Err((at, Error::Damaged { reason, .. })) if self.plan.reason.is_copy() && read.insert(at) => {
+                    tracing::warn!(%reason, "a segment that was to be copied is damaged, it is merged instead");
+                }
+                Err(failed) => break Err(failed),
+            }
+        };
+        Done { plan: self.plan, control: self.control, change }
+    }
+
+    /// One attempt; parts of a copy that are in `read` are merged. An error comes with the part that it is of.
+    fn write(&self, world: &World, read: &BTreeSet<usize>) -> Result<Vec<SegmentEntry>, (usize, Error)> {
         let mut at = 0;
         let written = write_file(world, self.file, |sink, entries| {
             for (number, part) in self.parts.iter().enumerate() {
                 at = number;
-                if self.plan.reason.is_copy() {
+                if self.plan.reason.is_copy() && !read.contains(&number) {
                     self.held.set(HeldPart::Writer, 2 * copy::PIECE_BYTES as usize)?;
                     for segment in &part.segments {
                         entries.push(copy::copy(sink, self.file, segment, &self.control)?);
@@ -155,11 +173,7 @@ impl Job {
             }
             Ok(())
         });
-        let change = match written {
-            Ok(added) => Ok(Change { added, removed: self.plan.inputs().collect(), ..Change::default() }),
-            Err(error) => Err((at, error)),
-        };
-        Done { plan: self.plan, control: self.control, change }
+        written.map_err(|error| (at, error))
     }
 }
 

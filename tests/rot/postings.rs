@@ -11,10 +11,12 @@ use marigram_storage::disk::File;
 use marigram_storage::disk::sim::{SimDisk, Survival};
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{ColumnId, TableMode};
-use marigram_storage::segment::SectionKind;
+use marigram_storage::segment::{FileHead, SectionKind};
 use marigram_storage::time::TimeRange;
 use marigram_storage::values::{FieldColumn, Values};
-use marigram_storage::{Engine, Error, Options, ScanRequest, TagFilter, World, repair, segments_of, verify};
+use marigram_storage::{
+    Engine, Error, Options, Reason, ScanRequest, TagFilter, TaskState, World, repair, segments_of, verify,
+};
 use marigram_tests::rig::{open, small_options};
 
 const HOSTS: usize = 4200;
@@ -70,10 +72,10 @@ fn values_of(engine: &Engine, tags: &[(&str, &str)]) -> Result<Vec<i64>, Error> 
 }
 
 /// A store at rest with one segment, its file, and where sections of these kinds lie in it.
-fn base(clock: &SimClock, kinds: &[SectionKind]) -> (SimDisk, String, Vec<(&'static str, Range<u64>)>) {
+fn base(clock: &SimClock, draft: &Draft, kinds: &[SectionKind]) -> (SimDisk, String, Vec<(&'static str, Range<u64>)>) {
     let disk = SimDisk::new(1);
     let engine = open(&disk, clock, &options()).unwrap();
-    engine.write("main", &hosts()).unwrap();
+    engine.write("main", draft).unwrap();
     engine.cut().unwrap();
     drop(engine);
     let path = disk.files().into_iter().find(|path| path.starts_with("data/")).unwrap();
@@ -92,7 +94,7 @@ fn base(clock: &SimClock, kinds: &[SectionKind]) -> (SimDisk, String, Vec<(&'sta
 #[test]
 fn flipped_bits_of_postings_change_no_answer() {
     let clock = SimClock::new(1);
-    let (disk, path, ranges) = base(&clock, &[SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX]);
+    let (disk, path, ranges) = base(&clock, &hosts(), &[SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX]);
     assert_eq!(ranges.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["postings", "postings index"]);
     let seed = u64::from(std::process::id());
     let mut rng = SimRng::new(seed);
@@ -132,7 +134,7 @@ fn flipped_bits_of_postings_change_no_answer() {
 fn a_repair_keeps_a_segment_of_which_only_postings_are_damaged() {
     let clock = SimClock::new(1);
     let kinds = [SectionKind::POSTINGS, SectionKind::POSTINGS_INDEX, SectionKind::TAG];
-    let (disk, path, ranges) = base(&clock, &kinds);
+    let (disk, path, ranges) = base(&clock, &hosts(), &kinds);
     let every: Vec<_> = (0..HOSTS as i64).collect();
     for (name, range) in ranges.iter().filter(|(name, _)| *name != "tag") {
         let disk = disk.crash(Survival::All, 1);
@@ -165,10 +167,65 @@ fn a_repair_keeps_a_segment_of_which_only_postings_are_damaged() {
     assert_eq!((repaired.segments.len(), repaired.kept().count()), (1, 0), "{repaired:?}");
 }
 
+/// Beside the hosts in their file, and much larger: numbers that do not pack, without tags.
+fn noise() -> DraftTable {
+    let mut series = DraftSeries::default();
+    series.finish();
+    let (rows, mut rng) = (50_000, SimRng::new(3));
+    let values = Values::I64((0..rows).map(|_| rng.below(u64::MAX) as i64).collect());
+    DraftTable {
+        name: "noise".to_owned(),
+        mode: TableMode::Upsert,
+        tags: Vec::new(),
+        series,
+        row_series: vec![0; rows as usize],
+        times: (0..rows).collect(),
+        fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values }],
+    }
+}
+
+/// A file of which most is not live is emptied by copies, and those are held against the hash of the whole.
+#[test]
+fn a_segment_that_cannot_be_copied_for_its_postings_is_merged() {
+    let clock = SimClock::new(1);
+    let mut draft = hosts();
+    draft.tables.push(noise());
+    let (disk, path, ranges) = base(&clock, &draft, &[SectionKind::POSTINGS, SectionKind::TAG]);
+    let flipped = |name: &str| {
+        let disk = disk.crash(Survival::All, 1);
+        let (_, range) = ranges.iter().rfind(|(found, _)| *found == name).unwrap();
+        disk.flip_bit(&path, range.start + 9, 3).unwrap();
+        disk
+    };
+    for disk in [flipped("postings"), flipped("tag")] {
+        let engine = open(&disk, &clock, &options()).unwrap();
+        engine.drop_table("main", "noise").unwrap();
+        engine.cut().unwrap();
+        let tasks: Vec<_> = engine.tasks().into_iter().map(|task| (task.reason, task.state)).collect();
+        assert_eq!(tasks, [(Reason::Leftovers, TaskState::Done)]);
+        assert_eq!(values_of(&engine, &[]).unwrap(), (0..HOSTS as i64).collect::<Vec<_>>());
+        assert_eq!(values_of(&engine, &[("host", "host_7")]).unwrap(), [7]);
+        assert_eq!(engine.stats().damaged_postings, 0);
+        drop(engine);
+        let verified = verify(&World::of(&disk, &clock)).unwrap();
+        assert_eq!((verified.problems, verified.segments, verified.segment_rows), (vec![], 1, HOSTS as u64));
+    }
+    // What a merge needs too stays as it is, and damaged.
+    let disk = disk.crash(Survival::All, 1);
+    disk.flip_bit(&path, FileHead::BYTES as u64 + 9, 3).unwrap();
+    let engine = open(&disk, &clock, &options()).unwrap();
+    engine.drop_table("main", "noise").unwrap();
+    engine.cut().unwrap();
+    let tasks: Vec<_> = engine.tasks().into_iter().map(|task| (task.reason, task.state)).collect();
+    assert_eq!(tasks, [(Reason::Leftovers, TaskState::Failed)]);
+    drop(engine);
+    assert_eq!(verify(&World::of(&disk, &clock)).unwrap().problems.len(), 1);
+}
+
 #[test]
 fn where_the_column_is_damaged_too_nobody_guesses() {
     let clock = SimClock::new(1);
-    let (disk, path, ranges) = base(&clock, &[SectionKind::POSTINGS_INDEX, SectionKind::TAG]);
+    let (disk, path, ranges) = base(&clock, &hosts(), &[SectionKind::POSTINGS_INDEX, SectionKind::TAG]);
     let columns: Vec<_> = ranges.iter().filter(|(name, _)| *name == "tag").map(|(_, range)| range.clone()).collect();
     let index = ranges.iter().find(|(name, _)| *name == "postings index").map(|(_, range)| range.clone()).unwrap();
     // Tags lie in the order of their ids: that of the hosts is behind that of the regions.
