@@ -95,6 +95,11 @@ impl Refusal {
     }
 }
 
+/// What a vector grows by that holds `len` of `capacity` elements and gets so many more, beside these.
+fn growth(capacity: usize, len: usize, added: usize) -> usize {
+    if capacity < len + added { capacity } else { 0 }
+}
+
 /// Bytes up to the next multiple of [`ALIGNMENT`].
 pub(crate) fn padding(bytes: u64) -> usize {
     (bytes.wrapping_neg() % ALIGNMENT as u64) as usize

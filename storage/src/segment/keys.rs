@@ -10,6 +10,8 @@ use zstd::bulk::{Compressor, Decompressor};
 use crate::bytes::Reader;
 use crate::manifest::Encoding;
 
+use super::growth;
+
 /// A block ends at so many keys …
 const BLOCK_KEYS: u32 = 256;
 /// … or at so many bytes of keys.
@@ -112,6 +114,11 @@ impl KeysWriter {
     pub(super) fn memory_bytes(&self) -> usize {
         let buffers = [&self.packed, &self.block, &self.tail, &self.separator, &self.last];
         buffers.into_iter().map(Vec::capacity).sum::<usize>() + self.index.memory_bytes()
+    }
+
+    /// What it may take at once beside what it holds and so many bytes of keys: what is packed doubles.
+    pub(super) fn growth(&self, key_bytes: usize) -> usize {
+        growth(self.packed.capacity(), self.packed.len(), key_bytes)
     }
 
     /// The greatest key so far.

@@ -2,6 +2,7 @@
 
 use crate::codec::{EncodeScratch, ValuesRef, encode_column};
 
+use super::growth;
 use super::index::{take_i64, take_u64};
 
 /// What decoding takes of memory for each run, at most.
@@ -49,6 +50,13 @@ impl RunsWriter {
     pub(crate) fn memory_bytes(&self) -> usize {
         let numbers = [self.stripes.capacity(), self.rows.capacity(), self.time_min.capacity(), self.span.capacity()];
         numbers.into_iter().sum::<usize>() * size_of::<u64>()
+    }
+
+    /// What it may take at once beside what it holds and so many runs: its vectors double.
+    pub(super) fn growth(&self, runs: usize) -> usize {
+        let vectors = [&self.rows, &self.span].map(|vector| growth(vector.capacity(), vector.len(), runs));
+        let times = growth(self.time_min.capacity(), self.time_min.len(), runs);
+        (vectors.into_iter().sum::<usize>() + times) * size_of::<u64>()
     }
 
     pub(crate) fn runs(&self) -> usize {

@@ -9,6 +9,8 @@ use crate::codec::{EncodeScratch, ValuesRef, decode_column, encode_column};
 use crate::schema::FieldType;
 use crate::values::{Strings, Values};
 
+use super::growth;
+
 use super::index::take_u64;
 
 /// One tag of a segment, decoded.
@@ -133,6 +135,21 @@ impl TagWriter {
         let Self { ids, values, codes, .. } = self;
         // A place and a byte of control for each slot; an eighth of them stays empty.
         values.bytes.capacity() + (values.ends.capacity() + codes.capacity()) * 4 + ids.capacity() * 6
+    }
+
+    /// What it may take at once beside what it holds and what so many series bring: vectors double, and the first value that
+    /// does not ascend makes places for all that are there.
+    pub(crate) fn growth(&self, series: usize, bytes: usize) -> usize {
+        let Self { ids, values, codes, .. } = self;
+        let places = if ids.is_empty() { values.len() * 12 } else { growth(ids.capacity(), ids.len(), series) * 6 };
+        let lists =
+            growth(codes.capacity(), codes.len(), series) + growth(values.ends.capacity(), values.len(), series);
+        places + lists * 4 + growth(values.bytes.capacity(), values.bytes.len(), bytes)
+    }
+
+    /// How many series it knows of, up to the last that has the tag.
+    pub(crate) fn series(&self) -> usize {
+        self.codes.len()
     }
 
     /// How many different values, and their bytes.

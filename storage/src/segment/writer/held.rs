@@ -38,7 +38,9 @@ impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
     /// the pages of times, which are made before the first of them is written.
     pub(crate) fn stripe_bytes(&self, rows: usize, runs: usize, key_bytes: usize) -> usize {
         // Keys are packed, values of tags are part of them; of each run and tag a few numbers, in vectors that double.
-        2 * (2 * key_bytes + runs * (24 + 12 * self.tags.len())) + rows * size_of::<i64>()
+        let new = 2 * (2 * key_bytes + runs * (24 + 12 * self.tags.len())) + rows * size_of::<i64>();
+        let tags: usize = self.tags.values().map(|tag| tag.growth(runs, key_bytes)).sum();
+        new + self.keys.growth(key_bytes) + self.runs.growth(runs) + tags
     }
 
     /// What [`SegmentWriter::finish`] takes beside it, at most: one tag after the other as codes and by value, the postings
@@ -51,7 +53,8 @@ impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
         };
         let of_postings = |tag: &TagWriter| {
             let (values, bytes) = tag.values();
-            bytes + 4 * values
+            // Of each series that has a rare value a number, of up to five bytes.
+            bytes + 4 * values + 5 * tag.series()
         };
         let encoded = self.runs.memory_bytes() + self.time.memory_bytes() * (1 + self.fields.len());
         let has_postings = self.postings_series_min <= self.keys.series();

@@ -6,7 +6,8 @@ use crate::memory::{MemoryShares, MemoryUse};
 use crate::segment::{SegmentSpec, SegmentSummary};
 
 const MIB: u64 = 1 << 20;
-const ROWS_MAX: usize = 1 << 20;
+/// Rows of a stripe: all at once, and so that the writer holds much more than a stripe brings.
+const STRIPES: [usize; 2] = [1 << 20, 5_000];
 
 /// Takes bytes and keeps none.
 struct Nowhere;
@@ -53,9 +54,23 @@ fn rows(
 
 /// Series that have three tags of their own each, one row in each of two segments.
 fn many_series(world: &World, table: &Table) -> Vec<Arc<Segment>> {
+    series_of(world, table, |at, mixed| {
+        [format!("host_{at:06}"), format!("{mixed:016x}-pod"), format!("container/{:08x}", mixed >> 32)]
+    })
+}
+
+/// Series of which twenty each share a rare value, of two tags. One of them ascends until almost the last.
+fn shared_values(world: &World, table: &Table) -> Vec<Arc<Segment>> {
+    series_of(world, table, |at, mixed| {
+        let ascending = if at < 59_000 { at / 20 } else { 0 };
+        [format!("host_{at:06}"), format!("rack {ascending:06}"), format!("{:04}", mixed % 3_000)]
+    })
+}
+
+fn series_of(world: &World, table: &Table, tags: fn(u32, u64) -> [String; 3]) -> Vec<Arc<Segment>> {
     let key = |at: u32| {
         let mixed = u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let tags = [format!("host_{at:06}"), format!("{mixed:016x}-pod"), format!("container/{:08x}", mixed >> 32)];
+        let tags = tags(at, mixed);
         let mut key = Vec::new();
         let ids = [HOST, ColumnId(21), ColumnId(22)];
         series::encode_key(ids.into_iter().zip(&tags).map(|(id, value)| (id, value.as_bytes())), &mut key);
@@ -97,19 +112,20 @@ fn wide_rows(world: &World, table: &Table) -> Vec<Arc<Segment>> {
     vec![input(1), input(2)]
 }
 
-fn run(part: &PartJob, memory: &Arc<Accountant>, control: &Control) -> Result<SegmentSummary> {
+fn run(part: &PartJob, memory: &Arc<Accountant>, control: &Control, rows_max: usize) -> Result<SegmentSummary> {
     let held = Held::by_compaction(memory);
     let columns = part.table.stored_columns();
     let (sequence_min, sequence_max, encoding) = (1, 2, Encoding::Hot);
     let spec = SegmentSpec { table: part.table.id, partition_start: 0, columns, sequence_min, sequence_max, encoding };
     let mut sink = Nowhere;
     let mut writer = SegmentWriter::new(&mut sink, spec);
-    merge(&mut writer, part, ROWS_MAX, control, &held)?;
+    merge(&mut writer, part, rows_max, control, &held)?;
     writer.finish()
 }
 
 type Inputs = fn(&World, &Table) -> Vec<Arc<Segment>>;
-const INPUTS: [(&str, Inputs); 3] = [("series", many_series), ("turns", by_turns), ("wide", wide_rows)];
+const INPUTS: [(&str, Inputs); 4] =
+    [("series", many_series), ("shared", shared_values), ("turns", by_turns), ("wide", wide_rows)];
 
 fn part_of(world: &World, inputs: Inputs) -> PartJob {
     let table = wide_table(TableMode::Append);
@@ -124,13 +140,13 @@ fn peak(memory: &Accountant) -> u64 {
 
 #[test]
 fn what_a_merge_holds_is_charged() {
-    for (name, inputs) in INPUTS {
+    for ((name, inputs), rows_max) in INPUTS.into_iter().flat_map(|input| STRIPES.map(|rows_max| (input, rows_max))) {
         let (world, memory) = (world(), Accountant::unlimited());
         let part = part_of(&world, inputs);
-        let (done, most) = peak_of(|| run(&part, &memory, &Control::unthrottled()));
+        let (done, most) = peak_of(|| run(&part, &memory, &Control::unthrottled(), rows_max));
         assert!(done.unwrap().rows >= 3000);
         let charged = peak(&memory);
-        eprintln!("{name}: {most} bytes at most, {charged} charged");
+        eprintln!("{name}, stripes of {rows_max}: {most} bytes at most, {charged} charged");
         assert!(most <= charged, "{name}: {most} bytes were held, {charged} charged");
         assert!(charged <= 3 * most, "{name}: {charged} bytes were charged for {most}");
         assert_eq!(memory.total(), 0, "{name}: all is given back");
@@ -145,7 +161,7 @@ fn a_merge_that_finds_no_room_ends_before_it_takes_more() {
         let (world, memory) = (world(), Accountant::new(shares));
         let part = part_of(&world, inputs);
         let rows = memory.try_hold(shares.admitted_bytes()).unwrap();
-        let (refused, most) = peak_of(|| run(&part, &memory, &Control::unthrottled()));
+        let (refused, most) = peak_of(|| run(&part, &memory, &Control::unthrottled(), STRIPES[0]));
         assert!(matches!(refused, Err(Error::TooLarge { what: "compaction", .. })), "{name}: {refused:?}");
         eprintln!("{name}: {most} bytes at most before it was refused");
         // A page of strings is up to 4 MiB, and has been read, packed and unpacked, when it is known how long it is.
@@ -155,11 +171,11 @@ fn a_merge_that_finds_no_room_ends_before_it_takes_more() {
         // With room it goes on where it did not before.
         drop(rows);
         if name == "turns" {
-            run(&part, &memory, &Control::unthrottled()).unwrap();
+            run(&part, &memory, &Control::unthrottled(), STRIPES[0]).unwrap();
         }
         let control = Control::unthrottled();
         control.cancel();
-        assert!(matches!(run(&part, &memory, &control), Err(Error::Cancelled)), "{name}");
+        assert!(matches!(run(&part, &memory, &control, STRIPES[0]), Err(Error::Cancelled)), "{name}");
         assert_eq!(memory.total(), 0, "{name}");
     }
 }
