@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use marigram_storage::clock::Clock;
 use marigram_storage::clock::sim::{SimClock, SimRng};
 use marigram_storage::disk::sim::{Fault, Op, SimDisk, Survival};
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
@@ -388,6 +389,84 @@ fn an_idle_engine_erases_what_was_deleted() {
     assert_eq!((run.engine().stats().erasures_ended, run.engine().stats().erasures_open), (4, 0));
     run.check_seen();
     run.check_erased();
+}
+
+/// What failed once is tried again, though nobody writes and so no cut comes.
+#[test]
+fn an_idle_engine_tries_again() {
+    let mut run = Run::new(3);
+    run.engine = None;
+    run.options.threads = Threads::Background;
+    run.options.trash_period = Duration::from_millis(1);
+    run.engine = Some(open(&run.disk, &run.clock, &run.options).unwrap());
+    for _ in 0..4 {
+        run.write();
+    }
+    run.engine().cut().unwrap();
+    run.delete();
+    run.engine().cut().unwrap();
+    let flip = |run: &Run| {
+        let snapshot = run.engine().snapshot();
+        let main = snapshot.catalog().database("main").unwrap().id;
+        let mut flipped = 0;
+        for table in TABLES.map(|table| snapshot.catalog().table(main, table.0).unwrap().id) {
+            for segment in snapshot.segments(table).unwrap() {
+                run.disk.flip_bit(&segment.file, segment.offset + 40, 3).unwrap();
+                flipped += 1;
+            }
+        }
+        flipped
+    };
+    let wait = |run: &Run, what: &str, is_met: &dyn Fn(&Run) -> bool| {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !is_met(run) {
+            assert!(Instant::now() < until, "{what}: {:?}", run.engine().snapshot().deletes().unwrap());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    // One segment in each partition: all of them are found damaged, one after the other.
+    let damaged = flip(&run);
+    run.clock.advance_ns(31 * MINUTE_NS);
+    wait(&run, "too few compactions have failed", &|run| run.engine().stats().compactions_failed >= damaged);
+    flip(&run);
+    let ended = |run: &Run| run.engine().stats().erasures_open == 0;
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!ended(&run), "it is left alone for a while: {:?}", run.engine().tasks());
+    run.clock.advance_ns(11 * MINUTE_NS);
+    wait(&run, "nothing was tried again", &ended);
+    run.check_seen();
+    run.check_erased();
+}
+
+/// A delete comes while the clock is a year ahead, and somebody corrects it: before a cut, after it, while the process is down.
+#[test]
+fn a_clock_that_is_set_back_delays_no_delete() {
+    const YEAR_NS: i64 = 365 * 86_400 * 1_000_000_000;
+    for case in 0..3 {
+        let mut run = Run::new(7);
+        run.write();
+        run.write();
+        let wall_ns = run.clock.wall_ns();
+        run.clock.set_wall_ns(wall_ns + YEAR_NS);
+        run.delete();
+        if case > 0 {
+            run.engine().cut().unwrap();
+        }
+        if case == 2 {
+            run.restart();
+        }
+        run.clock.set_wall_ns(wall_ns);
+        for _ in 0..2 {
+            run.clock.advance_ns(31 * MINUTE_NS);
+            run.engine().cut().unwrap();
+        }
+        let deletes = run.engine().snapshot().deletes().unwrap();
+        assert!(!deletes.is_empty(), "case {case}: no row was deleted");
+        let is_erased = |state: &DeleteState| matches!(state, DeleteState::Erased(_));
+        assert!(deletes.iter().all(|delete| is_erased(&delete.state)), "case {case}: {deletes:?}");
+        run.check_seen();
+        run.check_erased();
+    }
 }
 
 /// A segment that has to leave a file is damaged: nothing of it is written on, the deletes wait, and say so.

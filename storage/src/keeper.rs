@@ -6,6 +6,7 @@
 //! longer names goes to the trash once a durable WAL group names that edit, so that no recovery can miss it, and is deleted
 //! after `Options::trash_keep`.
 
+mod age;
 mod compact;
 mod erase;
 

@@ -5,7 +5,8 @@
 //! 2. **merge**: many neighbours of about one size become one, small ones first. A row is rewritten about once for each
 //!    factor of [`Limits::segments_min`] that its segment grows;
 //! 3. **deletes**: a segment that has not seen a delete which is due, by itself;
-//! 4. **erasure**: what is live in a file that also holds what a delete took away moves out, so that the file can go;
+//! 4. **erasure**: what is live in a file that also holds what a delete took away moves out, so that the file can go. After a
+//!    merge these two come before the next one: where there is always something to merge, deletes end all the same;
 //! 5. **leftovers**: so does what is left in a file of which less than a quarter is live;
 //! 6. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
 //!    among themselves: a trickle of late rows rewrites no archive, whatever its age;
@@ -81,6 +82,8 @@ pub(crate) struct View<'a> {
     /// Files that have to go.
     pub(crate) to_empty: &'a BTreeSet<FileId>,
     pub(crate) orders: &'a [Order],
+    /// The last compaction was a merge.
+    pub(crate) erasing_first: bool,
 }
 
 impl View<'_> {
@@ -106,10 +109,13 @@ pub(crate) fn pick(view: &View<'_>, limits: &Limits) -> Option<Plan> {
     let free = || view.partitions.iter().filter(|partition| !partition.is_held);
     let ordered =
         free().filter_map(|partition| view.orders.iter().find_map(|order| part_of_order(partition, order, limits)));
+    let merges = || batch(Reason::Merge, free().filter_map(|partition| merge(partition, limits)).collect());
+    let erasing = || {
+        batch(Reason::Deletes, free().filter_map(deletes).collect())
+            .or_else(|| batch(Reason::Erasure, moved(view, |segment| view.to_empty.contains(&segment.file))))
+    };
     batch(Reason::Optimize, ordered.collect())
-        .or_else(|| batch(Reason::Merge, free().filter_map(|partition| merge(partition, limits)).collect()))
-        .or_else(|| batch(Reason::Deletes, free().filter_map(deletes).collect()))
-        .or_else(|| batch(Reason::Erasure, moved(view, |segment| view.to_empty.contains(&segment.file))))
+        .or_else(|| if view.erasing_first { erasing().or_else(merges) } else { merges().or_else(erasing) })
         .or_else(|| batch(Reason::Leftovers, leftovers(view)))
         .or_else(|| batch(Reason::Overlays, free().filter_map(|partition| overlays(partition, limits)).collect()))
         .or_else(|| batch(Reason::Recompress, free().filter_map(|partition| recompress(partition, limits)).collect()))

@@ -24,6 +24,9 @@ use crate::tombstone::{TABLE_TOMBSTONES_MAX, Tombstones};
 /// Compactions sync behind so many bytes: see [`crate::segment::FileSink::sync_each`].
 const SYNC_BYTES: u64 = 8 << 20;
 
+/// What failed is tried again after this time, where no cut comes before: 10 minutes.
+const RETRY_NS: u64 = 600_000_000_000;
+
 /// What an `OPTIMIZE TABLE` has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Optimized {
@@ -55,8 +58,11 @@ pub(super) struct Compactions {
     running: Option<Arc<Control>>,
     /// The file that it writes.
     pub(super) writing: Option<FileId>,
-    /// What failed since the last cut: one damaged partition holds no other up.
-    held: BTreeSet<(TableId, i64)>,
+    /// What failed since the last cut, and when it may be tried again by the monotonic clock: one damaged partition holds no
+    /// other up, and an idle engine tries again too.
+    held: BTreeMap<(TableId, i64), u64>,
+    /// What is due to be erased comes next, because the last turn was a merge's.
+    erasing_first: bool,
     /// When partitions got their last segment, by the monotonic clock; of others it was before the open.
     grown_ns: BTreeMap<(TableId, i64), u64>,
     opened_ns: u64,
@@ -104,7 +110,7 @@ impl Keeper {
         let (segments_before, bytes_before) = self.sum_of(table);
         let done = Optimized { segments_before, bytes_before, ..Optimized::default() };
         // What failed before is tried once more.
-        self.compactions.held.retain(|(held, _)| *held != table);
+        self.compactions.held.retain(|(held, _), _| *held != table);
         self.compactions.open.push(Open { order, done, error: None, reply });
     }
 
@@ -134,6 +140,7 @@ impl Keeper {
             let plan = self.pick()?;
             match self.job(&plan) {
                 Ok(job) => {
+                    self.compactions.erasing_first = plan.reason == Reason::Merge;
                     self.compactions.running = Some(Arc::clone(&job.control));
                     self.compactions.writing = Some(job.file.id);
                     self.tasks.begin(&plan, &job.control, self.world.clock.wall_ns());
@@ -202,10 +209,16 @@ impl Keeper {
                 start,
                 segments: segments.iter().map(|segment| &segment.entry).collect(),
                 is_at_rest: is_quiet && is_past(table, start, late_ns, now_ns),
-                is_held: known.held.contains(&(id, start)),
+                is_held: known.held.get(&(id, start)).is_some_and(|retry_ns| monotonic_ns < *retry_ns),
             })
         });
-        View { partitions: partitions.collect(), file_bytes: &known.file_bytes, to_empty, orders }
+        View {
+            partitions: partitions.collect(),
+            file_bytes: &known.file_bytes,
+            to_empty,
+            orders,
+            erasing_first: known.erasing_first,
+        }
     }
 
     fn job(&self, plan: &Plan) -> Result<Job> {
@@ -301,7 +314,7 @@ impl Keeper {
         })
     }
 
-    /// What cannot be compacted, say for damage, is left alone until the next cut.
+    /// What cannot be compacted, say for damage, is left alone until the next cut, or for [`RETRY_NS`].
     fn failed(&mut self, plan: &Plan, at: usize, error: Error) {
         let damaged = plan.parts.get(at).filter(|_| matches!(error, Error::Damaged { .. } | Error::Corrupt { .. }));
         let place = |part: &crate::compaction::Part| (part.table, part.partition_start);
@@ -310,7 +323,8 @@ impl Keeper {
         // Whoever gave an order gets a try of its own.
         let concerned = damaged.into_iter().chain(plan.parts.iter().filter(|_| damaged.is_none()));
         let concerned = concerned.filter(|part| is_order || !open.contains(&part.table)).map(place);
-        self.compactions.held.extend(concerned);
+        let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
+        self.compactions.held.extend(concerned.map(|place| (place, retry_ns)));
         if matches!(error, Error::Cancelled) {
             tracing::info!(reason = plan.reason.name(), "a compaction was given up");
         } else {

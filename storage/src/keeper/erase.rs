@@ -19,12 +19,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Keeper;
+use super::age::Age;
 use crate::error::{Error, Result};
 use crate::manifest::{Change, Cut, DATA_DIR, Erasure, Erasures, FileId, TRASH_DIR, names};
 use crate::placement::Placement;
 use crate::schema::TableId;
 use crate::segment::{ALIGNMENT, FileHead};
-use crate::tombstone::{self, Tombstones};
+use crate::tombstone::{self, Tombstone, Tombstones};
 
 /// So many deletes that wait begin a round, whatever their age.
 const OPEN_MAX: usize = 4096;
@@ -34,6 +35,7 @@ const OPEN_MAX: usize = 4096;
 pub(super) struct Eraser {
     open: Erasures,
     round: Option<Round>,
+    age: Age,
 }
 
 /// The deletes up to one sequence on their way out.
@@ -157,21 +159,28 @@ impl Keeper {
     }
 
     /// Whether a delete that no cut has seen has waited so long that one should, or all hold too much.
-    pub(crate) fn is_cut_due(&self, tombstones: &Tombstones) -> bool {
+    pub(crate) fn is_cut_due(&mut self, tombstones: &Tombstones) -> bool {
         let cut_sequence = self.manifest.state().cut.sequence;
-        let mut unseen = tombstones.all().filter(|tombstone| cut_sequence < tombstone.sequence);
+        let is_unseen = |tombstone: &&Arc<Tombstone>| cut_sequence < tombstone.sequence;
+        let unseen = || tombstones.all().filter(is_unseen).map(|tombstone| tombstone.delete.at_ns);
+        let due_ns = self.due_ns(unseen().max());
         let is_much = tombstones.is_much(self.counters.memory.shares());
-        unseen.any(|tombstone| is_much || self.is_due(tombstone.delete.at_ns))
+        unseen().any(|at_ns| is_much || at_ns <= due_ns)
     }
 
-    fn is_round_due(&self) -> bool {
-        OPEN_MAX <= self.eraser.open.len() || self.eraser.open.values().any(|erasure| self.is_due(erasure.at_ns))
+    fn is_round_due(&mut self) -> bool {
+        let due_ns = self.due_ns(self.eraser.open.values().map(|erasure| erasure.at_ns).max());
+        OPEN_MAX <= self.eraser.open.len() || self.eraser.open.values().any(|erasure| erasure.at_ns <= due_ns)
     }
 
-    /// Half of the bound is over.
-    fn is_due(&self, at_ns: i64) -> bool {
+    /// Of deletes up to this moment half of the bound is over. `last_ns` is the last one's.
+    fn due_ns(&mut self, last_ns: Option<i64>) -> i64 {
         let half_ns = i64::try_from((self.options.delete_bound / 2).as_nanos()).unwrap_or(i64::MAX);
-        at_ns.saturating_add(half_ns) <= self.world.clock.wall_ns()
+        let clock = Arc::clone(&self.world.clock);
+        if let Some(last_ns) = last_ns {
+            self.eraser.age.show(last_ns, &*clock);
+        }
+        self.eraser.age.now_ns(&*clock).saturating_sub(half_ns)
     }
 
     fn is_left_in_segments(&self, through: u64) -> bool {

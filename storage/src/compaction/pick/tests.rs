@@ -51,6 +51,7 @@ fn picked(sizes: &[i64], is_at_rest: bool, orders: &[Order]) -> Option<(Reason, 
         file_bytes: &BTreeMap::new(),
         to_empty: &BTreeSet::new(),
         orders,
+        erasing_first: false,
     };
     let plan = pick(&view, &LIMITS)?;
     let [part] = plan.parts.as_slice() else { panic!("one partition makes one part: {plan:?}") };
@@ -142,6 +143,7 @@ fn a_file_less_than_a_quarter_live_is_emptied() {
             file_bytes: &lengths,
             to_empty: &BTreeSet::new(),
             orders: &[],
+            erasing_first: false,
         };
         let plan = pick(&view, &LIMITS);
         assert_eq!(plan.map(|plan| plan.reason), want.then_some(Reason::Leftovers), "{bytes} of {file_bytes}");
@@ -159,7 +161,13 @@ fn what_is_held_stays_and_small_parts_share_a_file() {
     let (small, large): (&'static [_], &'static [_]) = (small.leak(), large.leak());
     let limits = Limits { bytes_max: 1 << 30, ..LIMITS };
     let starts = |partitions: Vec<Partition<'static>>| -> Vec<i64> {
-        let view = View { partitions, file_bytes: &BTreeMap::new(), to_empty: &BTreeSet::new(), orders: &[] };
+        let view = View {
+            partitions,
+            file_bytes: &BTreeMap::new(),
+            to_empty: &BTreeSet::new(),
+            orders: &[],
+            erasing_first: false,
+        };
         let plan = pick(&view, &limits);
         plan.map_or(Vec::new(), |plan| plan.parts.iter().map(|part| part.partition_start).collect())
     };
@@ -208,6 +216,7 @@ fn a_row_is_rewritten_about_once_per_factor_and_segments_stay_few() {
                     file_bytes: &BTreeMap::new(),
                     to_empty: &BTreeSet::new(),
                     orders: &[],
+                    erasing_first: false,
                 };
                 let Some(plan) = pick(&view, &limits) else { break };
                 let inputs: Vec<_> = plan.inputs().collect();
@@ -236,8 +245,13 @@ fn a_segment_that_has_not_seen_a_delete_is_written_again() {
     let picked = |is_delete_due, is_unseen: bool, orders: &[Order]| {
         let unseen = entries.iter().filter(|_| is_unseen).map(|entry| (entry.id(), 7)).collect();
         let partition = Partition { is_delete_due, unseen, ..partition(&entries, true) };
-        let view =
-            View { partitions: vec![partition], file_bytes: &BTreeMap::new(), to_empty: &BTreeSet::new(), orders };
+        let view = View {
+            partitions: vec![partition],
+            file_bytes: &BTreeMap::new(),
+            to_empty: &BTreeSet::new(),
+            orders,
+            erasing_first: false,
+        };
         pick(&view, &LIMITS).map(|plan| (plan.reason, plan.parts.len(), plan.parts[0].encoding))
     };
     assert_eq!(picked(true, true, &[]), Some((Reason::Deletes, 1, Encoding::Cold)));
@@ -256,9 +270,31 @@ fn a_file_that_has_to_go_is_emptied_segment_by_segment() {
     let (first, second) = live.split_at(1);
     let files = BTreeSet::from([file(0), file(7)]);
     let partitions = vec![partition(first, true), Partition { start: 1, ..partition(second, true) }];
-    let view = View { partitions, file_bytes: &BTreeMap::new(), to_empty: &files, orders: &[] };
+    let view = View { partitions, file_bytes: &BTreeMap::new(), to_empty: &files, orders: &[], erasing_first: false };
     let plan = pick(&view, &LIMITS).unwrap();
     let inputs: Vec<SegmentId> = plan.inputs().collect();
     assert_eq!((plan.reason, inputs), (Reason::Erasure, vec![(file(0), 64)]));
     assert!(plan.reason.is_copy(), "it is cold, and stays as it is");
+}
+
+/// Somebody writes so much that there is always something to merge: a delete that is due gets every other turn.
+#[test]
+fn merges_do_not_hold_up_what_is_to_be_erased() {
+    let many = entries(&[100, 100, 100, 100]);
+    let entries = entries(&[-5000]);
+    let unseen = BTreeMap::from([(entries[0].id(), 7)]);
+    let due = Partition { start: 1, is_delete_due: true, unseen, ..partition(&entries, true) };
+    let merging = partition(&many, false);
+    let picked = |partitions: Vec<Partition<'_>>, to_empty: &BTreeSet<FileId>, erasing_first| {
+        let view = View { partitions, file_bytes: &BTreeMap::new(), to_empty, orders: &[], erasing_first };
+        pick(&view, &LIMITS).map(|plan| plan.reason)
+    };
+    let (none, files) = (BTreeSet::new(), BTreeSet::from([entries[0].file]));
+    let both = || vec![merging.clone(), due.clone()];
+    assert_eq!(picked(both(), &none, false), Some(Reason::Merge));
+    assert_eq!(picked(both(), &none, true), Some(Reason::Deletes));
+    assert_eq!(picked(vec![merging.clone()], &none, true), Some(Reason::Merge), "nothing is due");
+    let seen = Partition { unseen: BTreeMap::new(), start: 1, ..partition(&entries, true) };
+    assert_eq!(picked(vec![merging.clone(), seen.clone()], &files, true), Some(Reason::Erasure));
+    assert_eq!(picked(vec![merging.clone(), seen], &files, false), Some(Reason::Merge));
 }
