@@ -1,5 +1,5 @@
 //! Tables that change while they are in use: each change × writers of before and after × where the old rows lie × what
-//! comes next, held against the model after every step; and changes in the middle of concurrent writes.
+//! comes next (overwrites, other rows, deletes from before and after the change), held against the model after every step; and changes in the middle of concurrent writes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
@@ -12,7 +12,7 @@ use marigram_storage::schema::{ColumnKind, DAY_NS, FieldType, TableMode};
 use marigram_storage::values::{FieldColumn, Values};
 use marigram_storage::{Engine, Error, Options, Threads};
 use marigram_tests::rig::{open, small_options, verdict};
-use marigram_tests::{Alter, Model, Op, read};
+use marigram_tests::{Alter, Doomed, Model, Op, read};
 
 const HOUR_NS: i64 = DAY_NS / 24;
 
@@ -152,6 +152,8 @@ enum Next {
     Overwrite,
     /// Other rows, before and behind them.
     Append,
+    /// The change comes behind one delete and before another, and rows come again that both took away.
+    Delete,
 }
 
 struct Case {
@@ -183,6 +185,10 @@ impl Case {
         self.run(&Op::Write("main".to_owned(), draft));
     }
 
+    fn delete(&mut self, doomed: Doomed) {
+        self.run(&Op::Delete("main".to_owned(), "t".to_owned(), doomed));
+    }
+
     fn compare(&self, when: &str) {
         if let Err(reason) = verdict(&self.engine, &self.model, None) {
             panic!("{} {when}: {reason}", self.told);
@@ -209,7 +215,7 @@ fn every_change_is_invisible_but_for_what_it_says() {
         for mode in [TableMode::Upsert, TableMode::Append] {
             for old in [Old::Segment, Old::Memory, Old::Both] {
                 for (knows, writer) in [("old", Shape::old()), ("new", shape.clone())] {
-                    for next in [Next::Overwrite, Next::Append] {
+                    for next in [Next::Overwrite, Next::Append, Next::Delete] {
                         cases += 1;
                         let mut case = Case::new(format!("{change}, {mode:?}, {old:?}, {knows} writer, {next:?}"));
                         case.write(Shape::old().draft(mode, &times, 1));
@@ -218,6 +224,13 @@ fn every_change_is_invisible_but_for_what_it_says() {
                         }
                         if matches!(old, Old::Both) {
                             case.write(Shape::old().draft(mode, &times[1..3], 2));
+                        }
+                        let is_delete = matches!(next, Next::Delete);
+                        if is_delete {
+                            case.delete(Doomed::of_host("v0", 0, HOUR_NS, cases % 2 == 0));
+                            if matches!(mode, TableMode::Append) {
+                                case.delete(Doomed::below("n", -104));
+                            }
                         }
                         // Who read before goes on reading the same.
                         let (before, shown) = (case.engine.snapshot(), case.model.clone());
@@ -228,7 +241,13 @@ fn every_change_is_invisible_but_for_what_it_says() {
                         if reopens {
                             case.reopen(cases % 2 == 0);
                         }
-                        let at: &[i64] = if matches!(next, Next::Overwrite) { &times } else { &later };
+                        if is_delete {
+                            case.delete(Doomed::of_host("v1", HOUR_NS, DAY_NS, cases % 2 == 1));
+                            if matches!(mode, TableMode::Append) {
+                                case.delete(Doomed::below("n", -101));
+                            }
+                        }
+                        let at: &[i64] = if matches!(next, Next::Append) { &later } else { &times };
                         // Enough neighbours in time that chunks are merged in memory.
                         for salt in 3..12 {
                             case.write(writer.draft(mode, at, salt));
@@ -249,7 +268,7 @@ fn every_change_is_invisible_but_for_what_it_says() {
             }
         }
     }
-    assert!(cases >= 40, "{cases}");
+    assert_eq!(cases, 13 * 2 * 3 * 2 * 3);
 }
 
 /// What a refused widening names, and that it changes nothing; what an integer for a column of doubles must be.

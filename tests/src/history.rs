@@ -37,24 +37,34 @@ pub struct Doomed {
     to: i64,
     /// By key, one by one, as a snapshot shows them.
     by_key: bool,
-    /// Rows whose integer `b` is below; of an append table only.
-    b_below: Option<i64>,
+    /// Rows whose number in this field is below; of an append table only.
+    below: Option<(String, i64)>,
 }
 
 impl Doomed {
     /// Every row; one by one if `by_key`, where a table has keys.
     pub fn all(by_key: bool) -> Self {
-        Self { host: None, from: i64::MIN, to: i64::MAX, by_key, b_below: None }
+        Self { host: None, from: i64::MIN, to: i64::MAX, by_key, below: None }
+    }
+
+    /// The rows of a host at these times, both included.
+    pub fn of_host(host: &str, from: i64, to: i64, by_key: bool) -> Self {
+        Self { host: Some(Some(host.to_owned())), from, to, by_key, below: None }
+    }
+
+    /// The rows whose number in a field of an append table is below `bound`.
+    pub fn below(field: &str, bound: i64) -> Self {
+        Self { below: Some((field.to_owned(), bound)), ..Self::all(false) }
     }
 
     fn names(&self, tags: &Tags, time: i64, fields: &Fields) -> bool {
         let host = self.host.as_ref().is_none_or(|host| tags.get("host") == host.as_ref());
-        let b_below = match (self.b_below, fields.get("b")) {
-            (None, _) => true,
-            (Some(below), Some(Value::I64(b))) => *b < below,
-            (Some(_), _) => false,
-        };
-        host && (self.from..=self.to).contains(&time) && b_below
+        let is_below = self.below.as_ref().is_none_or(|(field, below)| match fields.get(field.as_str()) {
+            Some(Value::I64(number)) => number < below,
+            Some(Value::F64(bits)) => f64::from_bits(*bits) < *below as f64,
+            _ => false,
+        });
+        host && (self.from..=self.to).contains(&time) && is_below
     }
 
     /// The condition, for a table of these columns; `None`: a column of it is not there, so nothing qualifies.
@@ -72,8 +82,8 @@ impl Doomed {
             (Some(None), Some(column)) => all.push(Predicate::IsAbsent(column)),
             (Some(Some(_)), None) => return None,
         }
-        if let Some(below) = self.b_below {
-            all.push(compare(table.column("b")?.id, Comparison::Less, Literal::I64(below)));
+        if let Some((field, below)) = &self.below {
+            all.push(compare(table.column(field)?.id, Comparison::Less, Literal::I64(*below)));
         }
         Some(Predicate::All(all))
     }
@@ -280,8 +290,9 @@ impl History {
             1 => (i64::MIN, one),
             _ => (one.min(other), one.max(other)),
         };
-        let b_below = (mode == TableMode::Append && self.rng.chance(2)).then(|| self.rng.below(60) as i64 - 30);
-        Doomed { host, from, to, by_key: self.rng.chance(3), b_below }
+        let is_below = mode == TableMode::Append && self.rng.chance(2);
+        let below = is_below.then(|| ("b".to_owned(), self.rng.below(60) as i64 - 30));
+        Doomed { host, from, to, by_key: self.rng.chance(3), below }
     }
 
     fn alter(&mut self) -> Alter {
