@@ -12,7 +12,7 @@ use marigram_ingest::admission::Admission;
 use marigram_ingest::pipeline::{Limits, Pipeline};
 use marigram_query::{QueryEngine, QueryOptions, Setting};
 use marigram_storage::clock::{Clock, SystemClock};
-use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, World};
+use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, World, shorten_slice};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
@@ -108,6 +108,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("http")
+            .on_thread_start(shorten_slice)
             // Bodies being stored, and a few statements of InfluxQL beside them.
             .max_blocking_threads(usize::try_from(config.write.concurrency).unwrap_or(64) + 8)
             .build()

@@ -69,7 +69,7 @@ pub use memory::{Accountant, Charge, MemoryShares, MemoryUsage, MemoryUse};
 pub use merge::{ScanStats, TagFilter};
 pub use open::{LostLog, MAIN_DATABASE, read_only};
 pub use options::{Options, PoisonHook, Threads};
-pub use priority::lower_priority;
+pub use priority::{lower_priority, shorten_slice};
 pub use registry::{SchemaLimits, TableSpec};
 pub use repair::{LostSegment, Repaired, repair};
 pub use room::Room;

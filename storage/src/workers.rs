@@ -28,7 +28,7 @@ use crate::generation::Generation;
 use crate::keeper::{EraseStep, Keeper, OptimizeReply, Optimized};
 use crate::memtable::MemSet;
 use crate::placement::Placement;
-use crate::priority::lower_priority;
+use crate::priority::{lower_priority, shorten_slice};
 use crate::schema::TableId;
 use crate::sync::lock;
 use crate::wal::queue::Drained;
@@ -98,10 +98,16 @@ pub(crate) fn start(shared: &Arc<Shared>, parts: Inline) -> Result<Vec<JoinHandl
     let for_keeper = Arc::clone(shared);
     let for_committer = Arc::clone(shared);
     Ok(vec![
-        guard(shared, "applier", move || applier_loop(&for_applier, applier, &steps, &to_keeper))?,
+        guard(shared, "applier", move || {
+            shorten_slice();
+            applier_loop(&for_applier, applier, &steps, &to_keeper);
+        })?,
         guard(shared, "keeper", move || keeper_thread(&for_keeper, keeper, &tasks, &back_to_applier, to_compactor))?,
         guard(shared, "compactor", move || compactor_loop(&for_compactor, &jobs, &back_to_keeper))?,
-        guard(shared, "committer", move || committer_loop(&for_committer, committer, &to_applier))?,
+        guard(shared, "committer", move || {
+            shorten_slice();
+            committer_loop(&for_committer, committer, &to_applier);
+        })?,
     ])
 }
 
