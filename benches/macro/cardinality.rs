@@ -1,11 +1,12 @@
-//! Ten million new series into an engine of a server with `memory_limit` 2 GiB.
+//! Ten million new series into a server with `memory_limit` 2 GiB, and into an engine that has what such a server gives it.
 //!
 //! ```sh
-//! cargo bench -p marigram-benches --bench cardinality
+//! cargo build --release && cargo bench -p marigram-benches --bench cardinality     # all
+//! cargo bench -p marigram-benches --bench cardinality -- server                    # or: flood, limit
 //! ```
 //!
 //! `MARIGRAM_BENCH_DIR` says where the stores lie (default `target/bench`); tmpfs and overlay are refused. `MARIGRAM_BENCH_SERIES`
-//! says how many series (10,000,000). Two producers send bodies of 10,000 rows, each a series of five tags that was never sent; after
+//! says how many series (10,000,000), `MARIGRAM_BIN` which server. Two producers send bodies of 10,000 rows, each a series of five tags that was never sent; after
 //! each tenth body 1,000 series that were there before get a row. A write is taken, refused as overloaded and sent again, or refused by a
 //! limit that it names. Anything else ends the bench, and so do a row that is missing, a series from before that is refused, and more
 //! anonymous memory of the process than the budget.
@@ -13,6 +14,8 @@
 //! - flood: no limit is reached; cuts empty the memory. Everything must be taken.
 //! - limit: a database that may have a tenth of the series between two cuts, and a memtable that no cut empties. What goes beyond must be
 //!   refused whole, and leave nothing.
+//! - server: the flood as line protocol over HTTP, then merges until nothing is left to do, a count of all, an `OPTIMIZE TABLE`.
+//!   Compactions that found no room are counted.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -20,13 +23,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use marigram_benches::process::{DataDir, MemoryWatch, anonymous_bytes, process_cpu_seconds, wall_seconds};
+use marigram_benches::load::{send_timed, until_compacted};
+use marigram_benches::process::{
+    DataDir, MemoryWatch, anonymous_bytes, cpu_seconds, process_cpu_seconds, wall_seconds,
+};
+use marigram_benches::report::wanted;
 use marigram_benches::series::START_NS;
+use marigram_benches::server::ServerProcess;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{ColumnId, TableMode};
 use marigram_storage::time::TimeRange;
 use marigram_storage::values::{FieldColumn, Values};
-use marigram_storage::{Engine, Error, MAIN_DATABASE, Options, ScanRequest, SchemaLimits, World};
+use marigram_storage::{Engine, Error, MAIN_DATABASE, MemoryShares, Options, ScanRequest, SchemaLimits, World};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -34,6 +42,7 @@ const BUDGET_BYTES: u64 = 2 << 30;
 const BODY_ROWS: u64 = 10_000;
 const KNOWN: u64 = 1_000;
 const PRODUCERS: u64 = 2;
+const MERGE_SECONDS_MAX: u64 = 900;
 const TABLE: &str = "cpu";
 const TAGS: [&str; 5] = ["hostname", "datacenter", "rack", "team", "service_version"];
 const MIB: f64 = 1048576.0;
@@ -41,14 +50,95 @@ const MIB: f64 = 1048576.0;
 fn main() -> Result<()> {
     let series = std::env::var("MARIGRAM_BENCH_SERIES").ok().and_then(|series| series.parse().ok());
     let series: u64 = series.unwrap_or(10_000_000);
+    let wants = wanted();
     println!("file system {}, {series} series", DataDir::fresh("probe")?.file_system());
-    // What the server gives its memtables: an eighth.
-    let options = Options { memtable_bytes_max: BUDGET_BYTES / 8, ..Options::default() };
-    flood("flood", series, series, options)?;
-    let limits = SchemaLimits { database_series_max: series / 10 + KNOWN, ..SchemaLimits::default() };
-    let options =
-        Options { memtable_bytes_max: BUDGET_BYTES / 4, wal_bytes_max: 4 << 30, limits, ..Options::default() };
-    flood("limit", series, series / 10, options)
+    // What a server gives bodies (an eighth, at most 256 MiB) and statements (a quarter); its memtables get an eighth.
+    let memory =
+        MemoryShares { limit_bytes: BUDGET_BYTES, bodies_bytes: BUDGET_BYTES / 8, statements_bytes: BUDGET_BYTES / 4 };
+    if wants("server") {
+        served(series)?;
+    }
+    if wants("flood") {
+        let options = Options { memtable_bytes_max: BUDGET_BYTES / 8, memory, ..Options::default() };
+        flood("flood", series, series, options)?;
+    }
+    if wants("limit") {
+        let limits = SchemaLimits { database_series_max: series / 10 + KNOWN, ..SchemaLimits::default() };
+        let (memtable_bytes_max, wal_bytes_max) = (BUDGET_BYTES / 4, 4 << 30);
+        flood(
+            "limit",
+            series,
+            series / 10,
+            Options { memtable_bytes_max, wal_bytes_max, memory, limits, ..Options::default() },
+        )?;
+    }
+    Ok(())
+}
+
+/// Series that were never sent, from outside.
+fn served(series: u64) -> Result<()> {
+    let dir = DataDir::fresh("cardinality-server")?;
+    let server = ServerProcess::start(&dir.path().join("store"), &["memory_limit=2GiB", "trash.keep=0s"])?;
+    let watch = MemoryWatch::start(server.pid());
+    let next = AtomicU64::new(0);
+    let acks = send_timed(&server, PRODUCERS as usize, &|body| {
+        let first = next.fetch_add(BODY_ROWS, Ordering::Relaxed);
+        if first >= series {
+            return None;
+        }
+        body.clear();
+        (first..first + BODY_ROWS).for_each(|number| write_line(number, body));
+        Some(wall_seconds())
+    })?;
+    let (sent, written) = (acks.acks.len() as u64 * BODY_ROWS, watch.peak_bytes());
+    let cpu = cpu_seconds(server.pid())?;
+    let is_at_rest = until_compacted(&server, MERGE_SECONDS_MAX)?;
+    let (merged, cpu_merged) = (watch.peak_bytes(), cpu_seconds(server.pid())?);
+    let segments = server.sql("SELECT count(*) FROM system.segments")?;
+    let found = server.count(TABLE)?;
+    let counted = watch.peak_bytes();
+    let optimized = server.sql(&format!("OPTIMIZE TABLE {TABLE}")).err();
+    let failed = server.metric("marigram_storage_compactions_failed_total")?;
+    println!("server: rows of new series taken                  {sent:>12}");
+    println!("server: times a write was told to come again      {:>12}", acks.full);
+    println!("server: CPU us a row, to the last reply           {:>12.2}", cpu * 1e6 / sent as f64);
+    println!("server: CPU us a row, all in                      {:>12.2}", cpu_merged * 1e6 / sent as f64);
+    println!(
+        "server: segments at rest ({})                  {segments:>12}",
+        if is_at_rest { "rests" } else { "busy!" }
+    );
+    println!(
+        "server: bytes a row                               {:>12.1}",
+        dir.bytes_of("store/data")? as f64 / sent as f64
+    );
+    println!("server: anonymous MiB, peak while writing         {:>12.0}", written as f64 / MIB);
+    println!("server: anonymous MiB, peak with merges           {:>12.0}", merged as f64 / MIB);
+    println!("server: anonymous MiB, peak with the count        {:>12.0}", counted as f64 / MIB);
+    println!("server: anonymous MiB, peak with OPTIMIZE TABLE   {:>12.0}", watch.peak_bytes() as f64 / MIB);
+    println!("server: compactions that found no room            {failed:>12}");
+    println!(
+        "server: OPTIMIZE TABLE                            {:>12}",
+        optimized.map_or("done".to_owned(), |e| e.to_string())
+    );
+    if found != sent {
+        return Err(format!("{sent} rows were acknowledged, SQL counts {found}").into());
+    }
+    if watch.peak_bytes() > BUDGET_BYTES {
+        return Err("more memory was used than may be".into());
+    }
+    server.stop()?;
+    Ok(())
+}
+
+fn write_line(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(TABLE.as_bytes());
+    for (tag, value) in TAGS.iter().zip(&tags(number)) {
+        out.push(b',');
+        out.extend_from_slice(tag.as_bytes());
+        out.push(b'=');
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.extend_from_slice(format!(" usage_user={}i {START_NS}\n", number % 100).as_bytes());
 }
 
 /// What became of the bodies.
@@ -139,16 +229,19 @@ fn send(engine: &Engine, draft: &Draft, fates: &Fates) -> Result<()> {
     }
 }
 
+fn tags(number: u64) -> [String; 5] {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    let team = ["SF", "NYC", "LON", "CHI"].get((mixed % 4) as usize).copied().unwrap_or_default();
+    let datacenter = format!("eu-central-1{}", char::from(b'a' + (mixed / 4 % 5) as u8));
+    [format!("host_{number}"), datacenter, (mixed / 20 % 100).to_string(), team.into(), "1".into()]
+}
+
 /// A row at `time` for each of these series.
 fn body(numbers: std::ops::Range<u64>, time: i64) -> Draft {
     let rows = (numbers.end - numbers.start) as usize;
     let mut series = DraftSeries::default();
     for number in numbers {
-        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        let team = ["SF", "NYC", "LON", "CHI"].get((mixed % 4) as usize).copied().unwrap_or_default();
-        let datacenter = format!("eu-central-1{}", char::from(b'a' + (mixed / 4 % 5) as u8));
-        let values = [format!("host_{number}"), datacenter, (mixed / 20 % 100).to_string(), team.into(), "1".into()];
-        for (tag, value) in (0..).zip(&values) {
+        for (tag, value) in (0..).zip(&tags(number)) {
             series.push_tag(tag, value.as_bytes());
         }
         series.finish();
