@@ -20,6 +20,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use marigram_storage::Error as StorageError;
 use marigram_storage::schema::{ColumnId, ColumnKind, Table, TableMode};
 use marigram_storage::series;
 use marigram_storage::tombstone::{KeyList, Predicate};
@@ -184,7 +185,17 @@ pub(crate) fn push_keys(table: &Table, batch: &RecordBatch, keys: &mut KeyList) 
         key.clear();
         let present = ids.iter().zip(&tags).filter(|(_, values)| !values.is_null(row));
         series::encode_key(present.map(|(id, values)| (*id, values.value(row).as_bytes())), &mut key);
-        keys.push(&key, times.value(row))?;
+        keys.push(&key, times.value(row)).map_err(|refused| of_table(table, refused))?;
     }
     Ok(())
+}
+
+/// Names the table in what a list of keys refuses, which knows none.
+fn of_table(table: &Table, refused: StorageError) -> StorageError {
+    match refused {
+        StorageError::Limit { what, reason } => {
+            StorageError::Limit { what, reason: format!("of table {:?}: {reason}", table.name) }
+        }
+        other => other,
+    }
 }

@@ -108,8 +108,8 @@ mod section {
 
 /// Sections of this size or more are worth compressing.
 const COMPRESS_BYTES_MIN: usize = 256;
-/// Decoded series definitions of one section are bounded: a batch is at most a request body.
-const SERIES_BYTES_MAX: usize = 256 << 20;
+/// Decoded series definitions of one section are bounded; a batch that defines more has several.
+pub(crate) const SERIES_BYTES_MAX: usize = 256 << 20;
 /// Ordinals are below this: a generation holds no more series of one table.
 pub(crate) const ORDINALS_MAX: u32 = 1 << 26;
 
@@ -213,8 +213,14 @@ impl SeriesDefinitions {
         })
     }
 
+    /// The bytes of its keys together.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.keys.len()
+    }
+
     fn encode(&self, scratch: &mut EncodeScratch, out: &mut Vec<u8>) {
         let raw = &self.keys;
+        assert!(raw.len() <= SERIES_BYTES_MAX, "who defines series makes several sections of many");
         out.extend_from_slice(&self.table.0.to_le_bytes());
         out.extend_from_slice(&(self.ordinals.len() as u32).to_le_bytes());
         codec::encode_u32s(&self.ordinals, scratch, out);

@@ -167,8 +167,10 @@ impl Manifest {
             epoch: self.epoch,
             change,
         };
+        edit.change.cut.as_ref().map_or(Ok(()), Cut::check)?;
         let next = self.state.apply(&edit).map_err(|reason| Error::invalid("manifest edit", reason))?;
         let bytes = edit.encode(self.state.database_id);
+        store::check_length("manifest edit", bytes.len())?;
         let path = store::edit_path(edit.number);
         let database_id = self.state.database_id;
         let is_ours =
@@ -189,6 +191,7 @@ impl Manifest {
         }
         let state = State { epoch: self.epoch, ..State::clone(&self.state) };
         let bytes = checkpoint::encode(&state);
+        store::check_length("checkpoint", bytes.len())?;
         let path = name.path();
         let decoded = checkpoint::decode(&path, name, &bytes)?;
         assert!(decoded == state, "a checkpoint says what it was made from");

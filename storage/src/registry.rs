@@ -18,18 +18,19 @@ use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
 use self::keys::DraftKeys;
 use self::names::{Name, NameClaims, Shared, Unlogged};
 
-use crate::batch::{Batch, SeriesDefinitions, TableRows};
+use crate::batch::{Batch, SERIES_BYTES_MAX, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
 use crate::draft::{Draft, DraftTable};
 use crate::error::{Error, Result};
 use crate::generation::{Generation, NewSeries, Ordinals, SeriesTable, Staged};
 use crate::schema::{
-    Column, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, Table, TableId, TableMode,
+    Column, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, STRING_BYTES_MAX, Table,
+    TableId, TableMode,
 };
 use crate::sync::{lock, read, write};
 use crate::time::{TIME_MAX, TIME_MIN};
 use crate::tombstone::{Delete, Erase};
-use crate::values::{FieldColumn, Values};
+use crate::values::{FieldColumn, Strings, Values};
 
 /// How much a store may name.
 #[derive(Clone, Debug)]
@@ -207,7 +208,7 @@ impl Registry {
     }
 
     /// The batch of a delete. A condition must name columns of the table, and in an `upsert` table no field.
-    pub(crate) fn delete(&self, table: TableId, erase: &Erase, at_ns: i64, statement: &str) -> Result<Resolved> {
+    pub(crate) fn delete(&self, table: TableId, erase: &Arc<Erase>, at_ns: i64, statement: &str) -> Result<Resolved> {
         // Dropped last, see `resolve`.
         let names;
         let _passed = read(&self.shared.gate);
@@ -221,7 +222,7 @@ impl Registry {
         let known = catalog.table_by_id(table);
         let known = known.ok_or_else(|| Error::NotFound { what: "table", name: format!("id {}", table.0) })?;
         let mut tags = Vec::new();
-        if let Erase::Where(predicate) = erase {
+        if let Erase::Where(predicate) = &**erase {
             for id in predicate.columns() {
                 let column = known.column_by_id(id);
                 let column = column.ok_or_else(|| missing(&format!("id {}", id.0)))?;
@@ -240,7 +241,7 @@ impl Registry {
         let mut batch = Batch { generation: generation.number, ..Batch::default() };
         let durable = generation.table(table).columns_durable.load(Ordering::Acquire);
         push_definitions(&catalog, known, durable, &mut batch.facts);
-        let (erase, statement) = (erase.clone(), statement.to_owned());
+        let (erase, statement) = (Arc::clone(erase), statement.to_owned());
         batch.delete = Some(Box::new(Delete { table, at_ns, erase, tags, statement }));
         Ok(Resolved { batch, drops, rows: 0, staged: None, names })
     }
@@ -484,7 +485,7 @@ struct Named {
 fn push_rows((named, keys): (&Named, &[&[u8]]), table: &DraftTable, found: &Ordinals, batch: &mut Batch) -> Result<()> {
     let known = &named.known;
     if !found.undefined.is_empty() {
-        batch.series.push(definitions(known.id, keys, found));
+        batch.series.extend(definitions(known.id, keys, found, SERIES_BYTES_MAX));
     }
     let mut fields = Vec::with_capacity(table.fields.len());
     for field in table.fields.iter().filter(|field| !field.values.is_empty()) {
@@ -508,17 +509,22 @@ fn push_rows((named, keys): (&Named, &[&[u8]]), table: &DraftTable, found: &Ordi
     Ok(())
 }
 
-/// The keys of series that are not durable yet, each once.
-fn definitions(table: TableId, keys: &[&[u8]], found: &Ordinals) -> SeriesDefinitions {
+/// The keys of series that are not durable yet, each once, in sections of at most so many bytes that hold a key at least.
+fn definitions(table: TableId, keys: &[&[u8]], found: &Ordinals, bytes_max: usize) -> Vec<SeriesDefinitions> {
     let ordinal = |at: &u32| Some((*found.ordinals.get(*at as usize)?, *at as usize));
     let mut positions: Vec<(u32, usize)> = found.undefined.iter().filter_map(ordinal).collect();
     positions.sort_unstable();
     positions.dedup_by_key(|(ordinal, _)| *ordinal);
-    let mut definitions = SeriesDefinitions::new(table);
+    let (mut sections, mut definitions) = (Vec::new(), SeriesDefinitions::new(table));
     for (ordinal, at) in positions {
-        definitions.push(ordinal, keys.get(at).copied().unwrap_or_default());
+        let key = keys.get(at).copied().unwrap_or_default();
+        if definitions.len() > 0 && bytes_max < definitions.key_bytes() + key.len() {
+            sections.push(std::mem::replace(&mut definitions, SeriesDefinitions::new(table)));
+        }
+        definitions.push(ordinal, key);
     }
-    definitions
+    sections.push(definitions);
+    sections
 }
 
 /// The definitions of a table that are not durable yet in this generation.
@@ -630,6 +636,13 @@ fn check_draft(table: &DraftTable, known: &Table, limits: &SchemaLimits) -> Resu
         if !fits && values > 0 {
             return Err(Error::invalid("draft", format!("field {:?} does not fit its rows", field.column)));
         }
+        if let Values::String(strings) = &field.values
+            && let Some(bytes) = longest(strings).filter(|bytes| STRING_BYTES_MAX < *bytes)
+        {
+            let reason =
+                format!("a string of {bytes} bytes in field {:?}, {STRING_BYTES_MAX} are allowed", field.column);
+            return Err(Error::invalid("value", reason));
+        }
         if let Values::F64(values) = &field.values
             && let Some(value) = values.iter().find(|value| !value.is_finite())
         {
@@ -637,4 +650,10 @@ fn check_draft(table: &DraftTable, known: &Table, limits: &SchemaLimits) -> Resu
         }
     }
     Ok(())
+}
+
+/// Bytes of the longest of these.
+fn longest(strings: &Strings) -> Option<usize> {
+    let starts = std::iter::once(&0).chain(&strings.ends);
+    strings.ends.iter().zip(starts).map(|(end, start)| end.saturating_sub(*start) as usize).max()
 }

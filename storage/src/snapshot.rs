@@ -188,7 +188,7 @@ impl Snapshot {
             let left = tombstone::segments_left(tombstone, placement);
             let (segments, segment_rows) =
                 left.fold((0, 0), |(count, rows), segment| (count + 1, rows + segment.entry.rows));
-            let keys = match &tombstone.delete.erase {
+            let keys = match &*tombstone.delete.erase {
                 Erase::Keys(keys) => Some(keys.len() as u64),
                 Erase::Where(_) => None,
             };

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::instants::Instants;
-pub use self::keys::{KEYS_MAX, KeyList};
+pub use self::keys::{KEYS_BYTES_MAX, KEYS_MAX, KeyList};
 pub use self::like::Pattern;
 pub(crate) use self::predicate::Datum;
 pub use self::predicate::{Comparison, Literal, PREDICATE_BYTES_MAX, PREDICATE_DEPTH_MAX, Predicate};
@@ -66,8 +66,8 @@ pub struct Delete {
     pub table: TableId,
     /// When it was asked for, wall clock, ns since the epoch: its bound runs from here.
     pub at_ns: i64,
-    /// Which rows.
-    pub erase: Erase,
+    /// Which rows. Shared: who asks, the log and what waits hold one list of keys.
+    pub erase: Arc<Erase>,
     /// The tags among the columns of the condition.
     pub tags: Vec<ColumnId>,
     /// For people.
@@ -90,7 +90,7 @@ impl Delete {
         let statement = self.statement.as_str();
         let end = (0..=STATEMENT_BYTES_MAX.min(statement.len())).rev().find(|end| statement.is_char_boundary(*end));
         put_bytes(out, statement.get(..end.unwrap_or_default()).unwrap_or_default().as_bytes());
-        match &self.erase {
+        match &*self.erase {
             Erase::Where(predicate) => {
                 out.push(form::WHERE);
                 predicate.encode(out);
@@ -120,7 +120,7 @@ impl Delete {
         if !reader.is_empty() {
             return Err("a delete is longer than its fields".to_owned());
         }
-        Ok(Self { table, at_ns, erase, tags, statement })
+        Ok(Self { table, at_ns, erase: Arc::new(erase), tags, statement })
     }
 }
 
@@ -166,7 +166,7 @@ impl Tombstone {
     }
 
     fn decide(&self, key: &[u8], fate: &mut Fate) {
-        match &self.delete.erase {
+        match &*self.delete.erase {
             Erase::Keys(keys) => {
                 let times = keys.times(key);
                 if !times.is_empty() {

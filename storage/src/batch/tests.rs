@@ -57,7 +57,13 @@ fn sample() -> Batch {
 #[test]
 fn a_delete_is_alone_in_a_batch_of_its_kind() {
     let erase = crate::tombstone::Erase::Where(crate::tombstone::Predicate::Constant(Some(true)));
-    let delete = Delete { table: TableId(3), at_ns: 9, erase, tags: Vec::new(), statement: "all".to_owned() };
+    let delete = Delete {
+        table: TableId(3),
+        at_ns: 9,
+        erase: std::sync::Arc::new(erase),
+        tags: Vec::new(),
+        statement: "all".to_owned(),
+    };
     let delete = Box::new(delete);
     let encoded = |batch: &Batch| batch.encode(&mut EncodeScratch::default());
     let alone = Batch { tables: Vec::new(), series: Vec::new(), delete: Some(delete.clone()), ..sample() };

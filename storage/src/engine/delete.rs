@@ -1,5 +1,6 @@
 //! Deletes, from what they name to the log.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{BOUNCES_MAX, Engine, Shared, Written};
@@ -27,7 +28,8 @@ impl Engine {
         }
         let bytes = (erase.memory_bytes() + statement.len()) as u64;
         shared.check_waiting(table, bytes)?;
-        // For what the log is told, and for what waits then.
+        let erase = Arc::new(erase);
+        // For what waits then, which the batch shares, and for what the log is told: no more, even where nothing packs.
         let room_bytes = bytes.saturating_mul(2);
         let room = shared.make_room(room_bytes)?;
         let _one = lock(&shared.deletes);

@@ -149,6 +149,35 @@ pub struct Cut {
     pub floors: Vec<u8>,
 }
 
+/// No part of a cut is longer, in bytes: its length is a u32.
+const PART_BYTES_MAX: usize = u32::MAX as usize;
+
+impl Cut {
+    /// Whether it can be written so that it is read again.
+    ///
+    /// # Errors
+    /// [`Error::Limit`], which names the part that is too long.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_within(PART_BYTES_MAX)
+    }
+
+    fn check_within(&self, bytes_max: usize) -> Result<()> {
+        let parts = [
+            ("catalog of a cut", &self.catalog),
+            ("source positions of a cut", &self.positions),
+            ("tombstones of a cut", &self.tombstones),
+            ("floors of a cut", &self.floors),
+        ];
+        match parts.into_iter().find(|(_, part)| bytes_max < part.len()) {
+            None => Ok(()),
+            Some((what, part)) => {
+                let reason = format!("it has {} bytes, {bytes_max} are allowed", part.len());
+                Err(Error::Limit { what, reason })
+            }
+        }
+    }
+}
+
 /// What somebody asks the manifest to change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -386,4 +415,20 @@ pub(super) fn decode_cut(reader: &mut Reader<'_>) -> Result<Cut, String> {
         tombstones: reader.bytes()?.to_vec(),
         floors: reader.bytes()?.to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its parts have lengths of 32 bits: what is longer is refused by name, before anything is written.
+    #[test]
+    fn a_part_that_nobody_could_read_again_is_refused() {
+        let cut = Cut { catalog: vec![0; 7], positions: vec![0; 8], ..Cut::default() };
+        cut.check().unwrap();
+        cut.check_within(8).unwrap();
+        let refused = cut.check_within(7).unwrap_err();
+        assert_eq!(refused.to_string(), "source positions of a cut limit exceeded: it has 8 bytes, 7 are allowed");
+        assert_eq!(PART_BYTES_MAX, u32::MAX as usize);
+    }
 }

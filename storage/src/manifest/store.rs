@@ -106,6 +106,14 @@ pub(super) enum Unpublished {
     Unknown(Error),
 }
 
+/// Refuses what nobody would read again: files above [`FILE_BYTES_MAX`].
+pub(super) fn check_length(what: &'static str, bytes: usize) -> Result<()> {
+    if bytes as u64 <= FILE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::Limit { what, reason: format!("it has {bytes} bytes, {FILE_BYTES_MAX} are allowed") })
+}
+
 /// Makes `bytes` durable under `path`. `is_ours` tells whether bytes found under a taken name are this very file.
 pub(super) fn publish(
     world: &World,
@@ -207,4 +215,16 @@ pub fn sweep_trash(world: &World, keep: Duration, files_max: u64) -> Result<Swep
         }
     }
     Ok(swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_written_that_is_too_long_to_be_read() {
+        check_length("checkpoint", FILE_BYTES_MAX as usize).unwrap();
+        let refused = check_length("checkpoint", FILE_BYTES_MAX as usize + 1).unwrap_err();
+        assert_eq!(refused.to_string(), "checkpoint limit exceeded: it has 4294967297 bytes, 4294967296 are allowed");
+    }
 }

@@ -243,6 +243,15 @@ fn a_draft_that_does_not_fit_itself_is_refused() {
     check(&registry, "a row that is not there", |table| table.fields[0].rows = Some(vec![0, 2]));
     check(&registry, "no number", |table| table.fields[0].values = Values::F64(vec![1.0, f64::NAN]));
     check(&registry, "no finite number", |table| table.fields[0].values = Values::F64(vec![f64::INFINITY, 1.0]));
+    let strings = |bytes: usize| {
+        let mut strings = Strings::default();
+        ["a", &"b".repeat(bytes)].into_iter().for_each(|value| strings.push(value));
+        FieldColumn { column: "text".to_owned(), rows: None, values: Values::String(strings) }
+    };
+    check(&registry, "a string that no decoder takes", |table| table.fields[0] = strings(STRING_BYTES_MAX + 1));
+    let mut longest = draft("cpu", &[("a", 1), ("b", 2)]);
+    longest.tables[0].fields[0] = strings(STRING_BYTES_MAX);
+    kept(registry.resolve("main", &longest, true)).unwrap();
     check(&registry, "a table without a name", |table| table.name.clear());
     check(&registry, "a name that is too long", |table| table.name = "x".repeat(NAME_BYTES_MAX + 1));
     let mut twice = draft("cpu", &[]);
@@ -310,4 +319,24 @@ fn declared_tables_are_checked() {
     assert!(matches!(kept(registry.create_database("main", false)), Err(Error::AlreadyExists { .. })));
     assert!(kept(registry.create_database("main", true)).is_ok());
     assert!(matches!(kept(registry.create_table("gone", &again, true)), Err(Error::NotFound { .. })));
+}
+
+/// A body may define more than one section takes: all are in its batch, and what is written is read again.
+#[test]
+fn definitions_of_many_bytes_are_several_sections() {
+    let key = vec![b'k'; 1 << 20];
+    let keys = vec![key.as_slice(); 300];
+    let sections = definitions(TableId(1), &keys, &found_of(300), SERIES_BYTES_MAX);
+    let counts: Vec<usize> = sections.iter().map(SeriesDefinitions::len).collect();
+    assert_eq!(counts, [256, 44]);
+    let batch = Batch { series: sections, ..Batch::default() };
+    let encoded = batch.encode(&mut crate::codec::EncodeScratch::default());
+    assert!(Batch::decode(&encoded).unwrap() == batch);
+    // A key that is longer than a section may be is alone in one.
+    let counts = |bytes_max| definitions(TableId(1), &keys[..3], &found_of(3), bytes_max).len();
+    assert_eq!((counts(1), counts(2 << 20), counts(3 << 20)), (3, 2, 1));
+}
+
+fn found_of(count: u32) -> Ordinals {
+    Ordinals { ordinals: (0..count).collect(), undefined: (0..count).collect() }
 }

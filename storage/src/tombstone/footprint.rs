@@ -8,6 +8,9 @@ use crate::schema::ColumnId;
 /// What the allocator keeps of each piece, and what it rounds it up by.
 pub(super) const ALLOCATION_BYTES: usize = 16;
 
+/// How often it is held stands in front of what is shared.
+const SHARED_BYTES: usize = 2 * size_of::<usize>();
+
 /// A piece of so many bytes.
 pub(super) const fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { bytes + ALLOCATION_BYTES }
@@ -76,7 +79,7 @@ impl Delete {
     /// All that it occupies, bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let beside = allocated(size_of_val(self.tags.as_slice())) + allocated(self.statement.len());
-        size_of::<Self>() - size_of::<Erase>() + self.erase.memory_bytes() + beside
+        size_of::<Self>() + allocated(SHARED_BYTES + self.erase.memory_bytes()) + beside
     }
 }
 

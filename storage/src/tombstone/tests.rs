@@ -21,7 +21,13 @@ fn memory() -> Arc<Accountant> {
 }
 
 fn delete(erase: Erase) -> Delete {
-    Delete { table: TableId(3), at_ns: 5, erase, tags: vec![TAG], statement: "DELETE FROM t".to_owned() }
+    Delete {
+        table: TableId(3),
+        at_ns: 5,
+        erase: Arc::new(erase),
+        tags: vec![TAG],
+        statement: "DELETE FROM t".to_owned(),
+    }
 }
 
 fn compare(column: ColumnId, op: Comparison, value: Literal) -> Predicate {
@@ -98,6 +104,41 @@ fn format_1_bytes_are_pinned() {
     assert_eq!(bytes, want);
     let column = crate::codec::decode_column(&mut rest.as_slice(), crate::schema::FieldType::I64, 1).unwrap();
     assert_eq!(column, crate::values::Values::I64(vec![7]), "the times, as a column");
+}
+
+/// What a list takes its decoder takes, up to the last byte, in the log and in a manifest.
+#[test]
+fn as_many_bytes_of_keys_as_a_decoder_takes() {
+    let mut list = KeyList::default();
+    let long = |at: u32| [&at.to_be_bytes()[..], &vec![b'k'; (1 << 20) - 12]].concat();
+    for at in 0..256 {
+        list.push(&long(at), 7).unwrap();
+    }
+    let refused = list.push(b"", 7).unwrap_err();
+    assert!(matches!(refused, crate::error::Error::Limit { what: "delete", .. }), "{refused:?}");
+    assert!(refused.to_string().contains(&KEYS_BYTES_MAX.to_string()), "{refused}");
+    list.push(&long(3), 8).unwrap();
+    let delete = delete(Erase::Keys(list.finish()));
+    let mut bytes = Vec::new();
+    delete.encode(&mut bytes);
+    assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
+    assert_eq!(Delete::decode(&bytes).map(|again| again.erase.memory_bytes()), Ok(delete.erase.memory_bytes()));
+}
+
+/// Longer lists are packed piece by piece, shorter ones at once; what they mean is the same.
+#[test]
+fn lists_of_any_length_are_read_again() {
+    for series in [10, 20_000, 60_000] {
+        let mut list = KeyList::default();
+        for at in 0..series {
+            list.push(&key(&format!("host-{at}-{}", at * 7919 % 65_537)), i64::from(at) * 3).unwrap();
+            list.push(&key(&format!("host-{at}-{}", at * 7919 % 65_537)), 1).unwrap();
+        }
+        let delete = delete(Erase::Keys(list.finish()));
+        let mut bytes = Vec::new();
+        delete.encode(&mut bytes);
+        assert_eq!(Delete::decode(&bytes), Ok(delete), "{series} series in {} bytes", bytes.len());
+    }
 }
 
 proptest! {

@@ -70,7 +70,7 @@ fn a_name_stays_as_long_as_a_batch_may_define_it() {
     assert!(!has(&registry, "other"));
     let table = resolve("mem");
     let erase = Erase::Where(crate::tombstone::Predicate::Constant(Some(true)));
-    let delete = registry.delete(table.batch.tables[0].table, &erase, 1, "all").unwrap();
+    let delete = registry.delete(table.batch.tables[0].table, &std::sync::Arc::new(erase), 1, "all").unwrap();
     drop(table);
     assert!(has(&registry, "mem"));
     drop(delete);
