@@ -11,11 +11,13 @@
 //! for one that may be waiting for it: the committer waits for the applier only, the keeper for the applier only, the
 //! applier for nobody. The compactor gets one job at a time and answers each, so neither it nor the keeper waits.
 
+mod slots;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,9 +32,10 @@ use crate::memtable::MemSet;
 use crate::placement::Placement;
 use crate::priority::{lower_priority, shorten_slice};
 use crate::schema::TableId;
-use crate::sync::lock;
+use crate::wal::ZeroStep;
 use crate::wal::queue::Drained;
-use crate::wal::{SlotOrder, ZeroOrder, ZeroStep};
+
+use self::slots::{Orders, fill_slot, prepare_slot};
 
 /// A group is at most this large, so that its sync stays short.
 const GROUP_BYTES_MAX: u64 = 1 << 20;
@@ -147,6 +150,7 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<Joi
 
 fn committer_loop(shared: &Arc<Shared>, mut committer: Committer, to_applier: &SyncSender<Step>) {
     let mut silent = true;
+    let mut orders = Orders::default();
     let ended = loop {
         let wait = if silent { None } else { Some(WITNESS_AFTER) };
         let commands = match shared.queue.drain(GROUP_BYTES_MAX, wait) {
@@ -168,7 +172,7 @@ fn committer_loop(shared: &Arc<Shared>, mut committer: Committer, to_applier: &S
             Drained::Closed => break Ok(()),
         };
         silent = false;
-        match run_commands(shared, &mut committer, commands, to_applier) {
+        match run_commands(shared, &mut committer, &mut orders, commands, to_applier) {
             Ok(true) => {}
             Ok(false) => break Ok(()),
             Err(error) => break Err(error),
@@ -188,12 +192,12 @@ fn committer_loop(shared: &Arc<Shared>, mut committer: Committer, to_applier: &S
 fn run_commands(
     shared: &Arc<Shared>,
     committer: &mut Committer,
+    orders: &mut Orders,
     commands: Vec<Command>,
     to_applier: &SyncSender<Step>,
 ) -> Result<bool> {
     let mut group: Vec<Submission> = Vec::with_capacity(commands.len());
     let mut go_on = true;
-    let mut may_order = true;
     let mut may_zero = false;
     for command in commands {
         match command {
@@ -231,16 +235,16 @@ fn run_commands(
                 Err(error) => {
                     tracing::warn!(%error, "the log could not grow");
                     committer.wal_mut().cancel_order();
-                    // Ordered again when somebody writes, not at once and for ever.
-                    may_order = false;
+                    // Ordered again when somebody writes, and not by each who does: the disk may be full.
+                    orders.note_failure(shared.world.clock.monotonic_ns());
                 }
             },
             Command::Stop => go_on = false,
         }
     }
     write_group(committer, &mut group, to_applier)?;
-    if may_order
-        && committer.wal().needs_slot()
+    if committer.wal().needs_slot()
+        && orders.may(shared.world.clock.monotonic_ns())
         && let Some(order) = committer.wal_mut().order_slot()
     {
         prepare_slot(shared, order);
@@ -295,42 +299,6 @@ fn seal(shared: &Shared, committer: &mut Committer, to_applier: &SyncSender<Step
     let (generation, positions) = committer.seal();
     shared.registry.start_generation(Arc::clone(&generation));
     let _gone = to_applier.send(Step::Seal { generation, positions, reply });
-}
-
-/// Slots are made off the write path: filling one with zeros takes as long as writing it.
-fn prepare_slot(shared: &Arc<Shared>, order: SlotOrder) {
-    let state = Arc::clone(shared);
-    let made = spawn("wal slot", move || {
-        let prepared = order.prepare(&state.world);
-        let _closed = state.queue.push(Command::Slot(prepared), 0, None);
-    });
-    match made {
-        // Whoever stops the engine waits for it: the next process must find slots whole or not at all.
-        Ok(thread) => lock(&shared.threads).push(thread),
-        Err(error) => {
-            let _closed = shared.queue.push(Command::Slot(Err(error)), 0, None);
-        }
-    }
-}
-
-/// Nor is the log held up by what fills one with zeros again.
-fn fill_slot(shared: &Arc<Shared>, order: ZeroOrder) {
-    let state = Arc::clone(shared);
-    let order = Arc::new(Mutex::new(Some(order)));
-    let theirs = Arc::clone(&order);
-    let made = spawn("wal slot", move || {
-        if let Some(order) = lock(&theirs).take() {
-            let _closed = state.queue.push(Command::Zeroed(order.run(&state.world)), 0, None);
-        }
-    });
-    match made {
-        Ok(thread) => lock(&shared.threads).push(thread),
-        Err(error) => {
-            if let Some(order) = lock(&order).take() {
-                let _closed = shared.queue.push(Command::Zeroed(order.fail(error)), 0, None);
-            }
-        }
-    }
 }
 
 fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, to_keeper: &Sender<Task>) {
