@@ -9,6 +9,7 @@
 
 mod blocks;
 mod dictionary;
+mod index;
 mod keys;
 mod order;
 mod strings;

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::generation::{KeyOrder, SeriesTable};
-use crate::memtable::{Chunk, MemPartition, living};
+use crate::memtable::{Chunk, MemPartition, OfCut, living};
 use crate::schema::{ColumnId, TableMode};
 use crate::sorted::{SeriesRun, Sorted};
 use crate::tombstone::Tombstone;
@@ -135,10 +135,14 @@ impl MemCut {
         let mut cut = Self { chunks: Vec::new(), keys, series: Vec::new(), items: Vec::new(), repeated: Vec::new() };
         let rank_of = |ordinal: u32| ranks.get(ordinal as usize).copied().unwrap_or(u32::MAX);
         let mut runs = Vec::new();
-        for (chunk, visible) in living(partition.visible(sequence), series, tombstones) {
-            let series = chunk.series.get(..visible as usize).unwrap_or_default();
-            let sorted = Sorted::new(series, &chunk.times, cut.keys.sorted.len(), rank_of);
-            cut.chunks.push(Ordered { chunk, rows: sorted.rows });
+        let Ok(left) = living(partition.visible(sequence), series, tombstones, &OfCut);
+        for seen in left {
+            let series = seen.chunk.series.get(..seen.visible as usize).unwrap_or_default();
+            let mut sorted = Sorted::new(series, &seen.chunk.times, cut.keys.sorted.len(), rank_of);
+            if seen.gone.is_some() {
+                sorted.retain(|row| seen.has(row));
+            }
+            cut.chunks.push(Ordered { chunk: seen.chunk, rows: sorted.rows });
             runs.push(sorted.runs);
         }
         let mut runs: Vec<&[SeriesRun]> = runs.iter().map(Vec::as_slice).collect();

@@ -35,7 +35,7 @@ pub enum MemoryUse {
     Cuts,
     /// Plans and pages of compactions.
     Compactions,
-    /// What scans hold for themselves: lists of series, pages, rows that they merge, copies of recent rows.
+    /// What scans hold for themselves: lists of series, pages, rows that they merge, and which recent rows are gone.
     Scans,
     /// Directories and tag columns of segments.
     Directories,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::generation::{KeyOrder, SeriesTable};
 use crate::memory::{Charge, MemoryUse};
-use crate::memtable::{Chunk, MemPartition, living};
+use crate::memtable::{Chunk, MemPartition, OfScan, Seen, living};
 use crate::rows::{DenseColumn, RowBuffer};
 use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::time::TimeRange;
@@ -48,7 +48,7 @@ impl Span {
 /// The rows of one partition that one snapshot sees.
 #[derive(Debug)]
 pub(crate) struct MemSource {
-    chunks: Vec<(Arc<Chunk>, u32)>,
+    chunks: Vec<Seen>,
     keys: Arc<KeyOrder>,
     /// Ordinals that may have rows, ascending by key.
     pub(crate) series: Vec<u32>,
@@ -62,15 +62,15 @@ impl MemSource {
     /// `Ok(None)` if the snapshot sees no row that `tombstones` left.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if there is no room for the list of series.
+    /// [`Error::TooLarge`] if there is no room for the list of series, or of rows that are gone.
     pub(crate) fn new(
         series: &SeriesTable,
         partition: &MemPartition,
         sequence: u64,
         tombstones: &[Arc<Tombstone>],
     ) -> Result<Option<Self>> {
-        let chunks = living(partition.visible(sequence), series, tombstones);
-        let Some(memory) = chunks.first().map(|(chunk, _)| Arc::clone(chunk.memory())) else { return Ok(None) };
+        let chunks = living(partition.visible(sequence), series, tombstones, &OfScan)?;
+        let Some(memory) = chunks.first().map(|seen| Arc::clone(seen.chunk.memory())) else { return Ok(None) };
         let keys = series.key_order();
         // While it is made, a byte for each ordinal.
         let bytes = (keys.ordinals * (1 + size_of::<u32>())) as u64;
@@ -79,7 +79,7 @@ impl MemSource {
             charge.map_err(|bytes_max| Error::TooLarge { what: "list of series of a scan", bytes, bytes_max })?;
         let mut present = vec![false; keys.ordinals];
         let (mut time_min, mut time_max) = (i64::MAX, i64::MIN);
-        for (chunk, _) in &chunks {
+        for Seen { chunk, .. } in &chunks {
             time_min = time_min.min(chunk.time_min);
             time_max = time_max.max(chunk.time_max);
             for ordinal in chunk.sorted().slots() {
@@ -102,18 +102,17 @@ impl MemSource {
 
     /// Rows that the snapshot sees, before merging.
     pub(crate) fn rows(&self) -> u64 {
-        self.chunks.iter().map(|(_, rows)| u64::from(*rows)).sum()
+        self.chunks.iter().map(|seen| u64::from(seen.rows())).sum()
     }
 
     /// The rows of one series by (time, arrival), into `rows`.
     pub(crate) fn run(&self, ordinal: u32, rows: &mut Vec<RowRef>) {
         rows.clear();
-        for (at, (chunk, visible)) in self.chunks.iter().enumerate() {
-            for row in chunk.sorted().run(ordinal).map_or(&[][..], |(_, rows)| rows) {
-                if row < visible {
-                    let time = chunk.times.get(*row as usize).copied().unwrap_or_default();
-                    rows.push(RowRef { time, chunk: at as u32, row: *row });
-                }
+        for (seen, at) in self.chunks.iter().zip(0..) {
+            let Some((_, own, is_whole)) = seen.run(ordinal) else { continue };
+            for row in own.iter().filter(|row| is_whole || seen.has(**row)) {
+                let time = seen.chunk.times.get(*row as usize).copied().unwrap_or_default();
+                rows.push(RowRef { time, chunk: at, row: *row });
             }
         }
         if !rows.is_sorted() {
@@ -126,23 +125,33 @@ impl MemSource {
     pub(crate) fn spans(&self, ordinal: u32, mode: TableMode, spans: &mut Vec<Span>) -> Option<(i64, i64)> {
         spans.clear();
         let mut times: Option<(i64, i64)> = None;
-        for (at, (chunk, visible)) in self.chunks.iter().enumerate() {
-            let Some((run, rows)) = chunk.sorted().run(ordinal) else { continue };
-            if (*visible as usize) < chunk.times.len() || (mode == TableMode::Upsert && !run.rising) {
+        for (seen, at) in self.chunks.iter().zip(0..) {
+            let Some((run, rows, is_whole)) = seen.run(ordinal) else { continue };
+            if (seen.visible as usize) < seen.chunk.times.len() || (mode == TableMode::Upsert && !run.rising) {
                 return None;
             }
-            let time = |row: Option<&u32>| row.and_then(|row| chunk.times.get(*row as usize)).copied();
-            let (first, last) = (time(rows.first())?, time(rows.last())?);
-            let (earliest, behind) = match times {
-                None => (first, true),
-                Some((earliest, before)) if mode == TableMode::Append => (earliest, before <= first),
-                Some((earliest, before)) => (earliest, before < first),
-            };
-            if !behind {
-                return None;
+            let time = |at: usize| rows.get(at).and_then(|row| seen.chunk.times.get(*row as usize)).copied();
+            let mut from = 0;
+            while from < rows.len() {
+                let rest = rows.get(from..).unwrap_or_default();
+                let (skipped, count) = if is_whole { (0, rest.len()) } else { stretch(seen, rest) };
+                let (start, end) = (from + skipped, from + skipped + count);
+                from = end;
+                if count == 0 {
+                    continue;
+                }
+                let (first, last) = (time(start)?, time(end - 1)?);
+                let (earliest, behind) = match times {
+                    None => (first, true),
+                    Some((earliest, before)) if mode == TableMode::Append => (earliest, before <= first),
+                    Some((earliest, before)) => (earliest, before < first),
+                };
+                if !behind {
+                    return None;
+                }
+                times = Some((earliest, last));
+                spans.push(Span { chunk: at, start: run.start + start as u32, end: run.start + end as u32 });
             }
-            times = Some((earliest, last));
-            spans.push(Span { chunk: at as u32, start: run.start, end: run.start + rows.len() as u32 });
         }
         times
     }
@@ -165,7 +174,7 @@ impl MemSource {
     }
 
     fn rows_of(&self, span: Span) -> Option<(&Chunk, &[u32])> {
-        let (chunk, _) = self.chunks.get(span.chunk as usize)?;
+        let Seen { chunk, .. } = self.chunks.get(span.chunk as usize)?;
         Some((chunk, chunk.sorted().rows.get(span.start as usize..span.end as usize)?))
     }
 
@@ -212,8 +221,7 @@ impl MemSource {
     /// Per output column and chunk: which of the chunk's fields it is.
     pub(crate) fn bind_all(&self, columns: &[(ColumnId, FieldType)]) -> Vec<Vec<Option<usize>>> {
         let find = |column: ColumnId| {
-            let position =
-                move |(chunk, _): &(Arc<Chunk>, u32)| chunk.fields.iter().position(|field| field.column == column);
+            let position = move |seen: &Seen| seen.chunk.fields.iter().position(|field| field.column == column);
             self.chunks.iter().map(position).collect()
         };
         columns.iter().map(|(column, _)| find(*column)).collect()
@@ -222,8 +230,15 @@ impl MemSource {
     /// Per chunk: the field behind an output column, if the chunk has it.
     pub(crate) fn bind(&self, column: ColumnId) -> Vec<Option<&FieldColumn<ColumnId>>> {
         let find = |chunk: &'_ Arc<Chunk>| chunk.fields.iter().position(|field| field.column == column);
-        self.chunks.iter().map(|(chunk, _)| find(chunk).and_then(|at| chunk.fields.get(at))).collect()
+        self.chunks.iter().map(|seen| find(&seen.chunk).and_then(|at| seen.chunk.fields.get(at))).collect()
     }
+}
+
+/// How many of some rows are gone before the next that are not, and how many these are.
+fn stretch(seen: &Seen, rows: &[u32]) -> (usize, usize) {
+    let skipped = rows.iter().take_while(|row| !seen.has(**row)).count();
+    let left = rows.iter().skip(skipped);
+    (skipped, left.take_while(|row| seen.has(**row)).count())
 }
 
 /// Appends rows of one series to `out`. `bound` has one entry per column of `out`.

@@ -6,15 +6,19 @@
 //! every chunk by its sequence: what was appended after it is not seen, whatever was merged since. A chunk is sorted
 //! by (series, time, arrival) once, when the first reader or the cut asks.
 //!
-//! `set` is what appender and readers share, `chunk` what never changes once it is there.
+//! Deletes change no chunk either: which of its rows are gone is kept beside them, found by the first who has to know.
+//!
+//! `set` is what appender and readers share, `chunk` what never changes once it is there, `gone` what deletes took away of one,
+//! `living` what a snapshot sees of it.
 
 pub(crate) mod chunk;
+mod gone;
 mod living;
 mod set;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::chunk::{Chunk, order_bytes};
-pub(crate) use self::living::living;
+pub(crate) use self::living::{OfCut, OfScan, Seen, living};
 pub(crate) use self::set::{MemPartition, MemSet};
 use crate::sync;

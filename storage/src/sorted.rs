@@ -138,8 +138,43 @@ impl Sorted {
 
     /// The rows of one series, by (time, arrival), and where they start.
     pub(crate) fn run(&self, slot: u32) -> Option<(SeriesRun, &[u32])> {
-        let at = self.runs.binary_search_by_key(&slot, |run| run.slot).ok()?;
+        self.run_at(self.find(slot)?)
+    }
+
+    /// Which run is that of a slot.
+    pub(crate) fn find(&self, slot: u32) -> Option<usize> {
+        self.runs.binary_search_by_key(&slot, |run| run.slot).ok()
+    }
+
+    /// One run and its rows.
+    pub(crate) fn run_at(&self, at: usize) -> Option<(SeriesRun, &[u32])> {
         Some((*self.runs.get(at)?, self.rows.get(self.range(at))?))
+    }
+
+    /// Leaves out rows. What rose goes on to rise.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        let (mut rows, mut runs) = (0, 0);
+        for at in 0..self.runs.len() {
+            let (range, start) = (self.range(at), rows);
+            for from in range {
+                let row = self.rows.get(from).copied().unwrap_or_default();
+                if keep(row)
+                    && let Some(slot) = self.rows.get_mut(rows)
+                {
+                    *slot = row;
+                    rows += 1;
+                }
+            }
+            let run = self.runs.get(at).copied();
+            if rows > start
+                && let (Some(run), Some(slot)) = (run, self.runs.get_mut(runs))
+            {
+                *slot = SeriesRun { start: start as u32, ..run };
+                runs += 1;
+            }
+        }
+        self.rows.truncate(rows);
+        self.runs.truncate(runs);
     }
 
     /// The slots that have rows, ascending.

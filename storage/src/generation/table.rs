@@ -1,22 +1,20 @@
 //! The series of one table in one generation: fingerprints to ordinals, ordinals to keys.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-use hashbrown::hash_table::Entry;
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashSet};
 
 use super::blocks::{Bits, Blocks};
 use super::dictionary::Dictionary;
+use super::index::Index;
 use super::keys::Keys;
 use super::order::KeyOrder;
 use super::{NewSeries, Ordinals};
 use crate::batch::SeriesDefinitions;
 use crate::sync::{lock, read, write};
+use crate::tombstone::{Tombstone, Touched, TouchedSeries};
 
-/// From so many series on the index is split, so that no growth copies much at once.
-const SPLIT_AT: usize = 1 << 16;
-const SHARDS: usize = 64;
 /// Stands for the ordinal of a series that has none: none is so great.
 const NO_ORDINAL: u32 = u32::MAX;
 
@@ -29,6 +27,8 @@ pub(crate) struct SeriesTable {
     order: Mutex<Arc<KeyOrder>>,
     /// How many batches whose fate is open define an ordinal that is not durable. Locked last.
     claims: Mutex<HashMap<u32, u32>>,
+    /// What deletes may take of its rows.
+    touched: TouchedSeries,
     gauge: Gauge,
 }
 
@@ -39,6 +39,7 @@ struct Gauge {
     inner: AtomicUsize,
     order: AtomicUsize,
     claims: AtomicUsize,
+    touched: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -54,14 +55,6 @@ struct Inner {
     left: Bits,
     /// Ordinals without a series.
     holes: usize,
-}
-
-/// Ordinals by fingerprint.
-#[derive(Debug)]
-struct Index {
-    /// One, or [`SHARDS`].
-    shards: Vec<HashTable<u32>>,
-    len: usize,
 }
 
 /// What a table knows of the series of a batch.
@@ -99,11 +92,13 @@ impl SeriesTable {
             inner: RwLock::default(),
             order: Mutex::default(),
             claims: Mutex::default(),
+            touched: TouchedSeries::default(),
             gauge: Gauge {
                 total: Arc::clone(total),
                 inner: AtomicUsize::new(0),
                 order: AtomicUsize::new(0),
                 claims: AtomicUsize::new(0),
+                touched: AtomicUsize::new(0),
             },
         }
     }
@@ -281,6 +276,13 @@ impl SeriesTable {
         ordinals.iter().copied().find(|ordinal| !inner.has(*ordinal))
     }
 
+    /// Which series a delete may take rows of, judged at the first call; `keys` were asked for behind the delete.
+    pub(crate) fn touched(&self, tombstone: &Arc<Tombstone>, keys: &KeyOrder) -> Arc<OnceLock<Touched>> {
+        let touched = self.touched.of(tombstone, keys);
+        self.gauge.note(&self.gauge.touched, self.touched.bytes());
+        touched
+    }
+
     /// All keys given so far, sorted. Sorting costs only what is new since the last call, and holds up no producer.
     pub(crate) fn key_order(&self) -> Arc<KeyOrder> {
         let mut order = lock(&self.order);
@@ -418,76 +420,5 @@ impl Inner {
     fn bytes(&self) -> usize {
         let bits = self.durable.bytes() + self.left.bytes();
         self.index.bytes() + self.fingerprints.bytes() + self.keys.bytes() + self.dictionary.bytes() + bits
-    }
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Self { shards: vec![HashTable::new()], len: 0 }
-    }
-}
-
-impl Index {
-    /// The low half of a fingerprint is the hash within a shard.
-    fn place(&self, fingerprint: u128) -> usize {
-        if self.shards.len() == 1 { 0 } else { (fingerprint >> 64) as usize % SHARDS }
-    }
-
-    fn shard(&self, fingerprint: u128) -> Option<&HashTable<u32>> {
-        self.shards.get(self.place(fingerprint))
-    }
-
-    /// The ordinal that a fingerprint has; if it has none, it gets this one.
-    fn find_or_insert(&mut self, fingerprint: u128, ordinal: u32, fingerprints: &Blocks<u128>) -> Option<u32> {
-        self.split(fingerprints);
-        let place = self.place(fingerprint);
-        let shard = self.shards.get_mut(place)?;
-        let is_same = |other: &u32| fingerprints.get(*other as usize) == Some(fingerprint);
-        let hash_of = |other: &u32| fingerprints.get(*other as usize).unwrap_or_default() as u64;
-        match shard.entry(fingerprint as u64, is_same, hash_of) {
-            Entry::Occupied(known) => Some(*known.get()),
-            Entry::Vacant(vacant) => {
-                vacant.insert(ordinal);
-                self.len += 1;
-                None
-            }
-        }
-    }
-
-    /// Splits what has grown.
-    fn split(&mut self, fingerprints: &Blocks<u128>) {
-        if self.len < SPLIT_AT || self.shards.len() > 1 {
-            return;
-        }
-        let whole = std::mem::replace(&mut self.shards, vec![HashTable::new(); SHARDS]);
-        self.len = 0;
-        for ordinal in whole.iter().flatten() {
-            let fingerprint = fingerprints.get(*ordinal as usize).unwrap_or_default();
-            self.insert(fingerprint, *ordinal, fingerprints);
-        }
-    }
-
-    fn insert(&mut self, fingerprint: u128, ordinal: u32, fingerprints: &Blocks<u128>) {
-        self.split(fingerprints);
-        let place = self.place(fingerprint);
-        let Some(shard) = self.shards.get_mut(place) else { return };
-        shard.insert_unique(fingerprint as u64, ordinal, |other| {
-            fingerprints.get(*other as usize).unwrap_or_default() as u64
-        });
-        self.len += 1;
-    }
-
-    fn remove(&mut self, fingerprint: u128, ordinal: u32) {
-        let place = self.place(fingerprint);
-        let Some(shard) = self.shards.get_mut(place) else { return };
-        if let Ok(found) = shard.find_entry(fingerprint as u64, |other| *other == ordinal) {
-            found.remove();
-            self.len -= 1;
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let shards = self.shards.iter().map(HashTable::allocation_size).sum::<usize>();
-        shards + self.shards.capacity() * size_of::<HashTable<u32>>()
     }
 }

@@ -14,6 +14,7 @@ use crate::schema::FieldType;
 use crate::schema::{DatabaseId, Table, TableId};
 use crate::segment::{StripeRuns, StripeSource};
 use crate::time::TimeRange;
+use crate::tombstone::{Comparison, Datum, Delete, Erase, KeyList, Literal, Predicate};
 use crate::values::FieldColumn;
 
 const FIELDS: [(ColumnId, FieldType); 3] =
@@ -23,6 +24,9 @@ const FIELDS: [(ColumnId, FieldType); 3] =
 type Sent = (u32, i64, [bool; 3]);
 /// Key, time and the fields as text.
 type Row = (Vec<u8>, i64, Vec<Option<String>>);
+
+/// The last batch that is seen, and the deletes up to it.
+type Until<'a> = (u64, &'a [Arc<Tombstone>]);
 
 fn table(mode: TableMode) -> Table {
     Table {
@@ -88,13 +92,19 @@ fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
 }
 
 /// `pages`: rows of a page of each field, and of a block.
-fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pages: [usize; 4]) -> Vec<Row> {
+fn rows_of_cut(
+    set: &MemSet,
+    mode: TableMode,
+    (sequence, deletes): Until<'_>,
+    rows_max: usize,
+    pages: [usize; 4],
+) -> Vec<Row> {
     let [page_rows @ .., block_rows] = pages;
     let memtable = set.table(TableId(1)).unwrap();
     let partitions = memtable.partitions();
     let mut rows = Vec::new();
     for partition in partitions.values() {
-        let Some(cut) = MemCut::new(&memtable.series, partition, sequence, mode, &[]) else { continue };
+        let Some(cut) = MemCut::new(&memtable.series, partition, sequence, mode, deletes) else { continue };
         let mut progress = Progress::default();
         while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
             assert!(stripe.rows <= rows_max);
@@ -131,11 +141,11 @@ fn rows_of_cut(set: &MemSet, mode: TableMode, sequence: u64, rows_max: usize, pa
 }
 
 /// What scans see, which is written by other code.
-fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
+fn rows_of_scan(set: &MemSet, mode: TableMode, (sequence, deletes): Until<'_>) -> Vec<Row> {
     let memtable = set.table(TableId(1)).unwrap();
     let mut rows = Vec::new();
     for partition in memtable.partitions().values() {
-        let Some(source) = MemSource::new(&memtable.series, partition, sequence, &[]).unwrap() else { continue };
+        let Some(source) = MemSource::new(&memtable.series, partition, sequence, deletes).unwrap() else { continue };
         let spec = MergeSpec {
             mode,
             fields: FIELDS.to_vec(),
@@ -169,6 +179,62 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, sequence: u64) -> Vec<Row> {
     rows
 }
 
+/// What a delete names: a key of 40 for each series, times, or values of the first field.
+fn deleted() -> impl Strategy<Value = Erase> {
+    let compare = |column, op, value| Predicate::Compare { column, op, value };
+    let keys = prop::collection::vec((0..8u8, 0..40i64), 1..40).prop_map(|named| {
+        let mut keys = KeyList::default();
+        named.into_iter().for_each(|(key, time)| keys.push(&[key], time).unwrap());
+        Erase::Keys(keys.finish())
+    });
+    let times = (0..40i64).prop_map(move |from| {
+        Erase::Where(Predicate::All(vec![
+            compare(ColumnId::TIME, Comparison::GreaterOrEqual, Literal::I64(from)),
+            compare(ColumnId::TIME, Comparison::Less, Literal::I64(from + 9)),
+        ]))
+    });
+    let values = (0..20_000i64)
+        .prop_map(move |from| Erase::Where(compare(FIELDS[0].0, Comparison::Greater, Literal::I64(from))));
+    prop_oneof![keys, times, values]
+}
+
+/// Of an `upsert` table none looks at fields.
+fn tombstones(mut deletes: Vec<(u64, Erase)>, mode: TableMode, until: u64) -> Vec<Arc<Tombstone>> {
+    deletes.sort_by_key(|(sequence, _)| *sequence);
+    deletes.dedup_by_key(|(sequence, _)| *sequence);
+    let fits = |(sequence, erase): &(u64, Erase)| {
+        let looks_at_fields = matches!(erase, Erase::Where(predicate) if predicate.columns().contains(&FIELDS[0].0));
+        *sequence <= until && (mode == TableMode::Append || !looks_at_fields)
+    };
+    let memory = crate::memory::Accountant::unlimited();
+    let tombstone = |(sequence, erase)| {
+        let (erase, statement) = (Arc::new(erase), String::new());
+        let delete = Delete { table: TableId(1), at_ns: 0, erase, tags: Vec::new(), statement };
+        Arc::new(Tombstone::new(sequence, delete, &memory))
+    };
+    deletes.into_iter().filter(fits).map(tombstone).collect()
+}
+
+/// Rows of an `append` table that none of the deletes takes, one by one.
+fn count_left(batches: &[Vec<Sent>], (until, deletes): Until<'_>) -> usize {
+    let is_gone = |sequence: u64, row: usize, sent: &Sent| {
+        deletes.iter().filter(|delete| sequence < delete.sequence).any(|delete| match &*delete.delete.erase {
+            Erase::Keys(keys) => keys.times(&[sent.0 as u8 * 5 % 8]).contains(&sent.1),
+            Erase::Where(predicate) => {
+                let load = sent.2[0].then_some(row as i64 + (sequence as i64 - 1) * 1000);
+                let value = |column| match column {
+                    ColumnId::TIME => Some(Datum::I64(sent.1)),
+                    _ => load.map(Datum::I64),
+                };
+                predicate.judge(&value) == Some(true)
+            }
+        })
+    };
+    let seen = batches.iter().zip(1..).filter(|(_, sequence)| *sequence <= until);
+    seen.map(|(batch, sequence)| batch.iter().enumerate().filter(|(row, sent)| !is_gone(sequence, *row, sent)).count())
+        .sum()
+}
+
 fn pages() -> impl Strategy<Value = [usize; 4]> {
     any::<[u8; 4]>().prop_map(|pages| pages.map(|rows| usize::from(rows) % 60 + 1))
 }
@@ -186,13 +252,20 @@ proptest! {
         // Where all columns have the same pages, and where not.
         pages in prop_oneof![pages(), pages().prop_map(|[page, .., block]| [page, page, page, block])],
         until in 1..25u64,
+        deletes in prop::collection::vec((1..22u64, deleted()), 0..4),
     ) {
         let mode = if append { TableMode::Append } else { TableMode::Upsert };
         if whole {
             batches.iter_mut().flatten().for_each(|row| row.2 = [true; 3]);
         }
         let set = fill(&table(mode), &batches);
-        prop_assert_eq!(rows_of_cut(&set, mode, until, rows_max, pages), rows_of_scan(&set, mode, until));
+        let deletes = tombstones(deletes, mode, until);
+        let until = (until, deletes.as_slice());
+        let cut = rows_of_cut(&set, mode, until, rows_max, pages);
+        if mode == TableMode::Append {
+            prop_assert_eq!(cut.len(), count_left(&batches, until));
+        }
+        prop_assert_eq!(cut, rows_of_scan(&set, mode, until));
     }
 }
 
@@ -206,7 +279,7 @@ proptest! {
         reach in -1..41i64,
     ) {
         let set = fill(&table(TableMode::Upsert), &batches);
-        let rows = rows_of_cut(&set, TableMode::Upsert, 99, 100, [9; 4]);
+        let rows = rows_of_cut(&set, TableMode::Upsert, (99, &[]), 100, [9; 4]);
         let mut want: Vec<(Vec<u8>, Vec<i64>, u32)> = Vec::new();
         let mut first = 0;
         for series in rows.chunk_by(|row, next| row.0 == next.0) {
@@ -229,7 +302,7 @@ fn whole_columns_in_order_are_cut_as_they_came() {
     let batches: Vec<Vec<Sent>> =
         (0..4).map(|batch| (0..80).map(|row| (row % 8, i64::from(batch * 80 + row), [true; 3])).collect()).collect();
     let set = fill(&table(TableMode::Upsert), &batches);
-    let rows = rows_of_cut(&set, TableMode::Upsert, 9, 37, [10, 10, 10, 20]);
+    let rows = rows_of_cut(&set, TableMode::Upsert, (9, &[]), 37, [10, 10, 10, 20]);
     assert_eq!(rows.len(), 320);
-    assert_eq!(rows, rows_of_scan(&set, TableMode::Upsert, 9));
+    assert_eq!(rows, rows_of_scan(&set, TableMode::Upsert, (9, &[])));
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use super::gone::{Gone, Judge, Known};
+use super::living::Asker;
 use crate::batch::TableRows;
 use crate::memory::{Accountant, Charge, MemoryUse};
 use crate::schema::{ColumnId, FieldType, Table, TableId};
 use crate::sorted::{SeriesRun, Sorted};
+use crate::tombstone::Tombstone;
 use crate::values::{FieldColumn, Values};
 
 /// Chunks of at least this many rows are never merged again.
@@ -32,6 +35,8 @@ pub(crate) struct Chunk {
     /// The rows, and their order before somebody asks for it.
     charge: Charge,
     sorted: OnceLock<Sorted>,
+    /// What deletes took away of it.
+    gone: Known,
 }
 
 /// Where the run of mergeable chunks at the end starts, if it is long enough.
@@ -83,7 +88,18 @@ impl Chunk {
             bytes,
             charge,
             sorted: OnceLock::new(),
+            gone: Known::default(),
         }
+    }
+
+    /// The rows that are gone behind these deletes of its table, which are all up to some sequence; `None`: none is.
+    pub(super) fn gone_behind<A: Asker>(
+        &self,
+        tombstones: &[Arc<Tombstone>],
+        judge: Judge<'_>,
+        asker: &A,
+    ) -> Result<Option<Arc<Gone>>, A::Refusal> {
+        self.gone.behind(self, tombstones, judge, asker)
     }
 
     /// What it holds is held for something else from here on.

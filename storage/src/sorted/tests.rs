@@ -42,6 +42,21 @@ proptest! {
         let counted = found(&Sorted::counted(&series, &times, 18, slot_of));
         prop_assert_eq!(found(&Sorted::new(&series, &times, 18, slot_of)), want.clone());
         prop_assert_eq!(counted, std::mem::take(&mut want));
+        // Without some rows it is the order of the others.
+        let is_left = |row: u32| !(row * 31 % 7).is_multiple_of(3);
+        let mut left = Sorted::new(&series, &times, 18, slot_of);
+        let (rows, runs) = found(&left);
+        left.retain(is_left);
+        let mut want: Plain = Default::default();
+        for (at, (slot, start, rising)) in runs.iter().enumerate() {
+            let end = runs.get(at + 1).map_or(rows.len(), |next| next.1 as usize);
+            let own: Vec<u32> = rows[*start as usize..end].iter().copied().filter(|row| is_left(*row)).collect();
+            if !own.is_empty() {
+                want.1.push((*slot, want.0.len() as u32, *rising));
+                want.0.extend(own);
+            }
+        }
+        prop_assert_eq!(found(&left), want);
     }
 }
 

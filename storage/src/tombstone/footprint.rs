@@ -2,7 +2,7 @@
 //!
 //! Of memory it says the same of a condition that was decoded and of one that somebody made, and no less than what a clone holds.
 
-use super::{Delete, Erase, KeyList, Literal, Predicate};
+use super::{Delete, Erase, Fate, KeyList, Literal, Predicate};
 use crate::schema::ColumnId;
 
 /// What the allocator keeps of each piece, and what it rounds it up by.
@@ -80,6 +80,14 @@ impl Delete {
     pub(crate) fn memory_bytes(&self) -> usize {
         let beside = allocated(size_of_val(self.tags.as_slice())) + allocated(self.statement.len());
         size_of::<Self>() + allocated(SHARED_BYTES + self.erase.memory_bytes()) + beside
+    }
+}
+
+impl Fate {
+    /// Beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        let judges: usize = self.judges.iter().map(|judge| size_of::<Predicate>() + judge.held_bytes()).sum();
+        allocated(SHARED_BYTES + size_of_val(self.gone.ranges())) + allocated(judges)
     }
 }
 

@@ -87,7 +87,7 @@ impl KeyList {
         self.series.iter().map(|(key, times)| (&**key, times.as_slice()))
     }
 
-    pub(super) fn times(&self, series: &[u8]) -> &[i64] {
+    pub(crate) fn times(&self, series: &[u8]) -> &[i64] {
         self.series.get(series).map(Vec::as_slice).unwrap_or_default()
     }
 

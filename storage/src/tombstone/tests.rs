@@ -1,6 +1,7 @@
 //! Deletes as bytes, and what they leave of a series.
 
 mod room;
+mod touched;
 
 use proptest::prelude::*;
 
