@@ -34,6 +34,7 @@ use crate::compaction::tasks::{TaskInfo, Tasks};
 use crate::disk::DiskLock;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
+use crate::generation::SERIES_OF_STORE;
 use crate::keeper::Keeper;
 use crate::lease::{LeaseInfo, Leases};
 use crate::memory::Accountant;
@@ -44,6 +45,7 @@ use crate::schema::TableId;
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counters, EngineStats, Repeated};
+use crate::stored::StoredSeries;
 use crate::sync::{Pointer, lock};
 use crate::tombstone::Tombstones;
 use crate::wal::queue::Queue;
@@ -109,6 +111,8 @@ pub(crate) struct Shared {
     scrubber: Scrubber,
     pub(crate) poisoned: AtomicBool,
     closed: AtomicBool,
+    /// Asked where too many series seem to be new.
+    stored: StoredSeries,
     /// Deletes come one by one: each sees how many wait.
     deletes: Mutex<()>,
     /// Whether a cut was asked for and is not placed yet, and who waits: compactions yield to both.
@@ -176,7 +180,14 @@ impl Engine {
         while bounces < BOUNCES_MAX {
             // What is left of it after a bounce grows again.
             room.0.resize(bytes);
-            let resolved = shared.registry.resolve(database, draft, shared.options.create_databases)?;
+            let resolved = match shared.resolve(database, draft) {
+                Err(refused @ Error::Limit { what: "series" | SERIES_OF_STORE, .. }) => {
+                    shared.wait_for_series(refused, since_ns, &mut waits)?;
+                    bounces += 1;
+                    continue;
+                }
+                resolved => resolved?,
+            };
             if resolved.batch.tables.is_empty() && resolved.batch.facts.is_empty() && draft.position.is_none() {
                 return Ok(Written { sequence: 0, rows: 0, duplicate: false });
             }

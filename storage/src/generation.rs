@@ -32,6 +32,9 @@ use crate::registry::SchemaLimits;
 use crate::schema::{DatabaseId, TableId};
 use crate::sync::{lock, read, write};
 
+/// What is refused until a cut, which is asked for, begins another generation.
+pub(crate) const SERIES_OF_STORE: &str = "series of the store";
+
 /// The series of all tables since the last cut.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -80,7 +83,7 @@ impl Generation {
         database: (DatabaseId, &str),
         tables: &[NewSeries<'_>],
         limits: &SchemaLimits,
-    ) -> Result<(Staged, Vec<Ordinals>)> {
+    ) -> Result<(Staged, Vec<Ordinals>), Full> {
         let mut staged = Staged { generation: Arc::clone(self), database: database.0, claims: Vec::new() };
         let mut found: Vec<Found> = Vec::with_capacity(tables.len());
         for table in tables {
@@ -91,12 +94,13 @@ impl Generation {
         if found.iter().any(|found| !found.missing.is_empty()) {
             let mut admitted = lock(&self.admitted);
             let known = admitted.entry(database.0).or_default();
-            let lacking = || tables.iter().zip(&found).filter(|(_, found)| !found.missing.is_empty());
-            let most = lacking().map(|(table, found)| (table, table.series.missing_at_most(table, found)));
-            if self.check_limits((database.1, *known), most, limits).is_err() {
+            let all = || tables.iter().zip(&found);
+            let most: Vec<Missing> = all().map(|(table, found)| table.series.missing_at_most(table, found)).collect();
+            if self.check_limits((database.1, *known), tables, &most, limits).is_err() {
                 // Some may be the same, or have come since.
-                let exact = lacking().map(|(table, found)| (table, table.series.count_missing(table, found)));
-                self.check_limits((database.1, *known), exact, limits)?;
+                let exact: Vec<Missing> =
+                    all().map(|(table, found)| table.series.count_missing(table, found)).collect();
+                self.check_limits((database.1, *known), tables, &exact, limits)?;
             }
             for (table, found) in tables.iter().zip(&mut found).filter(|(_, found)| !found.missing.is_empty()) {
                 let (claimed, added) = table.series.add_missing(table.keys, table.fingerprints, found);
@@ -110,35 +114,65 @@ impl Generation {
         Ok((staged, found.into_iter().map(|found| found.ordinals).collect()))
     }
 
-    /// Whether a database and its tables may have the series that these lack.
-    fn check_limits<'a>(
+    /// Whether a database and its tables may have the series that these lack. Those that segments know are no more than before.
+    fn check_limits(
         &self,
         (database, known): (&str, u64),
-        tables: impl Iterator<Item = (&'a NewSeries<'a>, Missing)>,
+        tables: &[NewSeries<'_>],
+        missing: &[Missing],
         limits: &SchemaLimits,
-    ) -> Result<()> {
-        let mut new = 0;
-        for (table, missing) in tables {
-            let max = limits.table_series_max.min(ORDINALS_MAX as usize);
-            if missing.new > 0 && missing.known + missing.new > max {
-                return Err(too_many("table", table.name, missing.known as u64, missing.new as u64, max as u64));
+    ) -> Result<(), Full> {
+        let full = |what, reason| Full { error: Error::Limit { what, reason }, room: Vec::new() };
+        for (table, missing) in tables.iter().zip(missing).filter(|(_, missing)| missing.new + missing.stored > 0) {
+            let (name, sum) = (table.name, missing.known + missing.new + missing.stored);
+            if sum > ORDINALS_MAX as usize {
+                return Err(full("series", format!("table {name:?} would have {sum} series since the last cut")));
             }
-            if missing.new > 0 && missing.key_bytes > KEY_BYTES_MAX {
-                let name = table.name;
-                let reason = format!("the keys of table {name:?} since the last cut are {} bytes", missing.key_bytes);
-                return Err(Error::Limit { what: "series", reason });
+            if missing.key_bytes > KEY_BYTES_MAX {
+                let bytes = missing.key_bytes;
+                return Err(full("series", format!("the keys of table {name:?} since the last cut are {bytes} bytes")));
             }
-            new += missing.new as u64;
         }
-        if new > 0 && known + new > limits.database_series_max {
-            return Err(too_many("database", database, known, new, limits.database_series_max));
+        let max = limits.table_series_max.min(ORDINALS_MAX as usize);
+        let is_over = |missing: &Missing| missing.new > 0 && missing.known + missing.new > max;
+        if let Some((table, over)) = tables.iter().zip(missing).find(|(_, missing)| is_over(missing)) {
+            let room = |missing: &Missing| is_over(missing).then(|| max.saturating_sub(missing.known));
+            let error = too_many("table", table.name, over.known as u64, over.new as u64, max as u64);
+            return Err(Full { error, room: missing.iter().map(room).collect() });
+        }
+        let (new, max) = (missing.iter().map(|missing| missing.new as u64).sum(), limits.database_series_max);
+        if new > 0 && known + new > max {
+            let room = max.saturating_sub(known) as usize;
+            let room = |missing: &Missing| (missing.new > 0).then_some(room);
+            let error = too_many("database", database, known, new, max);
+            return Err(Full { error, room: missing.iter().map(room).collect() });
         }
         // Reaching it asks for a cut, which begins a new generation: one batch may go beyond.
-        if new > 0 && self.series_count() >= limits.series_max {
-            let reason = format!("the store has seen {} series since the last cut", self.series_count());
-            return Err(Error::Limit { what: "series", reason });
+        if self.series_count() >= limits.series_max && missing.iter().any(|missing| missing.new + missing.stored > 0) {
+            let reason = format!("it has seen {} since the last cut", self.series_count());
+            return Err(full(SERIES_OF_STORE, reason));
         }
         Ok(())
+    }
+
+    /// The series of one table, if it has any.
+    pub(crate) fn known_table(&self, id: TableId) -> Option<Arc<SeriesTable>> {
+        read(&self.tables).get(&id).cloned()
+    }
+}
+
+/// Why series of a batch get no ordinals.
+#[derive(Debug)]
+pub(crate) struct Full {
+    pub(crate) error: Error,
+    /// For each table of the batch that is concerned: how many series that are nowhere yet it may have. Empty where it makes no
+    /// difference whether they are.
+    pub(crate) room: Vec<Option<usize>>,
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        full.error
     }
 }
 
@@ -155,6 +189,14 @@ pub(crate) struct NewSeries<'a> {
     pub(crate) name: &'a str,
     pub(crate) keys: &'a [&'a [u8]],
     pub(crate) fingerprints: &'a [u128],
+    /// Positions of keys, ascending, that segments are known to have: no limit of new series is for them.
+    pub(crate) stored: &'a [u32],
+}
+
+impl NewSeries<'_> {
+    fn is_stored(&self, at: u32) -> bool {
+        self.stored.binary_search(&at).is_ok()
+    }
 }
 
 /// Where the series of a batch stand in one table.

@@ -47,6 +47,7 @@ pub mod series;
 mod snapshot;
 mod sorted;
 mod stats;
+mod stored;
 mod sync;
 pub mod time;
 pub mod tombstone;

@@ -8,6 +8,7 @@
 
 mod alter;
 mod keys;
+mod known;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
 
 use self::keys::DraftKeys;
+use self::known::OfDraft;
+pub(crate) use self::known::{FindStored, Lacking};
 use self::names::{Name, NameClaims, Shared, Unlogged};
 
 use crate::batch::{Batch, SERIES_BYTES_MAX, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
 use crate::draft::{Draft, DraftTable};
 use crate::error::{Error, Result};
-use crate::generation::{Generation, NewSeries, Ordinals, SeriesTable, Staged};
+use crate::generation::{Generation, Ordinals, SeriesTable, Staged};
 use crate::schema::{
     Column, ColumnKind, DAY_NS, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, STRING_BYTES_MAX, Table,
     TableId, TableMode,
@@ -39,9 +42,9 @@ pub struct SchemaLimits {
     pub columns_max: usize,
     /// Tables of the store.
     pub tables_max: usize,
-    /// Series of one table between two cuts.
+    /// New series of one table between two cuts: those that are stored already are taken beyond it.
     pub table_series_max: usize,
-    /// Series of one database between two cuts.
+    /// New series of one database between two cuts.
     pub database_series_max: u64,
     /// Series of the store between two cuts; so many start one.
     pub series_max: u64,
@@ -149,8 +152,21 @@ impl Registry {
         lock(&self.shared.state).generation = generation;
     }
 
-    /// Gives every name of a draft its id. With `create` an unknown database is made.
+    /// As [`Self::resolve_among`] where nothing is stored.
+    #[cfg(test)]
     pub(crate) fn resolve(&self, database_name: &str, draft: &Draft, create: bool) -> Result<Resolved> {
+        self.resolve_among(database_name, draft, create, &|_, _| None)
+    }
+
+    /// Gives every name of a draft its id. With `create` an unknown database is made. `find_stored` is asked for series where too
+    /// many seem to be new.
+    pub(crate) fn resolve_among(
+        &self,
+        database_name: &str,
+        draft: &Draft,
+        create: bool,
+        find_stored: &FindStored<'_>,
+    ) -> Result<Resolved> {
         // Dropped last: what is refused is taken back from outside the gate.
         let names;
         let _passed = read(&self.shared.gate);
@@ -176,17 +192,8 @@ impl Registry {
             named.push(self.name_series(known, table, &generation)?);
         }
         let keys: Vec<Vec<&[u8]>> = named.iter().map(|named| named.keys.slices()).collect();
-        let series: Vec<NewSeries<'_>> = named
-            .iter()
-            .zip(&keys)
-            .map(|(named, keys)| NewSeries {
-                series: &named.series,
-                name: &named.known.name,
-                keys,
-                fingerprints: &named.fingerprints,
-            })
-            .collect();
-        let (staged, ordinals) = generation.stage((database, database_name), &series, &self.limits)?;
+        let of_draft = OfDraft { tables: filled().collect(), named: &named, keys: &keys };
+        let (staged, ordinals) = of_draft.stage(&generation, (database, database_name), &self.limits, find_stored)?;
         let mut batch = Batch { generation: generation.number, ..Batch::default() };
         let mut rows = 0;
         for (((table, named), keys), ordinals) in filled().zip(&named).zip(&keys).zip(&ordinals) {

@@ -13,6 +13,7 @@ use crate::options::{Options, Threads};
 use crate::registry::Registry;
 use crate::scrub::Scrubber;
 use crate::stats::Counters;
+use crate::stored::StoredSeries;
 use crate::sync::lock;
 use crate::wal::queue::Queue;
 use crate::world::World;
@@ -78,6 +79,7 @@ impl Engine {
             inline: OnceLock::new(),
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            stored: StoredSeries::default(),
             deletes: Mutex::default(),
             pressure,
             tasks,

@@ -10,14 +10,23 @@ use crate::batch::TableRows;
 use crate::catalog::Fact;
 use crate::codec::EncodeScratch;
 use crate::committer::{Reply, Submission};
+use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::registry::{Registry, Resolved};
+use crate::registry::{Lacking, Registry, Resolved};
 use crate::room::Room;
 use crate::sync::lock;
 use crate::wal::queue::Refused;
 use crate::wal::{BatchKind, EncodedBatch};
 
 impl Shared {
+    /// Gives the names of a draft their ids, and its series their ordinals.
+    pub(super) fn resolve(&self, database: &str, draft: &Draft) -> Result<Resolved> {
+        let find = |lacking: &Lacking<'_>, unknown_max: usize| {
+            self.stored.find(&self.published.load_full(), lacking, unknown_max)
+        };
+        self.registry.resolve_among(database, draft, self.options.create_databases, &find)
+    }
+
     /// Encodes a batch, hands it to the committer and waits for its fate.
     pub(super) fn submit(
         &self,

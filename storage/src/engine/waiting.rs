@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Shared;
+use super::{Command, Shared};
 use crate::error::{Error, Result};
+use crate::generation::SERIES_OF_STORE;
 use crate::sync::lock;
 
 /// A write that finds the log full tries again when it moves, and after each of so many parts of the time that it may wait.
@@ -16,6 +17,25 @@ impl Shared {
         if !matches!(refused, Error::Overloaded { .. }) {
             return Err(refused);
         }
+        self.wait_to_try_again(refused, since_ns, waits)
+    }
+
+    /// As many series as the store may have between two cuts: waits for the cut that this has asked for. Too many of one table or
+    /// database: refused, and now and then a cut is asked for, behind which others may come.
+    pub(super) fn wait_for_series(&self, refused: Error, since_ns: u64, waits: &mut u32) -> Result<()> {
+        if matches!(refused, Error::Limit { what: SERIES_OF_STORE, .. }) {
+            return self.wait_to_try_again(refused, since_ns, waits);
+        }
+        if self.has_threads()
+            && self.stored.takes_cut(self.world.clock.monotonic_ns())
+            && !self.pressure.cutting.swap(true, Ordering::AcqRel)
+        {
+            self.send(Command::Cut(None))?;
+        }
+        Err(refused)
+    }
+
+    fn wait_to_try_again(&self, refused: Error, since_ns: u64, waits: &mut u32) -> Result<()> {
         let waited_ns = u128::from(self.world.clock.monotonic_ns().saturating_sub(since_ns));
         // Without threads nobody frees anything meanwhile.
         if self.inline.get().is_some() || *waits == LOG_WAITS_MAX || self.options.write_wait.as_nanos() <= waited_ns {

@@ -70,7 +70,10 @@ pub(super) struct Found {
 pub(super) struct Missing {
     /// Series that are there.
     pub(super) known: usize,
+    /// Those that are nowhere.
     pub(super) new: usize,
+    /// Those that segments have.
+    pub(super) stored: usize,
     /// No key has a place beyond [`super::keys::KEY_BYTES_MAX`].
     pub(super) key_bytes: u64,
 }
@@ -118,23 +121,40 @@ impl SeriesTable {
     /// What a batch would add if no two of its missing series were the same.
     pub(super) fn missing_at_most(&self, series: &NewSeries<'_>, found: &Found) -> Missing {
         let keys = found.missing.iter().filter_map(|at| series.keys.get(*at as usize));
-        let (new, bytes) = (found.missing.len(), keys.map(|key| key.len()).sum());
+        let (count, bytes) = (found.missing.len(), keys.map(|key| key.len()).sum());
+        let stored = found.missing.iter().filter(|at| series.is_stored(**at)).count();
         let inner = read(&self.inner);
-        Missing { known: inner.known(), new, key_bytes: inner.keys.used_with(new, bytes) }
+        Missing { known: inner.known(), new: count - stored, stored, key_bytes: inner.keys.used_with(count, bytes) }
     }
 
     /// What a batch would add.
     pub(super) fn count_missing(&self, series: &NewSeries<'_>, found: &Found) -> Missing {
         let inner = read(&self.inner);
-        let (mut new, mut bytes) = (HashSet::new(), 0);
+        let (mut counted, mut stored, mut bytes) = (HashSet::new(), 0, 0);
         for at in &found.missing {
             let (fingerprint, key) = (series.fingerprints.get(*at as usize), series.keys.get(*at as usize));
             let (Some(fingerprint), Some(key)) = (fingerprint, key) else { continue };
-            if inner.find(*fingerprint).is_none() && new.insert(*fingerprint) {
+            if inner.find(*fingerprint).is_none() && counted.insert(*fingerprint) {
                 bytes += key.len();
+                stored += usize::from(series.is_stored(*at));
             }
         }
-        Missing { known: inner.known(), new: new.len(), key_bytes: inner.keys.used_with(new.len(), bytes) }
+        Missing {
+            known: inner.known(),
+            new: counted.len() - stored,
+            stored,
+            key_bytes: inner.keys.used_with(counted.len(), bytes),
+        }
+    }
+
+    /// Positions of fingerprints that no series has.
+    pub(crate) fn unknown(&self, fingerprints: &[u128]) -> Vec<u32> {
+        read(&self.inner).find_all(fingerprints).missing
+    }
+
+    /// Whether a series is there.
+    pub(crate) fn knows(&self, fingerprint: u128) -> bool {
+        read(&self.inner).find(fingerprint).is_some()
     }
 
     /// Gives those that are missing their ordinals. Returns the ordinals of them that are now claimed, because they are not

@@ -29,7 +29,7 @@ fn stage_within(
     let fingerprints: Vec<u128> = keys.iter().map(|key| fingerprint(7, TABLE, key)).collect();
     let table = generation.table(TABLE);
     let limits = SchemaLimits { table_series_max, database_series_max, ..SchemaLimits::default() };
-    let series = NewSeries { series: &table, name: "cpu", keys, fingerprints: &fingerprints };
+    let series = NewSeries { series: &table, name: "cpu", keys, fingerprints: &fingerprints, stored: &[] };
     let (staged, mut found) = generation.stage((DatabaseId(1), "main"), &[series], &limits)?;
     let found = found.remove(0);
     Ok((staged, found.ordinals, found.undefined))

@@ -178,6 +178,13 @@ impl State {
         if taken.is_empty() {
             return Ok(());
         }
+        // The first, or somebody reads by it: then there will be another.
+        let is_alone = self.newest.as_mut().is_some_and(|newest| Arc::get_mut(newest).is_some());
+        let other = match &self.newest {
+            _ if is_alone => None,
+            Some(newest) => Some(newest.copy(chunk, asker)?),
+            None => Some(Gone::none(chunk, asker)?),
+        };
         let rows: usize = self.taken.iter().map(|(_, rows)| rows.len()).sum::<usize>() + taken.len();
         // The list of lists doubles.
         let bytes = rows * size_of::<u32>() + 2 * (self.taken.len() + 1) * size_of::<(u64, Box<[u32]>)>();
@@ -185,16 +192,11 @@ impl State {
             Some(charge) => asker.resize(charge, bytes as u64)?,
             None => self.charge = Some(asker.hold(chunk.memory(), bytes as u64)?),
         }
+        if let Some(other) = other {
+            self.newest = Some(Arc::new(other));
+        }
         if let Some(newest) = self.newest.as_mut().and_then(Arc::get_mut) {
             newest.add(chunk, &taken);
-        } else {
-            // The first, or somebody reads by it.
-            let mut gone = match &self.newest {
-                Some(newest) => newest.copy(chunk, asker)?,
-                None => Gone::none(chunk, asker)?,
-            };
-            gone.add(chunk, &taken);
-            self.newest = Some(Arc::new(gone));
         }
         self.taken.push((sequence, taken.into()));
         Ok(())

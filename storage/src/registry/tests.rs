@@ -216,7 +216,7 @@ fn limits_are_named_when_they_are_reached() {
     write(&with_field(draft("cpu", &[("a", 1)]), "f4", FieldType::Bool)).unwrap();
     check("column", write(&with_field(draft("cpu", &[("a", 1)]), "f5", FieldType::Bool)));
     // The store has seen as many series as it may since the last cut, until there is one. Those that it knows are taken.
-    check("series", write(&draft("mem", &[("", 1)])));
+    check("series of the store", write(&draft("mem", &[("", 1)])));
     write(&draft("cpu", &[("c", 1)])).unwrap();
     registry.start_generation(Arc::new(Generation::new(2)));
     write(&draft("mem", &[("", 1)])).unwrap();

@@ -110,7 +110,7 @@ proptest! {
         for (keys, fate, with_order) in batches {
             let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
             let fingerprints: Vec<u128> = keys.iter().map(|key| fingerprint_of(key, hashes)).collect();
-            let series = NewSeries { series: &table, name: "cpu", keys: &slices, fingerprints: &fingerprints };
+            let series = NewSeries { series: &table, name: "cpu", keys: &slices, fingerprints: &fingerprints, stored: &[] };
             let new: BTreeSet<&Vec<u8>> = keys.iter().filter(|key| !model.live.contains_key(*key)).collect();
             let is_full = !new.is_empty() && TABLE_SERIES_MAX < model.live.len() + new.len();
             let staged = generation.stage((DatabaseId(1), "main"), &[series], &limits);
