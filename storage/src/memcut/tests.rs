@@ -10,12 +10,11 @@ use crate::generation::Generation;
 use crate::memscan::MemSource;
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
-use crate::schema::FieldType;
-use crate::schema::{DatabaseId, Table, TableId};
+use crate::schema::{ColumnId, DatabaseId, FieldType, Table, TableId};
 use crate::segment::{StripeRuns, StripeSource};
 use crate::time::TimeRange;
 use crate::tombstone::{Comparison, Datum, Delete, Erase, KeyList, Literal, Predicate};
-use crate::values::FieldColumn;
+use crate::values::{FieldColumn, Values};
 
 const FIELDS: [(ColumnId, FieldType); 3] =
     [(ColumnId(17), FieldType::I64), (ColumnId(18), FieldType::F64), (ColumnId(19), FieldType::String)];
