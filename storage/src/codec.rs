@@ -34,7 +34,7 @@ mod zip;
 mod tests;
 
 pub use body::EncodeScratch;
-pub use column::{decode_column, decode_u32s, encode_column, encode_u32s};
+pub use column::{column_pieces, decode_column, decode_u32s, encode_column, encode_u32s};
 pub use page::{PageBuf, PageStats, decode_page, encode_page, page_bytes};
 
 pub use reduce::{Reduced, reduce_f64_page, reduce_i64_page, reduce_u64_page};

@@ -20,7 +20,7 @@ use crate::codec::PageBuf;
 use crate::memcut::MemCut;
 use crate::placement::{Reader, Segment};
 use crate::schema::ColumnId;
-use crate::segment::{KeyBlockHeld, RowSet, SegmentReader};
+use crate::segment::{HeldRuns, KeyBlockHeld, RowSet, SegmentReader};
 use crate::values::Values;
 
 /// Versions that are remembered in order to compare them: 16 bytes each.
@@ -202,6 +202,7 @@ struct Older<'a> {
     /// `Some(None)`: it cannot be read.
     reader: Option<Option<Reader>>,
     keys: KeyBlockHeld,
+    runs: HeldRuns,
     page: Option<usize>,
     buffer: PageBuf,
     scratch: Vec<u8>,
@@ -209,7 +210,8 @@ struct Older<'a> {
 
 impl<'a> Older<'a> {
     fn new(segment: &'a Arc<Segment>) -> Self {
-        Self { segment, reader: None, keys: None, page: None, buffer: PageBuf::new(), scratch: Vec::new() }
+        let (buffer, runs) = (PageBuf::new(), HeldRuns::default());
+        Self { segment, reader: None, keys: None, runs, page: None, buffer, scratch: Vec::new() }
     }
 
     fn begin_column(&mut self) {
@@ -235,7 +237,9 @@ impl<'a> Older<'a> {
             own.for_each(|at| found(at, None));
             return;
         };
-        for run in series.map_or(&[][..], |series| reader.runs_of(series)) {
+        let Some(series) = series else { return };
+        let mut runs = std::mem::take(&mut self.runs);
+        for run in reader.runs_of(series, &mut runs) {
             if within(times, run.time_min, run.time_max).is_empty() {
                 continue;
             }
@@ -263,6 +267,7 @@ impl<'a> Older<'a> {
                 }
             }
         }
+        self.runs = runs;
     }
 
     /// The number of a series, if it is there; `None` if nobody knows.

@@ -258,11 +258,8 @@ fn key_at(source: &Source, piece: u64, pieces: u64) -> Result<Option<Arc<[u8]>>>
         Source::Segment(segment, _) => {
             let reader = segment.reader()?;
             let row = reader.rows() * piece / pieces;
-            let run = reader.runs().partition_point(|run| run.first_row <= row).saturating_sub(1);
-            match reader.runs().get(run) {
-                Some(run) => Ok(Some(reader.key(run.series).map_err(|error| segment.damaged(error))?.into())),
-                None => Ok(None),
-            }
+            let key = reader.series_of_row(row).map(|series| reader.key(series)).transpose();
+            Ok(key.map_err(|error| segment.damaged(error))?.map(Into::into))
         }
         Source::Memory(source) => {
             let at = source.series.len() as u64 * piece / pieces;

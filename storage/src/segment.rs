@@ -41,6 +41,7 @@ pub(crate) use keys::BlockKeys;
 pub use keys::KeyCursor;
 pub(crate) use reader::KeyBlockHeld;
 pub use reader::{ReadCounters, SegmentReader};
+pub(crate) use run::HeldRuns;
 pub use run::RunRange;
 pub use sink::{FileSink, Sink};
 pub(crate) use suspects::RowSet;

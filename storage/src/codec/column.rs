@@ -45,13 +45,32 @@ pub fn decode_column(input: &mut &[u8], kind: FieldType, count: usize) -> Result
     Ok(values)
 }
 
+/// Goes over a column of `count` values without decoding it, and says where each of its pieces begins: what begins there is
+/// a column of its own, of up to [`PAGE_ROWS_MAX`] values.
+///
+/// # Errors
+/// The column is cut short. What its pieces hold is not looked at.
+pub fn column_pieces(input: &mut &[u8], count: usize) -> Result<Vec<usize>, String> {
+    let bytes = input.len();
+    let mut starts = Vec::new();
+    for _ in 0..count.div_ceil(PAGE_ROWS_MAX) {
+        starts.push(bytes - input.len());
+        take_piece(input)?;
+    }
+    Ok(starts)
+}
+
+fn take_piece<'a>(input: &mut &'a [u8]) -> Result<(Codec, &'a [u8]), &'static str> {
+    let codec = Codec { id: take_u8(input)?, parameter: take_u8(input)? };
+    let bytes = usize::try_from(take_varint(input)?).map_err(|_| "the body is cut short")?;
+    Ok((codec, take(input, bytes)?))
+}
+
 fn decode(input: &mut &[u8], count: usize, values: &mut Values) -> Result<(), &'static str> {
     let mut scratch = None; // Few values need none.
     while values.len() < count {
         let piece = (count - values.len()).min(PAGE_ROWS_MAX);
-        let codec = Codec { id: take_u8(input)?, parameter: take_u8(input)? };
-        let bytes = usize::try_from(take_varint(input)?).map_err(|_| "the body is cut short")?;
-        let body = take(input, bytes)?;
+        let (codec, body) = take_piece(input)?;
         match codec.id {
             id::VARINT | id::DECIMAL_VARINT => decode_few(codec, body, piece, values)?,
             _ => {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::memscan::MemSource;
 use crate::placement::{Reader, Segment};
 use crate::schema::{ColumnId, FieldType, TableMode};
-use crate::segment::{BlockKeys, RowSet, SegmentReader, TagValues};
+use crate::segment::{BlockKeys, HeldRuns, RowSet, SegmentReader, TagValues};
 use crate::time::TimeRange;
 use crate::tombstone::{self, Pending};
 use crate::values::Values;
@@ -134,6 +134,8 @@ pub(super) struct SegmentCursor {
     key: Option<(u32, Arc<[u8]>)>,
     /// The key block that was read last.
     keys: Option<(u32, BlockKeys)>,
+    /// The same of runs.
+    runs: HeldRuns,
     times: Option<usize>,
     pub(super) time_page: PageBuf,
     /// Per field of the spec: the page that is decoded, and its values.
@@ -170,11 +172,13 @@ impl SegmentCursor {
             Some(picked) => (0, picked.len()),
             None => (from as usize, to as usize),
         };
+        let mut runs = HeldRuns::default();
+        let pages_left = pages_of(&reader, from..to, &mut runs);
         Ok(Self {
             segment: Arc::clone(segment),
             deleted: Arc::clone(deleted),
             judged: JudgedPages::default(),
-            pages_left: pages_of(&reader, from, to),
+            pages_left,
             page: None,
             suspects: Suspects::Unasked,
             reader,
@@ -183,6 +187,7 @@ impl SegmentCursor {
             end,
             key: None,
             keys: None,
+            runs,
             times: None,
             time_page: PageBuf::new(),
             pages: spec.fields.iter().map(|_| (None, PageBuf::new())).collect(),
@@ -190,11 +195,11 @@ impl SegmentCursor {
         })
     }
 
-    /// What it holds beside the directory, roughly: pages, a block of keys, the series that were picked.
+    /// What it holds beside the directory, roughly: pages, a block of keys and one of runs, the series that were picked.
     pub(super) fn memory_bytes(&self) -> usize {
         let picked = self.picked.as_ref().map_or(0, |picked| picked.capacity() * size_of::<u32>());
         let pages: usize = self.pages.iter().map(|(_, page)| page.memory_bytes()).sum();
-        let keys = self.keys.as_ref().map_or(0, |(_, keys)| keys.memory_bytes());
+        let keys = self.keys.as_ref().map_or(0, |(_, keys)| keys.memory_bytes()) + self.reader.held_runs_bytes();
         size_of::<Self>() + picked + pages + self.time_page.memory_bytes() + keys + self.scratch.capacity()
     }
 
@@ -253,9 +258,7 @@ impl SegmentCursor {
     fn take(&mut self) -> Option<Run> {
         let series = self.series()?;
         self.at += 1;
-        let runs = self.reader.runs_of(series);
-        let (first, last) = (runs.first()?, runs.last()?);
-        Some((first.time_min, last.time_max, first.first_row..last.first_row + u64::from(last.rows)))
+        self.reader.span_of(series, &mut self.runs)
     }
 
     /// The rows of the next series, and of those right behind it.
@@ -263,11 +266,7 @@ impl SegmentCursor {
         let (_, _, mut rows) = self.take()?;
         if self.picked.is_none() {
             // All that is left: series numbers and rows ascend together.
-            if let Some(last) = self.end.checked_sub(1).map(|series| self.reader.runs_of(series as u32))
-                && let Some(last) = last.last()
-            {
-                rows.end = rows.end.max(last.first_row + u64::from(last.rows));
-            }
+            rows.end = rows.end.max(self.reader.first_row_of(self.end as u32, &mut self.runs));
             self.at = self.end;
         }
         Some(rows)
@@ -459,14 +458,11 @@ fn mistyped(segment: &Segment, column: ColumnId, stored: FieldType, wanted: Fiel
     Error::corrupt(&segment.path, segment.entry.offset, reason)
 }
 
-/// How many pages hold rows of the series from `from` on, before `to`.
-fn pages_of(reader: &SegmentReader, from: u32, to: u32) -> usize {
-    let last = to.checked_sub(1).and_then(|series| reader.runs_of(series).last());
-    match (reader.runs_of(from).first(), last) {
-        (Some(first), Some(last)) if from < to => {
-            let end = last.first_row + u64::from(last.rows);
-            1 + reader.page_of_row(end.saturating_sub(1)) - reader.page_of_row(first.first_row)
-        }
-        _ => 0,
+/// How many pages hold rows of some series.
+fn pages_of(reader: &SegmentReader, series: Range<u32>, held: &mut HeldRuns) -> usize {
+    if series.is_empty() {
+        return 0;
     }
+    let (first, end) = (reader.first_row_of(series.start, held), reader.first_row_of(series.end, held));
+    1 + reader.page_of_row(end.saturating_sub(1)) - reader.page_of_row(first)
 }

@@ -8,7 +8,7 @@ use crate::bytes::Reader;
 use crate::schema::{ColumnId, TableId};
 
 use super::index::{CELL_BYTES, PAGE_BYTES};
-use super::run::RUN_BYTES;
+use super::run::RunDirectory;
 use super::{ALIGNMENT, Refusal, padding};
 
 const MAGIC: &[u8; 8] = b"mgrmsegm";
@@ -130,7 +130,7 @@ impl Footer {
     pub(super) fn decoding_bytes(&self) -> u64 {
         let pages = u64::from(self.pages);
         let cells = pages.saturating_mul(u64::from(self.columns) + 1);
-        let runs = u64::from(self.runs) * RUN_BYTES;
+        let runs = RunDirectory::decoding_bytes(self.runs);
         let read = [SectionKind::SCHEMA, SectionKind::KEY_INDEX, SectionKind::RUNS, SectionKind::PAGES].into_iter();
         let read: u64 = read.filter_map(|kind| self.section(kind, ColumnId(0))).map(|section| section.bytes).sum();
         // Names and separators are there twice for a while.

@@ -4,6 +4,7 @@
 //! yesterday may have rotted since. What is held are decoded directories; tag columns are kept after their first use, as
 //! long as there is room ([`crate::directories`]).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use super::footer::{Footer, Section, SectionKind, Tail};
 use super::index::{ColumnPage, PageIndex, PageRange, PagesExpected, StripeRange, page_crc32};
 use super::keys::{BlockKeys, KeyCursor, KeyIndex};
 use super::open::{OpenBytes, decode_schema, read, read_exact};
-use super::run::{RunRange, RunsExpected, decode_runs};
+use super::run::{DECODED_RUNS_MAX, HeldRuns, RunDirectory, RunRange, RunsExpected};
 use super::tags::TagColumn;
 
 /// What an open reads at once: usually all directories.
@@ -51,7 +52,7 @@ pub struct SegmentReader {
     pub(super) tags: Vec<(ColumnId, Section, Arc<Slot<TagColumn>>)>,
     pub(super) keys: Section,
     pub(super) key_index: KeyIndex,
-    pub(super) runs: Vec<RunRange>,
+    pub(super) runs: RunDirectory,
     pub(super) index: PageIndex,
     counters: ReadCounters,
     /// Damage of its postings was logged.
@@ -109,10 +110,9 @@ impl SegmentReader {
                 return Err("there are more runs than rows".to_owned());
             }
             let stripe_rows: Vec<_> = index.stripes.iter().map(|stripe| stripe.rows).collect();
-            let expected = RunsExpected { runs: footer.runs, series: footer.series, stripe_rows: &stripe_rows };
-            let runs = decode_runs(bytes, &expected)?;
-            check_times(&footer, &runs)?;
-            Ok(runs)
+            let (runs, series, times) = (footer.runs, footer.series, (footer.time_min, footer.time_max));
+            let expected = RunsExpected { runs, series, stripe_rows: &stripe_rows, times };
+            RunDirectory::decode(bytes, &expected, DECODED_RUNS_MAX)
         })?;
         let keys = *input.find(&footer, SectionKind::KEYS, ColumnId(0))?;
         let key_index = input
@@ -202,15 +202,44 @@ impl SegmentReader {
     }
 
     /// Runs in row order.
-    pub fn runs(&self) -> &[RunRange] {
-        &self.runs
+    pub fn runs(&self) -> impl Iterator<Item = RunRange> + '_ {
+        let mut held = HeldRuns::default();
+        (0..self.runs.count()).filter_map(move |number| self.runs.get(number, &mut held))
     }
 
-    /// The runs of a series, one for each stripe that it has rows in; empty if there is no such series.
-    pub fn runs_of(&self, series: u32) -> &[RunRange] {
-        let start = self.runs.partition_point(|run| run.series < series);
-        let rest = self.runs.get(start..).unwrap_or_default();
-        rest.get(..rest.partition_point(|run| run.series == series)).unwrap_or_default()
+    /// The runs of a series, one for each stripe that it has rows in; empty if there is no such series. `held` is the block
+    /// that was read last of this segment.
+    pub(crate) fn runs_of<'a>(&'a self, series: u32, held: &'a mut HeldRuns) -> impl Iterator<Item = RunRange> + 'a {
+        self.runs.of_series(series).filter_map(move |number| self.runs.get(number, held))
+    }
+
+    /// The rows of a series, and its first and last time: as [`SegmentReader::runs_of`], which are contiguous.
+    pub(crate) fn span_of(&self, series: u32, held: &mut HeldRuns) -> Option<(i64, i64, Range<u64>)> {
+        let runs = self.runs.of_series(series);
+        let first = self.runs.get(runs.start, held).filter(|_| !runs.is_empty())?;
+        let last = if runs.len() == 1 { first } else { self.runs.get(runs.end - 1, held)? };
+        Some((first.time_min, last.time_max, first.first_row..last.first_row + u64::from(last.rows)))
+    }
+
+    /// The row that a series begins with; all rows if there is no such series.
+    pub(crate) fn first_row_of(&self, series: u32, held: &mut HeldRuns) -> u64 {
+        let runs = self.runs.of_series(series);
+        let first = (series > 0 && !runs.is_empty()).then(|| self.runs.get(runs.start, held));
+        match first.flatten() {
+            Some(run) => run.first_row,
+            None if series == 0 => 0,
+            None => self.footer.rows,
+        }
+    }
+
+    /// The series that has a row.
+    pub(crate) fn series_of_row(&self, row: u64) -> Option<u32> {
+        self.runs.series_of_row(row)
+    }
+
+    /// What a [`HeldRuns`] of this segment takes, at most.
+    pub(crate) fn held_runs_bytes(&self) -> usize {
+        self.runs.held_bytes()
     }
 
     /// The rows that page *i* of each column covers.
@@ -356,7 +385,7 @@ impl SegmentReader {
 
     /// What the decoded directories take in memory, without tag columns.
     pub fn memory_bytes(&self) -> usize {
-        let runs = self.runs.capacity() * size_of::<RunRange>();
+        let runs = self.runs.memory_bytes();
         let names: usize = self.columns.iter().map(|column| size_of::<Column>() + column.name.len() + 16).sum();
         let sections = self.footer.sections.len() * size_of::<Section>();
         let tags = self.tags.len() * (size_of::<Slot<TagColumn>>() + 48);
@@ -389,15 +418,6 @@ impl SegmentReader {
 
     pub(super) fn corrupt(&self, offset: u64, reason: impl Into<String>) -> Error {
         Error::corrupt(&self.path, self.offset + offset, reason)
-    }
-}
-
-fn check_times(footer: &Footer, runs: &[RunRange]) -> Result<(), String> {
-    let min = runs.iter().map(|run| run.time_min).min().unwrap_or(i64::MAX);
-    let max = runs.iter().map(|run| run.time_max).max().unwrap_or(i64::MIN);
-    match (min, max) == (footer.time_min, footer.time_max) {
-        true => Ok(()),
-        false => Err("the times of the runs are not those of the footer".to_owned()),
     }
 }
 

@@ -1,12 +1,17 @@
 //! The run directory: which rows each series has in each stripe, and from when to when.
 
-use crate::codec::{EncodeScratch, ValuesRef, encode_column};
+mod directory;
+#[cfg(test)]
+mod tests;
 
+use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, encode_column};
+
+pub(crate) use self::directory::HeldRuns;
+pub(super) use self::directory::{DECODED_RUNS_MAX, RunDirectory, RunsExpected};
 use super::growth;
-use super::index::{take_i64, take_u64};
 
-/// What decoding takes of memory for each run, at most.
-pub(super) const RUN_BYTES: u64 = 3 * 8 + size_of::<RunRange>() as u64;
+/// No number of a column takes more bytes when it is encoded.
+const NUMBER_BYTES_MAX: usize = 10;
 
 /// Consecutive rows of one series in one stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +28,18 @@ pub struct RunRange {
     pub time_max: i64,
 }
 
-/// Gathers runs in row order.
+/// Gathers runs in row order, and encodes them as they come: a piece of each column at a time.
 #[derive(Default)]
 pub(crate) struct RunsWriter {
     /// 2 × runs + (continues the series before), per stripe.
     stripes: Vec<u64>,
+    count: usize,
+    /// Of the runs that are in no piece yet.
     rows: Vec<u64>,
     time_min: Vec<i64>,
     span: Vec<u64>,
+    /// The pieces so far: of rows, of first times, of spans.
+    pieces: [Vec<u8>; 3],
 }
 
 impl RunsWriter {
@@ -39,84 +48,57 @@ impl RunsWriter {
         self.stripes.push((runs as u64) << 1 | u64::from(continues));
     }
 
-    pub(crate) fn run(&mut self, rows: u32, time_min: i64, time_max: i64) {
+    pub(crate) fn run(&mut self, rows: u32, time_min: i64, time_max: i64, scratch: &mut EncodeScratch) {
         assert!(time_min <= time_max, "times of a run ascend");
         self.rows.push(u64::from(rows));
         self.time_min.push(time_min);
         self.span.push(time_max.abs_diff(time_min));
+        self.count += 1;
+        if self.rows.len() == PAGE_ROWS_MAX {
+            self.end_piece(scratch);
+        }
+    }
+
+    fn end_piece(&mut self, scratch: &mut EncodeScratch) {
+        let [rows, times, spans] = &mut self.pieces;
+        encode_column(ValuesRef::U64(&self.rows), scratch, rows);
+        encode_column(ValuesRef::I64(&self.time_min), scratch, times);
+        encode_column(ValuesRef::U64(&self.span), scratch, spans);
+        self.rows.clear();
+        self.time_min.clear();
+        self.span.clear();
     }
 
     /// What it holds.
     pub(crate) fn memory_bytes(&self) -> usize {
         let numbers = [self.stripes.capacity(), self.rows.capacity(), self.time_min.capacity(), self.span.capacity()];
-        numbers.into_iter().sum::<usize>() * size_of::<u64>()
+        numbers.into_iter().sum::<usize>() * size_of::<u64>() + self.pieces.iter().map(Vec::capacity).sum::<usize>()
     }
 
     /// What it may take at once beside what it holds and so many runs: its vectors double.
     pub(super) fn growth(&self, runs: usize) -> usize {
-        let vectors = [&self.rows, &self.span].map(|vector| growth(vector.capacity(), vector.len(), runs));
-        let times = growth(self.time_min.capacity(), self.time_min.len(), runs);
-        (vectors.into_iter().sum::<usize>() + times) * size_of::<u64>()
+        let pieces = self.pieces.iter().map(|piece| growth(piece.capacity(), piece.len(), runs * NUMBER_BYTES_MAX));
+        // Of what is in no piece yet there is never more than a piece.
+        pieces.sum::<usize>() + 3 * size_of::<u64>() * self.rows.capacity()
+    }
+
+    /// What [`RunsWriter::encode`] takes beside what it holds, at most: the section.
+    pub(super) fn encoded_bytes(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(Vec::len).sum();
+        // A vector that doubles.
+        2 * (pieces + (self.stripes.len() + 3 * self.rows.len()) * NUMBER_BYTES_MAX)
     }
 
     pub(crate) fn runs(&self) -> usize {
-        self.rows.len()
+        self.count
     }
 
-    pub(crate) fn encode(&self, scratch: &mut EncodeScratch) -> Vec<u8> {
+    /// The section.
+    pub(crate) fn encode(&mut self, scratch: &mut EncodeScratch) -> Vec<u8> {
+        self.end_piece(scratch);
         let mut out = Vec::new();
         encode_column(ValuesRef::U64(&self.stripes), scratch, &mut out);
-        encode_column(ValuesRef::U64(&self.rows), scratch, &mut out);
-        encode_column(ValuesRef::I64(&self.time_min), scratch, &mut out);
-        encode_column(ValuesRef::U64(&self.span), scratch, &mut out);
+        self.pieces.iter().for_each(|piece| out.extend_from_slice(piece));
         out
     }
-}
-
-/// What the runs section must agree with.
-pub(crate) struct RunsExpected<'a> {
-    pub(crate) runs: u32,
-    pub(crate) series: u32,
-    /// Rows of each stripe.
-    pub(crate) stripe_rows: &'a [u64],
-}
-
-/// Decodes the section. The caller has bounded the counts by what the segment can hold.
-pub(crate) fn decode_runs(mut input: &[u8], expected: &RunsExpected<'_>) -> Result<Vec<RunRange>, String> {
-    let stripes = take_u64(&mut input, expected.stripe_rows.len())?;
-    let count = expected.runs as usize;
-    let rows = take_u64(&mut input, count)?;
-    let time_min = take_i64(&mut input, count)?;
-    let span = take_u64(&mut input, count)?;
-    if !input.is_empty() {
-        return Err("bytes follow the runs".to_owned());
-    }
-    let mut runs = Vec::with_capacity(count);
-    let mut next = rows.iter().zip(&time_min).zip(&span);
-    let (mut first_row, mut series) = (0_u64, 0_u64);
-    for (stripe, (&head, &stripe_rows)) in stripes.iter().zip(expected.stripe_rows).enumerate() {
-        let continues = head & 1 != 0;
-        if continues && stripe == 0 {
-            return Err("the first stripe continues a series".to_owned());
-        }
-        series -= u64::from(continues);
-        let end = first_row + stripe_rows;
-        for _ in 0..head >> 1 {
-            let ((&rows, &time_min), &span) = next.next().ok_or("a run is missing")?;
-            let time_max = time_min.checked_add_unsigned(span).ok_or("the times of a run overflow")?;
-            if rows == 0 || end - first_row < rows || u64::from(expected.series) <= series {
-                return Err("a run does not fit its stripe".to_owned());
-            }
-            runs.push(RunRange { first_row, rows: rows as u32, series: series as u32, time_min, time_max });
-            first_row += rows;
-            series += 1;
-        }
-        if first_row != end || series == 0 {
-            return Err("runs do not cover their stripe".to_owned());
-        }
-    }
-    if next.next().is_some() || series != u64::from(expected.series) {
-        return Err("there are more runs than stripes and series have".to_owned());
-    }
-    Ok(runs)
 }

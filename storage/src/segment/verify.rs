@@ -150,8 +150,8 @@ impl SegmentReader {
     /// Pages decode, times are in order and as the run directory says.
     fn verify_pages(&self) -> Result<()> {
         let (mut scratch, mut page) = (Vec::new(), PageBuf::new());
-        let mut runs = self.runs.iter();
-        let mut run: Option<(&RunRange, i64)> = None;
+        let mut runs = self.runs();
+        let mut run: Option<(RunRange, i64)> = None;
         for (index, range) in self.index.pages.iter().enumerate() {
             for (column, _) in &self.fields {
                 self.read_page(*column, index, &mut scratch, &mut page)?;
@@ -159,7 +159,7 @@ impl SegmentReader {
             self.read_page(ColumnId::TIME, index, &mut scratch, &mut page)?;
             let Values::I64(times) = &page.values else { continue };
             for (row, &time) in (range.first_row..).zip(times) {
-                let ends = |(run, _): &(&RunRange, i64)| row == run.first_row + u64::from(run.rows);
+                let ends = |(run, _): &(RunRange, i64)| row == run.first_row + u64::from(run.rows);
                 if run.as_ref().is_none_or(ends) {
                     run = runs.next().map(|run| (run, run.time_min));
                 }

@@ -245,7 +245,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             } else {
                 self.series(run.key);
             }
-            self.runs.run(run.rows, first, last);
+            self.runs.run(run.rows, first, last, &mut self.scratch);
             pages.push(run.rows as usize);
             self.time_min = self.time_min.min(first);
             self.time_max = self.time_max.max(last);

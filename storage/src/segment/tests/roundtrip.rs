@@ -68,13 +68,14 @@ proptest! {
                 prop_assert_eq!(reader.series_matching(ColumnId(column), values).unwrap(), want);
             }
         }
+        let mut held = crate::segment::HeldRuns::default();
         for (series, key) in (0..).zip(&keys) {
-            let runs = reader.runs_of(series);
+            let runs: Vec<_> = reader.runs_of(series, &mut held).collect();
             prop_assert_eq!(runs.iter().map(|run| run.rows as usize).sum::<usize>(), model[*key].len());
             prop_assert_eq!(runs.first().map(|run| run.time_min), model[*key].first().map(|row| row.0));
             prop_assert_eq!(runs.last().map(|run| run.time_max), model[*key].last().map(|row| row.0));
         }
-        prop_assert_eq!(reader.runs_of(keys.len() as u32), &[]);
+        prop_assert_eq!(reader.runs_of(keys.len() as u32, &mut held).count(), 0);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
             // Of each series that has a rare value a number, of up to five bytes.
             bytes + 4 * values + 5 * tag.series()
         };
-        let encoded = self.runs.memory_bytes() + self.time.memory_bytes() * (1 + self.fields.len());
+        let encoded = self.runs.encoded_bytes() + self.time.memory_bytes() * (1 + self.fields.len());
         let has_postings = self.postings_series_min <= self.keys.series();
         largest(&self.tags, of_tag) + if has_postings { self.tags.values().map(of_postings).sum() } else { 0 } + encoded
     }
