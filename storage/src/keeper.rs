@@ -334,11 +334,8 @@ impl Keeper {
                         let mut columns = StripeColumns::new(&cut, &stripe);
                         cut.times(&stripe, &mut times);
                         held.set(HeldPart::Plan, of_cut + stripe.memory_bytes() + times.capacity() * size_of::<i64>())?;
-                        held.set(
-                            HeldPart::Writer,
-                            writer.memory_bytes() + writer.stripe_bytes(times.len(), stripe.run_count(), 0),
-                        )?;
-                        writer.stripe_from(&mut cut.runs(&stripe), &times, &mut columns)?;
+                        let mut holds = |bytes| held.set(HeldPart::Writer, bytes);
+                        writer.stripe_within(&mut cut.runs(&stripe), &times, &mut columns, &mut holds)?;
                     }
                     writer.suspects(late.suspects);
                     held.set(HeldPart::Writer, writer.memory_bytes() + writer.finish_bytes())?;

@@ -104,8 +104,19 @@ impl Segment {
     /// A segment of a file that no manifest names.
     #[cfg(test)]
     pub(crate) fn alone(world: &World, store: u128, entry: SegmentEntry) -> Arc<Self> {
+        Self::alone_within(world, store, entry, &Directories::unlimited())
+    }
+
+    /// The same, with its directory among these.
+    #[cfg(test)]
+    pub(crate) fn alone_within(
+        world: &World,
+        store: u128,
+        entry: SegmentEntry,
+        directories: &Arc<Directories>,
+    ) -> Arc<Self> {
         let file = Arc::new(DataFile::new(world, store, entry.file));
-        let (reader, directories) = (Arc::default(), Directories::unlimited());
+        let (reader, directories) = (Arc::default(), Arc::clone(directories));
         Arc::new(Self { path: entry.file.path(), entry, file, reader, directories })
     }
 

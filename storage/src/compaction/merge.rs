@@ -19,7 +19,7 @@ use crate::merge::{ScanStats, has_field, read};
 use crate::placement::{Reader, Segment};
 use crate::rows::Presence;
 use crate::schema::{ColumnId, FieldType};
-use crate::segment::{PageRows, RowSet, Run, SegmentWriter, Sink, StripeSource};
+use crate::segment::{PageRows, RowSet, SegmentWriter, Sink, StripeSource};
 use crate::values::Values;
 
 use super::PartJob;
@@ -48,11 +48,9 @@ pub(crate) fn merge<S: Sink + ?Sized>(
         if let Some(known) = &known {
             note_suspects(&plan, known, writer.rows(), &mut suspects);
         }
-        let (runs, key_bytes) = plan.run_bytes();
-        // The runs are handed on as a list, and the stripe is in the directories before anybody looks again.
-        let of_runs = runs * size_of::<Run<'_>>() + writer.stripe_bytes(plan.times.len(), runs, key_bytes);
-        held.set(HeldPart::Writer, writer.memory_bytes() + suspects.serialized_size() + of_runs)?;
-        writer.stripe_from(&mut plan.runs().iter(), &plan.times, &mut Stripe::new(&plan, &mut columns))?;
+        let of_suspects = suspects.serialized_size();
+        let mut holds = |bytes: usize| held.set(HeldPart::Writer, bytes + of_suspects);
+        writer.stripe_within(&mut plan.runs(), &plan.times, &mut Stripe::new(&plan, &mut columns), &mut holds)?;
         control.add_rows(plan.times.len() as u64);
     }
     drop((planner, plan));

@@ -22,9 +22,4 @@ impl Stripe {
             + self.used.capacity()
             + self.rows * size_of::<u32>()
     }
-
-    /// How many runs it has.
-    pub(crate) fn run_count(&self) -> usize {
-        self.runs.len()
-    }
 }

@@ -16,7 +16,7 @@ use crate::codec::PAGE_ROWS_MAX;
 use crate::error::Result;
 use crate::placement::Segment;
 use crate::schema::TableMode;
-use crate::segment::Run;
+use crate::segment::{Run, StripeRuns};
 use crate::time::TimeRange;
 use crate::tombstone::{Pending, Tombstones};
 
@@ -39,18 +39,52 @@ pub(crate) enum Item {
 /// The rows of one stripe.
 #[derive(Debug, Default)]
 pub(crate) struct StripePlan {
+    /// Of each key what the one before it does not begin with.
     keys: Vec<u8>,
-    /// (end of the key in `keys`, rows).
-    runs: Vec<(usize, u32)>,
+    runs: Vec<PlannedRun>,
+    /// The key of the last run.
+    last: Vec<u8>,
     pub(crate) times: Vec<i64>,
     pub(crate) items: Vec<Item>,
     pub(crate) versions: Vec<Place>,
+}
+
+/// The rows of one series.
+#[derive(Clone, Copy, Debug)]
+struct PlannedRun {
+    /// How many bytes its key has in common with the one before, and how many follow.
+    shared: u32,
+    rest: u32,
+    rows: u32,
+}
+
+/// The series of a stripe, whose keys are made one at a time.
+pub(crate) struct PlanRuns<'a> {
+    keys: &'a [u8],
+    runs: std::slice::Iter<'a, PlannedRun>,
+    key: Vec<u8>,
+}
+
+impl StripeRuns for PlanRuns<'_> {
+    fn count_left(&self) -> usize {
+        self.runs.len()
+    }
+
+    fn next_run(&mut self) -> Option<Run<'_>> {
+        let run = self.runs.next()?;
+        let (rest, behind) = self.keys.split_at_checked(run.rest as usize)?;
+        self.keys = behind;
+        self.key.truncate(run.shared as usize);
+        self.key.extend_from_slice(rest);
+        Some(Run { key: &self.key, rows: run.rows })
+    }
 }
 
 impl StripePlan {
     fn clear(&mut self) {
         self.keys.clear();
         self.runs.clear();
+        self.last.clear();
         self.times.clear();
         self.items.clear();
         self.versions.clear();
@@ -59,35 +93,29 @@ impl StripePlan {
     /// What it holds.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.keys.capacity()
-            + self.runs.capacity() * size_of::<(usize, u32)>()
+            + self.last.capacity()
+            + self.runs.capacity() * size_of::<PlannedRun>()
             + self.times.capacity() * size_of::<i64>()
             + self.items.capacity() * size_of::<Item>()
             + self.versions.capacity() * size_of::<Place>()
     }
 
-    /// How many runs, and the bytes of their keys.
-    pub(crate) fn run_bytes(&self) -> (usize, usize) {
-        (self.runs.len(), self.keys.len())
-    }
-
     /// The keys and how many rows each has.
-    pub(crate) fn runs(&self) -> Vec<Run<'_>> {
-        let mut start = 0;
-        let key_of = |(end, rows): &(usize, u32)| {
-            let key = self.keys.get(start..*end).unwrap_or_default();
-            start = *end;
-            Run { key, rows: *rows }
-        };
-        self.runs.iter().map(key_of).collect()
+    pub(crate) fn runs(&self) -> PlanRuns<'_> {
+        PlanRuns { keys: &self.keys, runs: self.runs.iter(), key: Vec::new() }
     }
 
     /// Notes that the last `rows` rows are of `key`. `is_new`: no row of this stripe was before.
     fn note(&mut self, key: &[u8], is_new: bool, rows: u32) {
         match self.runs.last_mut() {
-            Some((_, count)) if !is_new => *count += rows,
+            Some(run) if !is_new => run.rows += rows,
             _ => {
-                self.keys.extend_from_slice(key);
-                self.runs.push((self.keys.len(), rows));
+                let shared = self.last.iter().zip(key).take_while(|(last, own)| last == own).count();
+                let rest = key.get(shared..).unwrap_or_default();
+                self.keys.extend_from_slice(rest);
+                self.runs.push(PlannedRun { shared: shared as u32, rest: rest.len() as u32, rows });
+                self.last.clear();
+                self.last.extend_from_slice(key);
             }
         }
     }

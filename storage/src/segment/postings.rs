@@ -34,7 +34,7 @@ pub(super) struct PostingsBlock {
 }
 
 /// Blocks and index. `values` ascend; `codes` has 0 or 1 + the place of its value for each series. `None` if no value is rare.
-pub(super) fn encode(values: &Strings, codes: &[u64], encoding: Encoding) -> Option<(Vec<u8>, Vec<u8>)> {
+pub(super) fn encode(values: &Strings, codes: &[u32], encoding: Encoding) -> Option<(Vec<u8>, Vec<u8>)> {
     let rare_max = (codes.len() as u32 / RARE_ONE_OF).max(1);
     let codes = codes.iter().map(|code| *code as usize);
     let counts = count(codes.clone(), values.len());
@@ -216,8 +216,8 @@ mod tests {
     }
 
     /// Codes of `values` values, each of which occurs: alone, in runs, and a value that many have.
-    fn codes(values: usize) -> impl Strategy<Value = Vec<u64>> {
-        let values = values as u64;
+    fn codes(values: usize) -> impl Strategy<Value = Vec<u32>> {
+        let values = values as u32;
         prop::collection::vec((0..=values, prop_oneof![Just(1), 1..9_usize, 600..900_usize]), 1..60).prop_map(
             move |runs| {
                 let runs = runs.into_iter().flat_map(|(code, count)| std::iter::repeat_n(code, count));
@@ -244,7 +244,7 @@ mod tests {
             let encoding = if cold { Encoding::Cold } else { Encoding::Hot };
             let series = codes.len() as u32;
             let rare_max = (series / RARE_ONE_OF).max(1) as usize;
-            let of = |code: u64| (0..).zip(&codes).filter(|(_, other)| **other == code).map(|(series, _)| series).collect::<Vec<u32>>();
+            let of = |code: u32| (0..).zip(&codes).filter(|(_, other)| **other == code).map(|(series, _)| series).collect::<Vec<u32>>();
             let Some((packed, index)) = encode(&strings(&names), &codes, encoding) else {
                 prop_assert!((1..=40).all(|code| rare_max < of(code).len()));
                 return Ok(());
@@ -254,7 +254,7 @@ mod tests {
             prop_assert_eq!(found.len(), 40);
             for (at, (value, posting)) in found.into_iter().enumerate() {
                 prop_assert_eq!(value, names[at].as_bytes());
-                let want = of(at as u64 + 1);
+                let want = of(at as u32 + 1);
                 let want = if want.len() <= rare_max { Posting::Rare(&want) } else { Posting::Frequent };
                 prop_assert_eq!(posting, want);
             }
@@ -284,7 +284,7 @@ mod tests {
             let _ = take_list(&mut bytes.as_slice(), 50, &mut out);
             prop_assert!(out.len() <= 50);
             let names: Vec<String> = (0..40).map(|value| format!("rack_{value:03}")).collect();
-            let codes: Vec<u64> = (1..=40).collect();
+            let codes: Vec<u32> = (1..=40).collect();
             let (mut packed, mut index) = encode(&strings(&names), &codes, Encoding::Hot).unwrap();
             let end = index.len();
             index[at.index(end)] = byte;

@@ -79,7 +79,8 @@ impl RunsWriter {
     pub(super) fn growth(&self, runs: usize) -> usize {
         let pieces = self.pieces.iter().map(|piece| growth(piece.capacity(), piece.len(), runs * NUMBER_BYTES_MAX));
         // Of what is in no piece yet there is never more than a piece.
-        pieces.sum::<usize>() + 3 * size_of::<u64>() * self.rows.capacity()
+        let numbers = if self.rows.capacity() < PAGE_ROWS_MAX { self.rows.capacity() } else { 0 };
+        pieces.sum::<usize>() + 3 * size_of::<u64>() * numbers
     }
 
     /// What [`RunsWriter::encode`] takes beside what it holds, at most: the section.

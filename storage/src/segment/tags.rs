@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::codec::{EncodeScratch, ValuesRef, decode_column, encode_column};
+use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, decode_column, encode_column};
 use crate::schema::FieldType;
 use crate::values::{Strings, Values};
 
@@ -201,13 +201,13 @@ impl TagWriter {
     }
 
     /// The different values, ascending, and for each of so many series 0 or 1 + the place of its value.
-    pub(crate) fn finish(self, series: u32) -> (Strings, Vec<u64>) {
-        let Self { values, codes: ids, .. } = self;
-        let absent = (series as usize).saturating_sub(ids.len());
+    pub(crate) fn finish(self, series: u32) -> (Strings, Vec<u32>) {
+        let Self { values, mut codes, ids, .. } = self;
+        drop(ids);
         let (values, code_of) = ascending(values);
         // Without an order to change they are codes already.
-        let code = |id: u32| code_of.get(id as usize).copied().unwrap_or(id);
-        let codes = ids.iter().map(|id| u64::from(code(*id))).chain(std::iter::repeat_n(0, absent)).collect();
+        codes.iter_mut().for_each(|code| *code = code_of.get(*code as usize).copied().unwrap_or(*code));
+        codes.resize(series as usize, 0);
         (values, codes)
     }
 }
@@ -248,10 +248,16 @@ fn head(value: &[u8]) -> u64 {
 }
 
 /// The section of a tag.
-pub(super) fn encode(values: &Strings, codes: &[u64], scratch: &mut EncodeScratch) -> Vec<u8> {
+pub(super) fn encode(values: &Strings, codes: &[u32], scratch: &mut EncodeScratch) -> Vec<u8> {
     let mut out = (values.len() as u32).to_le_bytes().to_vec();
     let strings = ValuesRef::String { bytes: &values.bytes, ends: &values.ends, start: 0 };
     encode_column(strings, scratch, &mut out);
-    encode_column(ValuesRef::U64(codes), scratch, &mut out);
+    // A column is its pieces behind one another, so that not all codes lie there as long numbers.
+    let mut numbers = Vec::with_capacity(codes.len().min(PAGE_ROWS_MAX));
+    for piece in codes.chunks(PAGE_ROWS_MAX) {
+        numbers.clear();
+        numbers.extend(piece.iter().map(|code| u64::from(*code)));
+        encode_column(ValuesRef::U64(&numbers), scratch, &mut out);
+    }
     out
 }

@@ -18,6 +18,7 @@ use crate::priority::give_way;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType, STRING_BYTES_MAX, TableId};
 use crate::series::key_tags;
 
+use self::held::Ahead;
 pub use self::input::{PageRows, Run, StripeField, StripeInput, StripeRuns, StripeSource};
 use self::input::{WholeFields, count_ones};
 use super::cutter::{PAGE_STRING_BYTES_MAX, PageCutter, StringCutter};
@@ -160,9 +161,24 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         times: &[i64],
         fields: &mut dyn StripeSource,
     ) -> Result<()> {
+        self.stripe_within(runs, times, fields, &mut |_| Ok(()))
+    }
+
+    /// The same; `holds` is told what the writer takes of memory before it does.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::stripe_from`], and those of `holds`. The segment cannot be finished then.
+    pub(crate) fn stripe_within(
+        &mut self,
+        runs: &mut dyn StripeRuns,
+        times: &[i64],
+        fields: &mut dyn StripeSource,
+        holds: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
         assert!(!times.is_empty(), "a stripe has rows");
         assert!(times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
-        let pages = self.directories(runs, times);
+        let pages = self.directories(runs, times, holds)?;
+        holds(self.memory_bytes() + self.buffer_growth(times.len()))?;
         let pages = self.cut_strings(pages, fields)?;
         let cells = (self.page_rows.len() + pages.len()) as u64 * (self.fields.len() as u64 + 1);
         if PAGE_CELLS_MAX < cells {
@@ -179,6 +195,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             let (values, behind) = rest.split_at(rows);
             rest = behind;
             write_page(rows, PageRows { presence: None, values }, &mut self.time, scratch, buffer);
+            self.out.write_full(buffer)?;
         }
         self.out.write(buffer)?;
         for (column, target) in &mut self.fields {
@@ -189,10 +206,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             buffer.clear();
             for &rows in &pages {
                 write_page(rows, fields.page(rows)?, target, scratch, buffer);
-                if WRITE_BYTES <= buffer.len() {
-                    self.out.write(buffer)?;
-                    buffer.clear();
-                }
+                self.out.write_full(buffer)?;
             }
             self.out.write(buffer)?;
         }
@@ -225,10 +239,16 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     }
 
     /// Keys, tags and runs of a stripe. Returns the rows of its pages.
-    fn directories(&mut self, runs: &mut dyn StripeRuns, times: &[i64]) -> Vec<usize> {
+    fn directories(
+        &mut self,
+        runs: &mut dyn StripeRuns,
+        times: &[i64],
+        holds: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<usize>> {
         let (mut pages, count) = (PageCutter::default(), runs.count_left());
-        let (mut rest, mut is_first) = (times, true);
+        let (mut rest, mut is_first, mut ahead) = (times, true, Ahead::of(count));
         while let Some(run) = runs.next_run() {
+            self.tell(run.key, &mut ahead, holds)?;
             let continues = is_first && self.keys.last() == Some(run.key);
             if is_first {
                 self.runs.stripe(count, continues);
@@ -254,7 +274,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         assert!(rest.is_empty(), "runs have the rows of their stripe");
         assert!(u32::try_from(self.runs.runs()).is_ok(), "runs of a segment fit u32");
         self.rows += times.len() as u64;
-        pages.finish()
+        Ok(pages.finish())
     }
 
     fn series(&mut self, key: &[u8]) {
@@ -377,6 +397,15 @@ impl<S: Sink + ?Sized> Out<'_, S> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
         self.sink.write(bytes)
+    }
+
+    /// Writes what was encoded, once it is much.
+    fn write_full(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        if WRITE_BYTES <= buffer.len() {
+            self.write(buffer)?;
+            buffer.clear();
+        }
+        Ok(())
     }
 }
 

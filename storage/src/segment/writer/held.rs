@@ -4,14 +4,33 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 
+use crate::error::Result;
 use crate::schema::ColumnId;
 
 use super::super::sink::{BUFFER_BYTES, Sink};
 use super::super::tags::TagWriter;
-use super::SegmentWriter;
+use super::{SegmentWriter, WRITE_BYTES};
 
 /// Room to encode a page in, about.
 const ENCODE_BYTES: usize = 256 << 10;
+
+/// So many runs, and bytes of their keys, are told of at once.
+const AHEAD_RUNS: usize = 1024;
+const AHEAD_BYTES: usize = 64 << 10;
+
+/// The runs of a stripe that are not in the directories yet.
+pub(super) struct Ahead {
+    runs: usize,
+    /// Those, and how many bytes of keys, that were told of.
+    told_runs: usize,
+    told_bytes: usize,
+}
+
+impl Ahead {
+    pub(super) fn of(runs: usize) -> Self {
+        Self { runs, told_runs: 0, told_bytes: 0 }
+    }
+}
 
 impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
     /// What it holds now: packed keys, tags, runs, the directory of pages, and what is encoded and not yet written.
@@ -34,13 +53,31 @@ impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
             + self.buffer.capacity()
     }
 
-    /// What a stripe of so many rows and runs, with so many bytes of keys, adds to it, at most: each run another series, and
-    /// the pages of times, which are made before the first of them is written.
-    pub(crate) fn stripe_bytes(&self, rows: usize, runs: usize, key_bytes: usize) -> usize {
+    /// Tells `holds` of runs that come next before they are there, some at a time.
+    pub(super) fn tell(&self, key: &[u8], ahead: &mut Ahead, holds: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
+        if ahead.told_runs == 0 || ahead.told_bytes < key.len() {
+            ahead.told_runs = AHEAD_RUNS.min(ahead.runs).max(1);
+            ahead.told_bytes = AHEAD_BYTES.max(key.len());
+            holds(self.memory_bytes() + self.runs_bytes(ahead.told_runs, ahead.told_bytes))?;
+        }
+        ahead.runs = ahead.runs.saturating_sub(1);
+        ahead.told_runs -= 1;
+        ahead.told_bytes -= key.len();
+        Ok(())
+    }
+
+    /// What so many runs, with so many bytes of keys, add to it, at most: each run another series.
+    fn runs_bytes(&self, runs: usize, key_bytes: usize) -> usize {
         // Keys are packed, values of tags are part of them; of each run and tag a few numbers, in vectors that double.
-        let new = 2 * (2 * key_bytes + runs * (24 + 12 * self.tags.len())) + rows * size_of::<i64>();
+        let new = 2 * (2 * key_bytes + runs * (24 + 12 * self.tags.len()));
         let tags: usize = self.tags.values().map(|tag| tag.growth(runs, key_bytes)).sum();
         new + self.keys.growth(key_bytes) + self.runs.growth(runs) + tags
+    }
+
+    /// What the buffer of encoded pages may take more, of a column with as many numbers as there are rows.
+    pub(super) fn buffer_growth(&self, rows: usize) -> usize {
+        let most = (2 * WRITE_BYTES).min(2 * rows * size_of::<u64>());
+        most.saturating_sub(self.buffer.capacity())
     }
 
     /// What [`SegmentWriter::finish`] takes beside it, at most: one tag after the other as codes and by value, the postings
@@ -49,7 +86,7 @@ impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
         let series = self.keys.series() as usize;
         let of_tag = |tag: &TagWriter| {
             let (values, bytes) = tag.values();
-            3 * bytes + 36 * (values + 1) + 16 * series
+            3 * bytes + 28 * (values + 1) + 12 * series
         };
         let of_postings = |tag: &TagWriter| {
             let (values, bytes) = tag.values();
@@ -64,4 +101,76 @@ impl<S: Sink + ?Sized> SegmentWriter<'_, S> {
 
 fn largest(tags: &BTreeMap<ColumnId, TagWriter>, of: impl Fn(&TagWriter) -> usize) -> usize {
     tags.values().map(of).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::input::WholeFields;
+    use super::super::{Run, SegmentSpec, StripeField};
+    use super::*;
+    use crate::allocated::{allocated, peak_of};
+    use crate::manifest::Encoding;
+    use crate::schema::{Column, ColumnKind, FieldType, TableId};
+    use crate::series;
+    use crate::values::Values;
+
+    const SERIES: u64 = 20_000;
+    const TAGS: std::ops::Range<u32> = 16..36;
+    const FIELD: ColumnId = ColumnId(99);
+
+    /// Takes bytes and keeps none.
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn write(&mut self, _bytes: &[u8]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Twenty tags, of whose values ten series each have one, but for the first.
+    fn keys() -> Vec<Vec<u8>> {
+        let key = |at: u64| {
+            let mixed = at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let shared = TAGS.skip(1).map(|tag| format!("{:05}", (mixed >> (tag - TAGS.start)) % 2000));
+            let values: Vec<String> = std::iter::once(format!("host_{at:06}")).chain(shared).collect();
+            let mut key = Vec::new();
+            series::encode_key(TAGS.map(ColumnId).zip(values.iter().map(|value| value.as_bytes())), &mut key);
+            key
+        };
+        let mut keys: Vec<Vec<u8>> = (0..SERIES).map(key).collect();
+        keys.sort();
+        keys
+    }
+
+    fn spec() -> SegmentSpec {
+        let tag = |id: u32| Column { id: ColumnId(id), name: format!("t{id}"), kind: ColumnKind::Tag };
+        let field = Column { id: FIELD, name: "v".to_owned(), kind: ColumnKind::Field(FieldType::I64) };
+        let columns = TAGS.map(tag).chain([field]).collect();
+        let (sequence_min, sequence_max, encoding) = (1, 2, Encoding::Hot);
+        SegmentSpec { table: TableId(1), partition_start: 0, columns, sequence_min, sequence_max, encoding }
+    }
+
+    #[test]
+    fn nothing_is_taken_that_was_not_told_of() {
+        let keys = keys();
+        let runs: Vec<Run<'_>> = keys.iter().map(|key| Run { key, rows: 1 }).collect();
+        let fields = [StripeField { column: FIELD, presence: None, values: Values::I64((0..SERIES as i64).collect()) }];
+        let times = vec![7; SERIES as usize];
+        let (mut sink, before) = (Nowhere, allocated());
+        let mut writer = SegmentWriter::new(&mut sink, spec());
+        let (mut told, mut tells) = (writer.memory_bytes() as u64, 0);
+        let mut holds = |bytes: usize| {
+            let taken = allocated() - before;
+            assert!(taken <= told, "{taken} bytes after {tells} times, {told} were told");
+            (told, tells) = (bytes as u64, tells + 1);
+            Ok(())
+        };
+        writer.stripe_within(&mut runs.iter(), &times, &mut WholeFields::new(&fields), &mut holds).unwrap();
+        assert!(tells > 20, "{tells} times");
+        let (held, told) = (allocated() - before, (writer.memory_bytes() + writer.finish_bytes()) as u64);
+        let (done, more) = peak_of(|| writer.finish().unwrap());
+        assert_eq!(u64::from(done.series), SERIES);
+        eprintln!("{held} bytes, {more} more at the end, {told} told");
+        assert!(held + more <= told && told <= 3 * (held + more), "{held} bytes, {more} more at the end, {told} told");
+    }
 }

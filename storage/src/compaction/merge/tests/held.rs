@@ -18,11 +18,14 @@ impl Sink for Nowhere {
     }
 }
 
-/// With two tags more.
+/// Beside the host.
+const TAGS: std::ops::Range<u32> = 21..40;
+
+/// With twenty tags.
 fn wide_table(mode: TableMode) -> Table {
     let mut table = table(mode);
     let tag = |id: u32| Column { id: ColumnId(id), name: format!("t{id}"), kind: ColumnKind::Tag };
-    table.columns.extend([tag(21), tag(22)]);
+    table.columns.extend(TAGS.map(tag));
     table
 }
 
@@ -54,33 +57,50 @@ fn rows(
 
 /// Series that have three tags of their own each, one row in each of two segments.
 fn many_series(world: &World, table: &Table) -> Vec<Arc<Segment>> {
-    series_of(world, table, |at, mixed| {
-        [format!("host_{at:06}"), format!("{mixed:016x}-pod"), format!("container/{:08x}", mixed >> 32)]
+    series_of(world, table, 60_000, |at, mixed| {
+        vec![format!("host_{at:06}"), format!("{mixed:016x}-pod"), format!("container/{:08x}", mixed >> 32)]
     })
 }
 
 /// Series of which twenty each share a rare value, of two tags. One of them ascends until almost the last.
 fn shared_values(world: &World, table: &Table) -> Vec<Arc<Segment>> {
-    series_of(world, table, |at, mixed| {
+    series_of(world, table, 60_000, |at, mixed| {
         let ascending = if at < 59_000 { at / 20 } else { 0 };
-        [format!("host_{at:06}"), format!("rack {ascending:06}"), format!("{:04}", mixed % 3_000)]
+        vec![format!("host_{at:06}"), format!("rack {ascending:06}"), format!("{:04}", mixed % 3_000)]
     })
 }
 
-fn series_of(world: &World, table: &Table, tags: fn(u32, u64) -> [String; 3]) -> Vec<Arc<Segment>> {
+/// Series of twenty tags; ten each share a value of every tag but the first.
+fn many_tags(world: &World, table: &Table) -> Vec<Arc<Segment>> {
+    series_of(world, table, 20_000, |at, mixed| {
+        let shared = TAGS.map(|tag| format!("{:05}", (mixed >> (tag - TAGS.start)) % 2000));
+        std::iter::once(format!("host_{at:06}")).chain(shared).collect()
+    })
+}
+
+fn mixed(at: u32) -> u64 {
+    u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Keys of tags, ascending.
+fn keys_of(count: u32, tags: fn(u32, u64) -> Vec<String>) -> Vec<Vec<u8>> {
     let key = |at: u32| {
-        let mixed = u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let tags = tags(at, mixed);
+        let tags = tags(at, mixed(at));
         let mut key = Vec::new();
-        let ids = [HOST, ColumnId(21), ColumnId(22)];
-        series::encode_key(ids.into_iter().zip(&tags).map(|(id, value)| (id, value.as_bytes())), &mut key);
+        let ids = std::iter::once(HOST).chain(TAGS.map(ColumnId));
+        series::encode_key(ids.zip(&tags).map(|(id, value)| (id, value.as_bytes())), &mut key);
         key
     };
-    let mut keys: Vec<Vec<u8>> = (0..60_000).map(key).collect();
+    let mut keys: Vec<Vec<u8>> = (0..count).map(key).collect();
     keys.sort();
+    keys
+}
+
+fn series_of(world: &World, table: &Table, count: u32, tags: fn(u32, u64) -> Vec<String>) -> Vec<Arc<Segment>> {
+    let keys = keys_of(count, tags);
     let input = |number: u32| {
         let of: Vec<_> = keys.iter().map(|key| (key.clone(), i64::from(number))).collect();
-        rows(world, table, number, &of, FIELDS[0].0, Values::I64((0..60_000).collect()))
+        rows(world, table, number, &of, FIELDS[0].0, Values::I64((0..i64::from(count)).collect()))
     };
     vec![input(1), input(2)]
 }
@@ -124,8 +144,8 @@ fn run(part: &PartJob, memory: &Arc<Accountant>, control: &Control, rows_max: us
 }
 
 type Inputs = fn(&World, &Table) -> Vec<Arc<Segment>>;
-const INPUTS: [(&str, Inputs); 4] =
-    [("series", many_series), ("shared", shared_values), ("turns", by_turns), ("wide", wide_rows)];
+const INPUTS: [(&str, Inputs); 5] =
+    [("series", many_series), ("shared", shared_values), ("tags", many_tags), ("turns", by_turns), ("wide", wide_rows)];
 
 fn part_of(world: &World, inputs: Inputs) -> PartJob {
     let table = wide_table(TableMode::Append);
@@ -178,4 +198,35 @@ fn a_merge_that_finds_no_room_ends_before_it_takes_more() {
         assert!(matches!(run(&part, &memory, &control, STRIPES[0]), Err(Error::Cancelled)), "{name}");
         assert_eq!(memory.total(), 0, "{name}");
     }
+}
+
+/// Eight segments with a row of each of 100,000 series: the directories of runs alone would take 25 MiB decoded.
+#[test]
+fn a_merge_of_many_series_fits_a_small_limit() {
+    const SERIES: u32 = 100_000;
+    const SEGMENTS: u32 = 8;
+    let shares = MemoryShares { limit_bytes: 40 * MIB, bodies_bytes: 0, statements_bytes: 0 };
+    let (world, memory) = (world(), Accountant::new(shares));
+    let table = wide_table(TableMode::Append);
+    let keys = keys_of(SERIES, |at, mixed| {
+        vec![format!("host_{at:06}"), format!("rack {:04}", mixed % 5_000), format!("{:08x}", mixed >> 32)]
+    });
+    let directories = crate::directories::Directories::new(&memory);
+    let segments = (1..=SEGMENTS).map(|number| {
+        let of: Vec<_> = keys.iter().map(|key| (key.clone(), i64::from(number))).collect();
+        let alone = rows(&world, &table, number, &of, FIELDS[0].0, Values::I64((0..i64::from(SERIES)).collect()));
+        Segment::alone_within(&world, STORE, alone.entry.clone(), &directories)
+    });
+    let part = part(&table, segments.collect(), true);
+    drop(keys);
+    let done = run(&part, &memory, &Control::unthrottled(), SERIES as usize);
+    let usage = memory.usage();
+    eprintln!("{usage:?}");
+    let done = done.unwrap();
+    assert_eq!((done.rows, done.series), (u64::from(SERIES * SEGMENTS), SERIES));
+    let total = usage.last().unwrap();
+    assert!(total.bytes_peak <= shares.limit_bytes, "{usage:?}");
+    let peak = |of: MemoryUse| usage.iter().find(|row| row.of == Some(of)).map_or(0, |row| row.bytes_peak);
+    // A few bytes for each run, and what one of them takes while it is read.
+    assert!(peak(MemoryUse::Directories) < 10 * MIB, "{usage:?}");
 }
