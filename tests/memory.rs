@@ -245,7 +245,7 @@ fn a_compaction_without_room_is_given_up() {
     let tasks = engine.tasks();
     let task = tasks.iter().max_by_key(|task| task.id).unwrap();
     let told = task.error.as_ref().is_some_and(|error| error.starts_with("the compaction needs "));
-    assert!(task.state == TaskState::Failed && told, "{task:?}");
+    assert!(task.state == TaskState::Refused && told, "{task:?}");
     let usage = engine.memory().usage();
     let total = usage.last().unwrap();
     assert!(total.bytes_peak <= total.bytes_max, "{usage:?}");

@@ -11,6 +11,7 @@ pub(crate) mod control;
 mod copy;
 pub(crate) mod merge;
 pub(crate) mod pick;
+pub(crate) mod refused;
 pub(crate) mod tasks;
 
 use std::collections::BTreeSet;

@@ -14,12 +14,15 @@
 //!
 //! A partition is at rest once its end is longer ago than late rows are expected for, and it got no segment for a while.
 //! Only neighbours in sequence become one, so that the order of writes is kept. Small parts share a file, and so a sync.
+//! What found no room in memory is not picked again for a while ([`super::refused`]), unless somebody asks for it; segments
+//! that only move need none.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::refused::Refusal;
 use super::{Part, Plan, Reason};
 use crate::manifest::{Encoding, FileId, SegmentEntry, SegmentId};
 use crate::schema::{DAY_NS, Table, TableId};
@@ -57,10 +60,19 @@ pub(crate) struct Partition<'a> {
     pub(crate) is_at_rest: bool,
     /// It failed a moment ago.
     pub(crate) is_held: bool,
+    /// Merges that found no room; what somebody asked for is tried all the same.
+    pub(crate) refused: Vec<&'a Refusal>,
     /// Some delete has waited long enough, or too many wait.
     pub(crate) is_delete_due: bool,
     /// Segments with rows that some delete may name which they have not seen, and the sequence of the first of these deletes.
     pub(crate) unseen: BTreeMap<SegmentId, u64>,
+}
+
+impl Partition<'_> {
+    /// Whether a merge of these is known to find no room.
+    fn is_refused(&self, segments: &[&SegmentEntry]) -> bool {
+        self.refused.iter().any(|refusal| refusal.forbids(segments))
+    }
 }
 
 /// Somebody wants every partition of a table to be one segment.
@@ -93,7 +105,9 @@ impl View<'_> {
         let is_small = |segment: &&&SegmentEntry| segment.bytes < limits.bytes_max / (min as u64).saturating_mul(2);
         let is_behind =
             |partition: &Partition<'_>| partition.segments.iter().filter(is_small).count() > min.saturating_mul(4);
-        self.partitions.iter().any(|partition| !partition.is_held && is_behind(partition))
+        // What cannot be merged now is no reason to hurry.
+        let is_free = |partition: &&Partition<'_>| !partition.is_held && partition.refused.is_empty();
+        self.partitions.iter().filter(is_free).any(is_behind)
     }
 }
 
@@ -169,6 +183,9 @@ fn merge(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
             if count < min || sum.saturating_mul(10) < largest.saturating_mul(tenths) {
                 continue;
             }
+            if segments.get(start..=start + at).is_some_and(|window| partition.is_refused(window)) {
+                break; // so is any that begins here and is longer
+            }
             let candidate = (largest, std::cmp::Reverse(count), std::cmp::Reverse(start));
             if best.is_none_or(|best| candidate < best) {
                 best = Some(candidate);
@@ -182,8 +199,10 @@ fn merge(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
 
 /// A segment that has not seen a delete which is due.
 fn deletes(partition: &Partition<'_>) -> Option<Part> {
-    let mut segments = partition.segments.iter().filter(|segment| partition.unseen.contains_key(&segment.id()));
-    let segment = segments.next().filter(|_| partition.is_delete_due)?;
+    let is_left = |segment: &&&SegmentEntry| {
+        partition.unseen.contains_key(&segment.id()) && !partition.is_refused(std::slice::from_ref(*segment))
+    };
+    let segment = partition.segments.iter().find(is_left).filter(|_| partition.is_delete_due)?;
     Some(part(partition, &[*segment], segment.marks.encoding))
 }
 
@@ -220,7 +239,7 @@ fn overlays(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
     }
     // Where the whole is too much, they become one among themselves: see `recompress`.
     let fits = segments.len() <= limits.segments_max && bytes(segments) <= limits.bytes_max;
-    fits.then(|| part(partition, segments, Encoding::Cold))
+    (fits && !partition.is_refused(segments)).then(|| part(partition, segments, Encoding::Cold))
 }
 
 /// A partition at rest of which nothing is encoded small yet.
@@ -235,7 +254,11 @@ fn recompress(partition: &Partition<'_>, limits: &Limits) -> Option<Part> {
         return None;
     }
     let count = rest.iter().take_while(|segment| segment.marks.encoding == Encoding::Hot).count();
-    Some(part(partition, within(rest.get(..count)?, limits), Encoding::Cold))
+    let most = within(rest.get(..count)?, limits);
+    // Fewer where all are known to find no room.
+    let segments =
+        (1..=most.len()).rev().find_map(|count| most.get(..count).filter(|some| !partition.is_refused(some)))?;
+    Some(part(partition, segments, Encoding::Cold))
 }
 
 /// The first of them, as many as a compaction may take; at least one.

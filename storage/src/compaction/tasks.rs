@@ -23,6 +23,8 @@ pub enum TaskState {
     Cancelled,
     /// It failed; what it read is live as before.
     Failed,
+    /// It found no room in memory; what it read is live as before.
+    Refused,
 }
 
 impl TaskState {
@@ -33,6 +35,7 @@ impl TaskState {
             Self::Done => "done",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
+            Self::Refused => "refused",
         }
     }
 }
@@ -99,7 +102,8 @@ impl Tasks {
         state.running.push((task, Arc::clone(control)));
     }
 
-    pub(crate) fn end(&self, control: &Arc<Control>, result: Result<(), &Error>, now_ns: i64) {
+    /// `note` goes behind what the error says.
+    pub(crate) fn end(&self, control: &Arc<Control>, result: Result<(), &Error>, note: &str, now_ns: i64) {
         let mut state = lock(&self.state);
         let Some(at) = state.running.iter().position(|(_, own)| Arc::ptr_eq(own, control)) else { return };
         let (task, control) = state.running.remove(at);
@@ -108,9 +112,10 @@ impl Tasks {
         task.state = match result {
             Ok(()) => TaskState::Done,
             Err(Error::Cancelled) => TaskState::Cancelled,
+            Err(Error::TooLarge { .. }) => TaskState::Refused,
             Err(_) => TaskState::Failed,
         };
-        task.error = result.err().map(ToString::to_string);
+        task.error = result.err().map(|error| format!("{error}{note}"));
         if state.ended.len() == RECENT_MAX {
             state.ended.pop_front();
         }

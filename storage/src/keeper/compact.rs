@@ -3,6 +3,9 @@
 //! One compaction is under way at a time, on a thread of its own or, without threads, in the caller's hands. Meanwhile cuts
 //! go on; a drop may take its inputs away. Its file is committed only if all of them are still live.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +14,7 @@ use std::sync::mpsc::SyncSender;
 use super::Keeper;
 use crate::compaction::control::Control;
 use crate::compaction::pick::{Limits, Order, Partition, View, is_past, part_of_order, pick};
+use crate::compaction::refused::Refusals;
 use crate::compaction::{Done, Job, PartJob, Plan, Reason};
 use crate::datafile::{NewFile, discard};
 use crate::error::{Error, Result};
@@ -63,6 +67,8 @@ pub(super) struct Compactions {
     held: BTreeMap<(TableId, i64), u64>,
     /// What is due to be erased comes next, because the last turn was a merge's.
     erasing_first: bool,
+    /// What found no room.
+    refused: Refusals,
     /// When partitions got their last segment, by the monotonic clock; of others it was before the open.
     grown_ns: BTreeMap<(TableId, i64), u64>,
     opened_ns: u64,
@@ -102,6 +108,11 @@ impl Keeper {
         }
         let state = self.manifest.state();
         self.compactions.file_bytes.retain(|file, _| state.has_file(*file));
+        let placement = &self.placement;
+        self.compactions.refused.forget(|table, start, input| {
+            let live = placement.partitions(table).and_then(|starts| starts.get(&start));
+            live.is_some_and(|live| live.iter().any(|segment| segment.entry.id() == input))
+        });
     }
 
     /// Somebody wants the partitions of a table to be one segment each, as far as they were cut.
@@ -210,6 +221,7 @@ impl Keeper {
                 segments: segments.iter().map(|segment| &segment.entry).collect(),
                 is_at_rest: is_quiet && is_past(table, start, late_ns, now_ns),
                 is_held: known.held.get(&(id, start)).is_some_and(|retry_ns| monotonic_ns < *retry_ns),
+                refused: known.refused.of(id, start, monotonic_ns),
             })
         });
         View {
@@ -279,12 +291,13 @@ impl Keeper {
             Ok(written) => written,
             Err((_, Error::Poisoned)) => return Err(Error::Poisoned),
             Err((at, error)) => {
-                self.tasks.end(&control, Err(&error), now_ns);
+                let note = self.refuse(&plan, at, &error);
+                self.tasks.end(&control, Err(&error), &note, now_ns);
                 self.failed(&plan, at, error);
                 return Ok(None);
             }
         };
-        self.tasks.end(&control, Ok(()), now_ns);
+        self.tasks.end(&control, Ok(()), "", now_ns);
         self.counters.merges.fetch_add(1, Ordering::Relaxed);
         self.counters.compaction_rows.fetch_add(rows, Ordering::Relaxed);
         self.counters.compaction_bytes_written.fetch_add(bytes, Ordering::Relaxed);
@@ -314,17 +327,33 @@ impl Keeper {
         })
     }
 
-    /// What cannot be compacted, say for damage, is left alone until the next cut, or for [`RETRY_NS`].
+    /// Remembers the part that found no room, if that is what happened, and says so.
+    fn refuse(&mut self, plan: &Plan, at: usize, error: &Error) -> String {
+        let (Error::TooLarge { .. }, Some(part)) = (error, plan.parts.get(at)) else { return String::new() };
+        let held_ns = self.compactions.refused.note(part, self.world.clock.monotonic_ns());
+        let seconds = held_ns / 1_000_000_000;
+        match part.inputs.len() {
+            1 => format!("; the segment is left alone for {seconds} s"),
+            inputs => format!("; no more than {} of its {inputs} segments are merged for {seconds} s", inputs / 2),
+        }
+    }
+
+    /// What cannot be compacted, say for damage, is left alone until the next cut, or for [`RETRY_NS`]. What found no
+    /// room is remembered elsewhere, unless that would not keep it from being picked again.
     fn failed(&mut self, plan: &Plan, at: usize, error: Error) {
-        let damaged = plan.parts.get(at).filter(|_| matches!(error, Error::Damaged { .. } | Error::Corrupt { .. }));
+        let is_refused = matches!(error, Error::TooLarge { .. });
+        let is_of_part = is_refused || matches!(error, Error::Damaged { .. } | Error::Corrupt { .. });
+        let of_part = plan.parts.get(at).filter(|_| is_of_part);
         let place = |part: &crate::compaction::Part| (part.table, part.partition_start);
         let open: BTreeSet<TableId> = self.compactions.open.iter().map(|open| open.order.table).collect();
         let is_order = plan.reason == Reason::Optimize;
         // Whoever gave an order gets a try of its own.
-        let concerned = damaged.into_iter().chain(plan.parts.iter().filter(|_| damaged.is_none()));
+        let concerned = of_part.into_iter().chain(plan.parts.iter().filter(|_| of_part.is_none()));
         let concerned = concerned.filter(|part| is_order || !open.contains(&part.table)).map(place);
-        let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
-        self.compactions.held.extend(concerned.map(|place| (place, retry_ns)));
+        if !is_refused || is_order || plan.reason.is_copy() {
+            let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
+            self.compactions.held.extend(concerned.map(|place| (place, retry_ns)));
+        }
         if matches!(error, Error::Cancelled) {
             tracing::info!(reason = plan.reason.name(), "a compaction was given up");
         } else {
@@ -334,7 +363,7 @@ impl Keeper {
         }
         let text = error.to_string();
         for open in &mut self.compactions.open {
-            let concerned = damaged.map_or_else(
+            let concerned = of_part.map_or_else(
                 || plan.parts.iter().any(|part| part.table == open.order.table),
                 |part| part.table == open.order.table,
             );

@@ -1,6 +1,7 @@
 //! One line per question of policy.
 
 use super::*;
+use crate::compaction::refused::Refusals;
 use crate::manifest::Marks;
 
 const LIMITS: Limits = Limits { segments_min: 4, segments_max: 8, bytes_max: 1000 };
@@ -38,6 +39,7 @@ fn partition(entries: &[SegmentEntry], is_at_rest: bool) -> Partition<'_> {
         segments: entries.iter().collect(),
         is_at_rest,
         is_held: false,
+        refused: Vec::new(),
         is_delete_due: false,
         unseen: BTreeMap::new(),
     }
@@ -297,4 +299,56 @@ fn merges_do_not_hold_up_what_is_to_be_erased() {
     let seen = Partition { unseen: BTreeMap::new(), start: 1, ..partition(&entries, true) };
     assert_eq!(picked(vec![merging.clone(), seen.clone()], &files, true), Some(Reason::Erasure));
     assert_eq!(picked(vec![merging.clone(), seen], &files, false), Some(Reason::Merge));
+}
+
+/// Refusals hold for a minute, then for two, and so on.
+#[test]
+fn what_found_no_room_is_done_in_smaller_steps_or_not_for_a_while() {
+    const MINUTE: u64 = 60 * 1_000_000_000;
+    let part = |entries: &[SegmentEntry], inputs: std::ops::Range<usize>| {
+        let segments: Vec<&SegmentEntry> = entries.iter().collect();
+        part(&partition(entries, false), &segments[inputs], Encoding::Hot)
+    };
+    let picked = |refused: &Refusals, entries: &[SegmentEntry], is_at_rest: bool, is_due: bool, now_ns: u64| {
+        let unseen = entries.iter().map(|entry| (entry.id(), 5)).filter(|_| is_due).collect();
+        let refused = refused.of(TableId(1), 0, now_ns);
+        let partition = Partition { refused, unseen, is_delete_due: is_due, ..partition(entries, is_at_rest) };
+        let (file_bytes, to_empty) = (BTreeMap::new(), BTreeSet::new());
+        let (file_bytes, to_empty) = (&file_bytes, &to_empty);
+        let view = View { partitions: vec![partition], file_bytes, to_empty, orders: &[], erasing_first: false };
+        let inputs = |part: &Part| part.inputs.iter().map(|(file, _)| file.counter).collect::<Vec<u32>>();
+        pick(&view, &LIMITS).map(|plan| (plan.reason, inputs(&plan.parts[0])))
+    };
+    let mut refused = Refusals::default();
+    let entries = entries(&[10; 9]);
+    let all = |count: u32| Some((Reason::Merge, (count - 8..count).collect::<Vec<u32>>()));
+    assert_eq!(picked(&refused, &entries, false, false, 0), all(9));
+    assert_eq!(refused.note(&part(&entries, 1..9), 0), MINUTE);
+    // Half as many are enough for a merge; the newest of those that cost the same.
+    assert_eq!(picked(&refused, &entries, false, false, 1), Some((Reason::Merge, vec![5, 6, 7, 8])));
+    assert_eq!(refused.note(&part(&entries, 5..9), 1), MINUTE);
+    assert_eq!(picked(&refused, &entries, false, false, 2), Some((Reason::Merge, vec![1, 2, 3, 4])));
+    refused.note(&part(&entries, 1..5), 2);
+    assert_eq!(picked(&refused, &entries, false, false, 3), None);
+    // Another partition, what an order says, and segments that are not of it are as before.
+    assert!(refused.of(TableId(1), 1, 3).is_empty() && refused.of(TableId(2), 0, 3).is_empty());
+    let fresh = super::tests::entries(&[10; 13]);
+    assert_eq!(picked(&refused, &fresh, false, false, 3), Some((Reason::Merge, vec![9, 10, 11, 12])));
+    // After a while all is tried again, and what is refused again is left alone for longer.
+    assert_eq!(picked(&refused, &entries, false, false, 2 + MINUTE), all(9));
+    assert_eq!(refused.note(&part(&entries, 1..9), 2 + MINUTE), 2 * MINUTE);
+    assert!(picked(&refused, &entries, false, false, 2 * MINUTE).is_some_and(|(_, inputs)| inputs.len() == 4));
+    for _ in 0..20 {
+        refused.note(&part(&entries, 1..9), 0);
+    }
+    assert_eq!(refused.note(&part(&entries, 1..9), 0), 60 * MINUTE);
+    // One input that goes is another merge.
+    refused.forget(|_, _, input| input != entries[8].id());
+    assert_eq!(picked(&refused, &entries, false, false, 1), all(9));
+    // What reads one segment is left alone, and others are not.
+    refused.note(&part(&entries, 0..1), 0);
+    assert_eq!(picked(&refused, &entries[..2], false, true, 1), Some((Reason::Deletes, vec![1])));
+    assert_eq!(picked(&refused, &entries[..2], true, false, 1), None, "recompressed as one");
+    refused.note(&part(&entries, 0..3), MINUTE);
+    assert_eq!(picked(&refused, &entries[..3], true, false, MINUTE + 1), Some((Reason::Recompress, vec![0])));
 }
