@@ -192,6 +192,7 @@ impl Applier {
             }
         }
         mark_defined(&active.generation, &batch.facts);
+        active.count_series();
         self.sequence = sequence;
         Ok(())
     }

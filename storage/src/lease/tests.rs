@@ -111,6 +111,33 @@ fn the_oldest_snapshots_expire_when_writes_need_what_they_keep() {
     assert_eq!((memory.rows_used(), engine.leases()), (0, Vec::new()));
 }
 
+/// A row of each of a thousand series, whose keys are a hundred bytes.
+#[test]
+fn series_take_room_of_rows_as_long_as_somebody_knows_them() {
+    const KEYS_BYTES: u64 = 100 * 1000;
+    let engine = open(Threads::None, &SimClock::new(1));
+    let memory = engine.memory();
+    let mut draft = rows("a", 0);
+    let table = &mut draft.tables[0];
+    table.series = DraftSeries::default();
+    for host in 0..1000 {
+        table.series.push_tag(0, format!("{host:0100}").as_bytes());
+        table.series.finish();
+    }
+    table.row_series = (0..1000).collect();
+    engine.write("main", &draft).unwrap();
+    let used = memory.used(MemoryUse::Memtables);
+    assert!((KEYS_BYTES + 30 * 1000..4 * KEYS_BYTES).contains(&used), "{used} bytes");
+    let snapshot = engine.snapshot();
+    engine.cut().unwrap();
+    assert_eq!(memory.used(MemoryUse::Memtables), 0);
+    let pinned = memory.used(MemoryUse::Pinned);
+    assert!(pinned >= used, "{pinned} bytes");
+    assert_eq!(count(&snapshot).unwrap(), ROWS as u64);
+    drop(snapshot);
+    assert_eq!(memory.rows_used(), 0);
+}
+
 #[test]
 fn a_scan_that_nobody_reads_on_lets_go_at_once() {
     let clock = SimClock::new(1);

@@ -13,7 +13,7 @@ use super::chunk::{Chunk, by_partition, merge_from};
 use super::sync::Pointer;
 use crate::batch::TableRows;
 use crate::generation::{Generation, SeriesTable};
-use crate::memory::{Accountant, MemoryUse};
+use crate::memory::{Accountant, Charge, MemoryUse};
 use crate::schema::{Table, TableId};
 
 /// All memtables of one generation.
@@ -21,6 +21,8 @@ use crate::schema::{Table, TableId};
 pub(crate) struct MemSet {
     pub(crate) generation: Arc<Generation>,
     memory: Arc<Accountant>,
+    /// What the series hold, as of the last batch: those of writes that are under way are within what these hold.
+    series: Charge,
     tables: Pointer<BTreeMap<TableId, Arc<MemTable>>>,
     bytes: AtomicU64,
     charged: AtomicU64,
@@ -46,6 +48,7 @@ impl MemSet {
         Self {
             generation,
             memory: Arc::clone(memory),
+            series: memory.hold(MemoryUse::Memtables, 0),
             tables: Pointer::default(),
             bytes: AtomicU64::new(0),
             charged: AtomicU64::new(0),
@@ -59,9 +62,14 @@ impl MemSet {
         self.bytes.load(Ordering::Relaxed) + self.generation.bytes()
     }
 
-    /// What it holds in the accountant's eyes, at most: with the order of its rows.
+    /// What it holds in the accountant's eyes, at most: with the order of its rows, and its series.
     pub(crate) fn charged(&self) -> u64 {
-        self.charged.load(Ordering::Relaxed)
+        self.charged.load(Ordering::Relaxed) + self.series.bytes()
+    }
+
+    /// Counts the series that are there by now. Only the applier calls this.
+    pub(crate) fn count_series(&self) {
+        self.series.resize(self.generation.bytes());
     }
 
     /// Rows of all tables, dropped ones too.
@@ -85,6 +93,7 @@ impl MemSet {
 
     /// Its rows are in segments: whoever still reads it keeps it.
     pub(crate) fn pin(&self) {
+        self.series.move_to(MemoryUse::Pinned);
         for partition in
             self.tables().values().flat_map(|table| table.partitions().values().cloned().collect::<Vec<_>>())
         {
