@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::late::{self, Budget, Late};
 use crate::manifest::{self, Change, Cut, Encoding, FileId, Manifest, SegmentEntry, SegmentId, move_to_trash};
 use crate::memcut::{MemCut, Progress, StripeColumns};
-use crate::memory::{Held, HeldPart};
+use crate::memory::{Held, HeldPart, MemoryUse};
 use crate::memtable::MemSet;
 use crate::options::Options;
 use crate::placement::{Placement, Segment};
@@ -305,21 +305,26 @@ impl Keeper {
         }
         let file = self.new_file()?;
         let mut repeated = Vec::new();
-        let mut budget = Budget::new(self.options.late_pages_max);
-        let held = Held::by_cut(&self.counters.memory);
+        let memory = &self.counters.memory;
+        let mut budget = Budget::new(self.options.late_pages_max, memory.shares().max_of(MemoryUse::Cuts) / 2);
+        let held = Held::by_cut(memory);
         let added = write_file(&self.world, file, |sink, entries| {
             let mut times = Vec::new();
             for (table, start, series, partition) in jobs {
                 let tombstones = sealed.tombstones.of(table.id);
-                let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode, &tombstones);
+                // A cut is refused nothing.
+                let mut plans = |bytes: usize| drop(held.set(HeldPart::Plan, bytes));
+                let cut = MemCut::new(&series, &partition, sealed.sequence, table.mode, &tombstones, &mut plans);
                 let Some(mut cut) = cut else { continue };
-                held.set(HeldPart::Plan, cut.memory_bytes())?;
                 let overwritten = cut.rows_sent() - cut.rows();
                 let mut late = Late::default();
                 if table.mode == TableMode::Upsert {
                     let older = self.placement.partitions(table.id).and_then(|partitions| partitions.get(&start));
                     let erased = |older: &Segment| erased_between(&older.entry, &tombstones);
-                    late = late::check(&mut cut, older.map_or(&[][..], Vec::as_slice), erased, &mut budget);
+                    let of_cut = cut.memory_bytes();
+                    let mut looks = |bytes: usize| drop(held.set(HeldPart::Plan, of_cut + bytes));
+                    let older = older.map_or(&[][..], Vec::as_slice);
+                    late = late::check(&mut cut, older, erased, &mut budget, &mut looks);
                 }
                 let overwritten = overwritten + late.overwritten;
                 repeated.push((table.id, Repeated { overwritten, resent: late.resent }));
@@ -334,7 +339,7 @@ impl Keeper {
                         let mut columns = StripeColumns::new(&cut, &stripe);
                         cut.times(&stripe, &mut times);
                         held.set(HeldPart::Plan, of_cut + stripe.memory_bytes() + times.capacity() * size_of::<i64>())?;
-                        let mut holds = |bytes| held.set(HeldPart::Writer, bytes);
+                        let mut holds = |bytes: usize| held.set(HeldPart::Writer, bytes);
                         writer.stripe_within(&mut cut.runs(&stripe), &times, &mut columns, &mut holds)?;
                     }
                     writer.suspects(late.suspects);

@@ -23,18 +23,23 @@ use crate::schema::ColumnId;
 use crate::segment::{HeldRuns, KeyBlockHeld, RowSet, SegmentReader};
 use crate::values::Values;
 
-/// Versions that are remembered in order to compare them: 16 bytes each.
-const VERSIONS_MAX: usize = 4 << 20;
+/// Versions that are remembered in order to compare them …
+const VERSIONS_MAX: u64 = 4 << 20;
+/// … and what each of them takes at most: 16 bytes in a list that doubles, and twice as much while they are compared.
+const VERSION_BYTES: u64 = 64;
 
-/// How many pages and key blocks of older segments a cut may still read.
+/// How many pages and key blocks of older segments a cut may still read, and how many versions it may remember.
 #[derive(Debug)]
 pub(crate) struct Budget {
     pages_left: u64,
+    versions_max: usize,
 }
 
 impl Budget {
-    pub(crate) fn new(pages: u64) -> Self {
-        Self { pages_left: pages }
+    /// `memory_bytes` are for versions.
+    pub(crate) fn new(pages: u64, memory_bytes: u64) -> Self {
+        let versions_max = VERSIONS_MAX.min(memory_bytes / VERSION_BYTES) as usize;
+        Self { pages_left: pages, versions_max }
     }
 
     /// Takes one read off. `false`: none is left.
@@ -66,16 +71,18 @@ struct Version {
 }
 
 /// Looks up the rows of a cut of an `upsert` table in the older segments of its partition, oldest first, and takes exact
-/// resends out. `erased` says of an older segment that a deletion may lie between it and the cut.
+/// resends out. `erased` says of an older segment that a deletion may lie between it and the cut. `holds` is told what the
+/// check takes of memory.
 pub(crate) fn check(
     cut: &mut MemCut,
     older: &[Arc<Segment>],
     erased: impl Fn(&Segment) -> bool,
     budget: &mut Budget,
+    holds: &mut dyn FnMut(usize),
 ) -> Late {
     let mut search = Search::new(older);
-    search.run(cut, budget);
-    let resent = search.resends(cut, erased, budget);
+    search.run(cut, budget, holds);
+    let resent = search.resends(cut, erased, budget, holds);
     cut.remove(&resent);
     let mut late = Late { resent: resent.len() as u64, ..Late::default() };
     late.overwritten = search.repeats.len() - late.resent;
@@ -115,23 +122,32 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn run(&mut self, cut: &MemCut, budget: &mut Budget) {
+    fn run(&mut self, cut: &MemCut, budget: &mut Budget, holds: &mut dyn FnMut(usize)) {
         if self.older.is_empty() || cut.time_min() > self.reach {
             return;
         }
-        cut.rows_until(self.reach, |key, times, first_row| self.series(key, times, first_row, budget));
+        cut.rows_until(self.reach, |key, times, first_row| {
+            self.series(key, times, first_row, budget);
+            holds(self.memory_bytes());
+        });
+    }
+
+    /// What is remembered, and read of older segments.
+    fn memory_bytes(&self) -> usize {
+        let older: usize = self.older.iter().map(Older::memory_bytes).sum();
+        older + self.versions.capacity() * size_of::<Version>()
     }
 
     /// Late rows of one series.
     fn series(&mut self, key: &[u8], times: &[i64], first_row: u32, budget: &mut Budget) {
-        let Self { older, versions, repeats, unresolved, .. } = self;
+        let (Self { older, versions, repeats, unresolved, .. }, versions_max) = (self, budget.versions_max);
         for (older, age) in older.iter_mut().zip(0..) {
             older.look(key, times, budget, &mut |at, found| {
                 let row = first_row + at as u32;
                 match found {
                     Some(older_row) => {
                         repeats.insert(row);
-                        if versions.len() < VERSIONS_MAX {
+                        if versions.len() < versions_max {
                             versions.push(Version { row, age, older_row });
                         } else {
                             unresolved.insert(row);
@@ -144,7 +160,18 @@ impl<'a> Search<'a> {
     }
 
     /// The rows that say nothing new, ascending.
-    fn resends(&mut self, cut: &MemCut, erased: impl Fn(&Segment) -> bool, budget: &mut Budget) -> Vec<u32> {
+    fn resends(
+        &mut self,
+        cut: &MemCut,
+        erased: impl Fn(&Segment) -> bool,
+        budget: &mut Budget,
+        holds: &mut dyn FnMut(usize),
+    ) -> Vec<u32> {
+        if self.versions.is_empty() {
+            return Vec::new();
+        }
+        // With a list of the rows, and where the versions of each of them begin.
+        holds(self.memory_bytes() + self.versions.len() * 2 * size_of::<Version>());
         let erased: Vec<bool> = self.older.iter().map(|older| erased(older.segment)).collect();
         let mut versions = std::mem::take(&mut self.versions);
         // Of each row the newest version first.
@@ -216,6 +243,12 @@ impl<'a> Older<'a> {
 
     fn begin_column(&mut self) {
         self.page = None;
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let keys = self.keys.as_ref().map_or(0, |(_, _, keys)| keys.memory_bytes());
+        let runs = self.reader.iter().flatten().map(|reader| reader.held_runs_bytes()).sum::<usize>();
+        keys + runs + self.buffer.memory_bytes() + self.scratch.capacity()
     }
 
     fn reader(&mut self) -> Option<Reader> {

@@ -116,13 +116,15 @@ pub(crate) struct Progress {
 }
 
 impl MemCut {
-    /// The rows at or before `sequence` that `tombstones` left; `None` if there are none.
+    /// The rows at or before `sequence` that `tombstones` left; `None` if there are none. `holds` is told, while rows are
+    /// sorted and planned, what that takes of memory beside the memtable.
     pub(crate) fn new(
         series: &SeriesTable,
         partition: &MemPartition,
         sequence: u64,
         mode: TableMode,
         tombstones: &[Arc<Tombstone>],
+        holds: &mut dyn FnMut(usize),
     ) -> Option<Self> {
         let keys = series.key_order();
         let mut ranks = vec![u32::MAX; keys.ordinals];
@@ -133,25 +135,32 @@ impl MemCut {
         }
         let mut cut = Self { chunks: Vec::new(), keys, series: Vec::new(), items: Vec::new(), repeated: Vec::new() };
         let rank_of = |ordinal: u32| ranks.get(ordinal as usize).copied().unwrap_or(u32::MAX);
-        let mut runs = Vec::new();
+        let mut runs: Vec<Vec<SeriesRun>> = Vec::new();
+        let mut of_order = ranks.capacity() * size_of::<u32>();
         let Ok(left) = living(partition.visible(sequence), series, tombstones, &OfCut);
         for seen in left {
             let series = seen.chunk.series.get(..seen.visible as usize).unwrap_or_default();
-            let mut sorted = Sorted::new(series, &seen.chunk.times, cut.keys.sorted.len(), rank_of);
+            let slots = cut.keys.sorted.len();
+            holds(of_order + cut.memory_bytes() + Sorted::sorting_bytes(series.len(), slots));
+            let mut sorted = Sorted::new(series, &seen.chunk.times, slots, rank_of);
             if seen.gone.is_some() {
                 sorted.retain(|row| seen.has(row));
             }
+            of_order += sorted.runs.capacity() * size_of::<SeriesRun>();
             cut.chunks.push(Ordered { chunk: seen.chunk, rows: sorted.rows });
             runs.push(sorted.runs);
         }
         let mut runs: Vec<&[SeriesRun]> = runs.iter().map(Vec::as_slice).collect();
-        let mut stretches = Vec::new();
+        let mut stretches: Vec<Stretch> = Vec::new();
         for first in (0..cut.keys.sorted.len()).step_by(PLANNED_RANKS) {
             cut.stretches((first + PLANNED_RANKS) as u32, &mut runs, &mut stretches);
+            let mut of_one = 0;
             for stretches in stretches.chunk_by_mut(|first, second| first.rank == second.rank) {
-                cut.plan(stretches, mode);
+                of_one = cut.plan(stretches, mode).max(of_one);
             }
+            holds(of_order + cut.memory_bytes() + stretches.capacity() * size_of::<Stretch>() + of_one);
         }
+        holds(cut.memory_bytes());
         (!cut.items.is_empty()).then_some(cut)
     }
 
@@ -178,9 +187,9 @@ impl MemCut {
         stretches.sort_by_key(|stretch| stretch.rank); // stable: of one series by chunk
     }
 
-    /// Plans the rows of one series.
-    fn plan(&mut self, runs: &mut [Stretch], mode: TableMode) {
-        let Some(rank) = runs.first().map(|run| run.rank) else { return };
+    /// Plans the rows of one series. Returns the bytes that this took for a while.
+    fn plan(&mut self, runs: &mut [Stretch], mode: TableMode) -> usize {
+        let Some(rank) = runs.first().map(|run| run.rank) else { return 0 };
         runs.sort_unstable_by_key(|run| (run.first, run.chunk));
         let apart = runs.is_sorted_by(|earlier, later| {
             let equal = earlier.last == later.first && earlier.chunk < later.chunk;
@@ -192,9 +201,9 @@ impl MemCut {
                 self.items.push(Item::Span { chunk: *chunk, start: *start, rows: *rows });
             }
             self.series.push((rank, runs.iter().map(|run| run.rows).sum()));
-            return;
+            return 0;
         }
-        let mut rows: Vec<(i64, u32, u32)> = Vec::new();
+        let mut rows: Vec<(i64, u32, u32)> = Vec::with_capacity(runs.iter().map(|run| run.rows as usize).sum());
         for run in runs {
             rows.extend((run.start..run.start + run.rows).map(|at| (self.time(run.chunk, at), run.chunk, at)));
         }
@@ -220,6 +229,7 @@ impl MemCut {
             }
         }
         self.series.push((rank, count));
+        rows.capacity() * size_of::<(i64, u32, u32)>()
     }
 
     /// How many rows come out.

@@ -54,6 +54,14 @@ impl Sorted {
         }
     }
 
+    /// What sorting so many rows takes of memory, about: with what comes of it, and room to sort a series of common length.
+    pub(crate) fn sorting_bytes(rows: usize, slots: usize) -> usize {
+        let runs = 2 * rows.min(slots) * size_of::<SeriesRun>();
+        let of_one = 2 * rows.div_ceil(slots.max(1)) * size_of::<(i64, u32)>();
+        let placing = if slots <= rows { slots * size_of::<Head>() + rows * size_of::<u32>() } else { rows * 8 };
+        runs + of_one + placing
+    }
+
     /// In memory of up to 16 bytes a slot.
     fn counted(series: &[u32], times: &[i64], slots: usize, slot_of: impl Fn(u32) -> u32) -> Self {
         let mut heads = vec![Head { next: 0, disorder: Disorder::Rising, last: i64::MIN }; slots];

@@ -12,6 +12,7 @@ use super::*;
 use crate::clock::sim::{SimClock, SimRng};
 use crate::disk::sim::SimDisk;
 use crate::draft::{Draft, DraftSeries, DraftTable};
+use crate::memory::{MemoryShares, MemoryUse};
 use crate::schema::{TableId, TableMode};
 use crate::time::TimeRange;
 use crate::values::FieldColumn;
@@ -262,4 +263,31 @@ fn an_older_segment_that_cannot_be_read_makes_suspects_and_no_error() {
     let infos = engine.snapshot().segments(table(&engine)).unwrap();
     assert_eq!(infos[1].suspects, Some(2), "what lies in the time of the lost segment");
     assert_eq!((infos[1].rows, engine.repeated(table(&engine))), (3, Repeated::default()));
+}
+
+/// With a share of 1 MiB for cuts half of it is for versions: 8192 of them.
+#[test]
+fn what_finds_no_room_to_be_compared_is_a_suspect() {
+    let memory = MemoryShares { limit_bytes: 16 << 20, bodies_bytes: 0, statements_bytes: 0 };
+    let options = Options {
+        memory,
+        memtable_bytes_max: 8 << 20,
+        wal_slot_bytes: 4 << 20,
+        wal_bytes_max: 16 << 20,
+        stripe_rows_max: 5000,
+        ..options(u64::MAX, 100)
+    };
+    let engine = Engine::open(World::sim(1), options).unwrap();
+    let rows: Vec<(Key, Row)> = (0..20_000).map(|time| (("a".to_owned(), time), [Some(time), Some(1)])).collect();
+    for _ in 0..2 {
+        engine.write(MAIN_DATABASE, &draft(&rows)).unwrap();
+        engine.cut().unwrap();
+    }
+    assert_eq!(shown(&engine).len(), rows.len());
+    assert_eq!(engine.repeated(table(&engine)), Repeated { overwritten: 20_000 - 8192, resent: 8192 });
+    let infos = engine.snapshot().segments(table(&engine)).unwrap();
+    assert_eq!((infos[1].rows, infos[1].suspects), (20_000 - 8192, Some(20_000 - 8192)));
+    let usage = engine.memory().usage();
+    let cuts = usage.iter().find(|usage| usage.of == Some(MemoryUse::Cuts)).unwrap();
+    assert!(cuts.bytes_peak >= 8192 * 16, "{cuts:?}");
 }

@@ -103,7 +103,8 @@ fn rows_of_cut(
     let partitions = memtable.partitions();
     let mut rows = Vec::new();
     for partition in partitions.values() {
-        let Some(cut) = MemCut::new(&memtable.series, partition, sequence, mode, deletes) else { continue };
+        let cut = MemCut::new(&memtable.series, partition, sequence, mode, deletes, &mut |_| {});
+        let Some(cut) = cut else { continue };
         let mut progress = Progress::default();
         while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
             assert!(stripe.rows <= rows_max);
@@ -289,7 +290,7 @@ proptest! {
         let memtable = set.table(TableId(1)).unwrap();
         let partitions = memtable.partitions();
         prop_assert_eq!(partitions.len(), 1);
-        let cut = MemCut::new(&memtable.series, partitions.values().next().unwrap(), 99, TableMode::Upsert, &[]).unwrap();
+        let cut = MemCut::new(&memtable.series, partitions.values().next().unwrap(), 99, TableMode::Upsert, &[], &mut |_| {}).unwrap();
         let mut found = Vec::new();
         cut.rows_until(reach, |key, times, row| found.push((key.to_vec(), times.to_vec(), row)));
         prop_assert_eq!(found, want);
@@ -304,4 +305,28 @@ fn whole_columns_in_order_are_cut_as_they_came() {
     let rows = rows_of_cut(&set, TableMode::Upsert, (9, &[]), 37, [10, 10, 10, 20]);
     assert_eq!(rows.len(), 320);
     assert_eq!(rows, rows_of_scan(&set, TableMode::Upsert, (9, &[])));
+}
+
+/// Rows that came series by series in order of time, and rows of all series by turns.
+#[test]
+fn what_sorting_and_planning_take_is_told() {
+    for (name, time) in [
+        ("in order", (|batch, row| batch * 6000 + row) as fn(i64, i64) -> i64),
+        ("by turns", |batch, row| row * 20 + batch),
+    ] {
+        let sent = |batch: i64| (0..6000).map(move |row| (row as u32 % 8, time(batch, row), [true; 3])).collect();
+        let set = fill(&table(TableMode::Upsert), &(0..20).map(sent).collect::<Vec<Vec<Sent>>>());
+        let memtable = set.table(TableId(1)).unwrap();
+        // It is counted as the memtable's.
+        let _order = memtable.series.key_order();
+        let partitions = memtable.partitions();
+        let partition = partitions.values().next().unwrap();
+        let mut told = 0;
+        let mut holds = |bytes: usize| told = told.max(bytes as u64);
+        let plan = || MemCut::new(&memtable.series, partition, 99, TableMode::Upsert, &[], &mut holds).unwrap();
+        let (cut, most) = crate::allocated::peak_of(plan);
+        assert_eq!(cut.rows(), 20 * 6000);
+        eprintln!("{name}: {most} bytes at most, {told} told");
+        assert!(most <= told + (64 << 10) && told <= 2 * most, "{name}: {most} bytes at most, {told} told");
+    }
 }
