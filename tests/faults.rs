@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use marigram_storage::clock::sim::SimClock;
 use marigram_storage::disk::sim::{Call, Fault, Op as DiskOp, SimDisk, Survival};
-use marigram_storage::schema::{ColumnKind, DAY_NS};
-use marigram_storage::{Engine, Error, Options};
+use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
+use marigram_storage::schema::{ColumnKind, DAY_NS, TableMode};
+use marigram_storage::values::{FieldColumn, Values};
+use marigram_storage::{Engine, Error, MemoryShares, Options};
 use marigram_tests::rig::{open, small_options, verdict};
 use marigram_tests::{Alter, Doomed, History, Model, Op, read};
 
@@ -25,6 +27,8 @@ enum Step {
     Close,
     /// The process is killed; the next step opens the store again.
     Kill,
+    /// The same, and the next one may hold so many bytes in memory.
+    Limit(u64),
 }
 
 struct Scenario {
@@ -113,8 +117,56 @@ fn scenarios() -> Vec<Scenario> {
         ],
     ));
 
+    // The log of one generation holds more than the second process may: it writes files that no edit names before the end.
+    let many = |from| Step::Do(Op::Write("main".to_owned(), rows(from)));
+    let mut small = scenario(
+        "replay of more than memory may hold",
+        vec![
+            many(0),
+            many(700),
+            delete(),
+            many(1400),
+            other(),
+            many(2100),
+            drop_database("other"),
+            many(2800),
+            Step::Limit(SMALL_LIMIT),
+            Step::Limit(1 << 30),
+            write(),
+        ],
+    );
+    small.options.memtable_bytes_max = 8 << 20;
+    small.options.wal_slot_bytes = 1 << 20;
+    small.options.wal_bytes_max = 8 << 20;
+    small.options.stripe_rows_max = 5000;
+    small.options.memory = MemoryShares { limit_bytes: 1 << 30, bodies_bytes: 0, statements_bytes: 0 };
+    all.push(small);
+
     all.push(scenario("close", vec![write(), write(), Step::Close, write(), Step::Close]));
     all
+}
+
+/// Of it, 230 KiB are for rows, and reading all of them finds room.
+const SMALL_LIMIT: u64 = 384 << 10;
+
+/// Rows of ten series, from a time on.
+fn rows(from: i64) -> Draft {
+    let mut series = DraftSeries::default();
+    for host in 0..10 {
+        series.push_tag(0, format!("h{host}").as_bytes());
+        series.finish();
+    }
+    let times: Vec<i64> = (from..from + 1200).collect();
+    let table = DraftTable {
+        name: "cpu".to_owned(),
+        mode: TableMode::Upsert,
+        tags: vec!["host".to_owned()],
+        series,
+        row_series: times.iter().map(|time| (time % 10) as u32).collect(),
+        fields: vec![FieldColumn { column: "many".to_owned(), rows: None, values: Values::I64(times.clone()) }],
+        times,
+    };
+    Draft { tables: vec![table], position: None }
 }
 
 /// What is to happen at one call of a scenario.
@@ -264,6 +316,11 @@ impl Run {
                     self.engine = None;
                 }
                 Step::Kill => {
+                    self.restart();
+                    continue;
+                }
+                Step::Limit(limit_bytes) => {
+                    self.options.memory.limit_bytes = *limit_bytes;
                     self.restart();
                     continue;
                 }
@@ -493,6 +550,11 @@ fn replay_of_two_generations() {
 }
 
 #[test]
+fn replay_under_a_smaller_limit() {
+    over("replay of more than memory may hold");
+}
+
+#[test]
 fn closing() {
     over("close");
 }
@@ -545,6 +607,9 @@ fn the_scenarios_reach_what_they_are_named_for() {
     assert!(log.iter().any(|call| call.op == DiskOp::Write && call.path.starts_with("wal/") && call.offset == 512));
     let replayed = stats("deletes are replayed, and segments written again for them").0;
     assert!(replayed.erasures_open == 2 && replayed.tombstones == 2, "{replayed:?}");
+    let (_, log) = stats("replay of more than memory may hold");
+    let files = log.iter().filter(|call| call.op == DiskOp::Create && call.path.starts_with("data/")).count();
+    assert!(files > 1, "{files}: one cut is all that a replay of one generation needs");
     assert!(stats("segments are written small").0.compaction_rows > 0);
     assert!(stats("late rows repeat keys").0.rows_resent > 0);
 }

@@ -7,6 +7,7 @@
 //! after `Options::trash_keep`.
 
 mod age;
+mod ahead;
 mod compact;
 mod erase;
 
@@ -57,6 +58,8 @@ pub(crate) struct Keeper {
     placement: Arc<Placement>,
     counters: Arc<Counters>,
     pending: VecDeque<Sealed>,
+    /// What the next cut commits beside its own.
+    ahead: ahead::Ahead,
     ballast: Ballast,
     /// Files that no edit names any more, and the edit that freed them.
     retired: Vec<(u64, FileId)>,
@@ -86,6 +89,7 @@ impl Keeper {
         let (pressure, tasks) = (Arc::clone(&counters.pressure), Arc::clone(&counters.tasks));
         let mut keeper = Self {
             ballast: Ballast::new(&world, options.ballast_bytes, options.disk_reserve_bytes),
+            ahead: ahead::Ahead::new(&world),
             world,
             options,
             manifest,
@@ -177,7 +181,9 @@ impl Keeper {
             stands && tombstone::is_in_segments(tombstone, &self.placement)
         });
         self.tombstones = tombstones;
-        let (added, repeated) = self.write_memtable(sealed)?;
+        let (own, repeated) = self.write_memtable(sealed)?;
+        let mut added = self.ahead.take(&sealed.catalog);
+        added.extend(own);
         let rows: u64 = added.iter().map(|entry| entry.rows).sum();
         let bytes: u64 = added.iter().map(|entry| entry.bytes).sum();
         let dropped = self.manifest.state().segments();
@@ -227,7 +233,7 @@ impl Keeper {
 
     /// Commits an edit and opens what it names. A file that the edit would have named is discarded if it fails.
     fn commit(&mut self, change: Change) -> Result<()> {
-        let added: Vec<FileId> = change.added.first().map(|entry| entry.file).into_iter().collect();
+        let added = ahead::files(&change.added);
         let ends: Vec<_> = change.added.iter().map(|entry| (entry.file, entry.offset + entry.bytes)).collect();
         let erasures = change.erasures.clone();
         let before = Arc::clone(self.manifest.state());

@@ -2,7 +2,11 @@
 //!
 //! Lock, newest checkpoint and edits, replay, cut, checkpoint of a new epoch, new log, serve. Batches of one generation
 //! are replayed into one memtable; where a generation ends, a cut had been begun, and replay cuts there too: memory is
-//! bounded as it was when the batches were written.
+//! bounded as it was when the batches were written. Where it is bounded more tightly by now, rows are written out before the
+//! generation ends, into files that the cut at its end commits (`crate::keeper`); its series stay in memory.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,6 +193,11 @@ impl Replay {
             for position in positions {
                 self.positions.insert(position.source, position.to);
             }
+            if is_full(&self.applier, &self.counters.memory) {
+                let before = world.clock.monotonic_ns();
+                cut_ahead(&mut self.keeper, &mut self.applier)?;
+                cuts_ns += world.clock.monotonic_ns().saturating_sub(before);
+            }
             Ok(())
         })?;
         let replay_ns = world.clock.monotonic_ns().saturating_sub(started).saturating_sub(cuts_ns);
@@ -197,6 +206,24 @@ impl Replay {
         self.counters.replayed_batches.store(replayed.batches, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Whether replay holds so much that some of it must be written out, which takes memory too, and rows that are worth a file.
+/// Half of it ends a generation when it is written, and a little more may come behind it.
+fn is_full(applier: &Applier, memory: &Accountant) -> bool {
+    let admitted = memory.shares().admitted_bytes();
+    let rows = applier.active().charged_rows();
+    admitted / 8 * 5 < memory.rows_used() && admitted / 8 < rows
+}
+
+/// Writes out what is in memory, in the middle of a generation.
+fn cut_ahead(keeper: &mut Keeper, applier: &mut Applier) -> Result<()> {
+    let generation = Arc::clone(&applier.active().generation);
+    // No edit says anything of it, so the positions do not matter.
+    let sealed = applier.seal(generation, BTreeMap::new());
+    let placement = keeper.write_ahead(&sealed)?;
+    applier.place(placement, Some(&sealed.memtable));
+    Ok(())
 }
 
 /// Seals what is in memory and writes it out; the applier goes on in `generation`.

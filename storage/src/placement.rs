@@ -233,6 +233,22 @@ impl Placement {
         placement
     }
 
+    /// With segments more, of files that no edit names yet.
+    pub(crate) fn and(&self, world: &World, store: u128, added: &[SegmentEntry]) -> Self {
+        let (mut tables, mut files) = (self.tables.clone(), self.files.clone());
+        for entry in added {
+            let file = files.entry(entry.file).or_insert_with(|| Arc::new(DataFile::new(world, store, entry.file)));
+            let (file, directories) = (Arc::clone(file), Arc::clone(&self.directories));
+            let (path, reader) = (entry.file.path(), Arc::default());
+            let segment = Arc::new(Segment { entry: entry.clone(), path, file, reader, directories });
+            let segments = tables.entry(entry.table).or_default().entry(entry.partition_start).or_default();
+            segments.push(segment);
+            segments.sort_by_key(|segment| segment.entry.sequence_min);
+        }
+        let (erasures, directories) = (Arc::clone(&self.erasures), Arc::clone(&self.directories));
+        Self { edit: self.edit, cut_sequence: self.cut_sequence, erasures, tables, files, directories }
+    }
+
     /// How many files it keeps open that the other one does not name.
     pub(crate) fn files_beside(&self, other: &Self) -> u64 {
         self.files.keys().filter(|file| !other.files.contains_key(file)).count() as u64

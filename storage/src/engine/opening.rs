@@ -48,6 +48,7 @@ impl Engine {
             }
             Err(full @ Error::DiskFull { .. }) => {
                 let bytes_max = options.memtable_bytes_max.saturating_mul(REPLAYED_MEMTABLES_MAX);
+                let bytes_max = bytes_max.min(options.memory.rows_bytes());
                 let (applier, seed) = match crate::open::in_memory(&world, bytes_max, &counters.memory) {
                     // Not even a store is there, or it is more than memory holds.
                     Err(Error::NotFound { .. } | Error::Overloaded { .. }) => return Err(full),

@@ -64,7 +64,12 @@ impl MemSet {
 
     /// What it holds in the accountant's eyes, at most: with the order of its rows, and its series.
     pub(crate) fn charged(&self) -> u64 {
-        self.charged.load(Ordering::Relaxed) + self.series.bytes()
+        self.charged_rows() + self.series.bytes()
+    }
+
+    /// Of it, what is of rows.
+    pub(crate) fn charged_rows(&self) -> u64 {
+        self.charged.load(Ordering::Relaxed)
     }
 
     /// Counts the series that are there by now. Only the applier calls this.
