@@ -10,6 +10,7 @@ mod age;
 mod ahead;
 mod compact;
 mod erase;
+mod stuck;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub(crate) struct Keeper {
     tombstones: Tombstones,
     compactions: compact::Compactions,
     eraser: erase::Eraser,
+    stuck: stuck::Stuck,
     pressure: Arc<Pressure>,
     tasks: Arc<Tasks>,
     shard: u16,
@@ -102,6 +104,7 @@ impl Keeper {
             tombstones,
             compactions: compact::Compactions::default(),
             eraser: erase::Eraser::default(),
+            stuck: stuck::Stuck::default(),
             pressure,
             tasks,
             shard: 0,
@@ -181,6 +184,7 @@ impl Keeper {
             stands && tombstone::is_in_segments(tombstone, &self.placement)
         });
         self.tombstones = tombstones;
+        self.stuck.retain(&self.tombstones);
         let (own, repeated) = self.write_memtable(sealed)?;
         let mut added = self.ahead.take(&sealed.catalog);
         added.extend(own);
@@ -214,6 +218,7 @@ impl Keeper {
     fn forget_tombstones(&mut self) {
         let placement = &self.placement;
         self.tombstones.retain(|tombstone| tombstone::is_in_segments(tombstone, placement));
+        self.stuck.retain(&self.tombstones);
     }
 
     /// An open reads all edits since the last checkpoint: there are never many.

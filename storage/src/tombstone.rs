@@ -28,6 +28,7 @@ pub use self::keys::{KEYS_BYTES_MAX, KEYS_MAX, KeyList};
 pub use self::like::Pattern;
 pub(crate) use self::predicate::Datum;
 pub use self::predicate::{Comparison, Literal, PREDICATE_BYTES_MAX, PREDICATE_DEPTH_MAX, Predicate};
+pub(crate) use self::room::is_crowded;
 pub(crate) use self::touched::{Touched, TouchedSeries};
 pub use self::value_set::ValueSet;
 use crate::bytes::{Reader, put_bytes};

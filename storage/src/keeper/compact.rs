@@ -23,7 +23,7 @@ use crate::memory::Held;
 use crate::options::Threads;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableId};
-use crate::tombstone::{TABLE_TOMBSTONES_MAX, Tombstones};
+use crate::tombstone::Tombstones;
 
 /// Compactions sync behind so many bytes: see [`crate::segment::FileSink::sync_each`].
 const SYNC_BYTES: u64 = 8 << 20;
@@ -96,6 +96,7 @@ impl Keeper {
         let now = self.world.clock.monotonic_ns();
         let quiet = u64::try_from(self.options.recompress_after.as_nanos()).unwrap_or(u64::MAX);
         self.compactions.held.clear();
+        self.stuck.note_cut(now);
         self.compactions.grown_ns.retain(|_, grown| now.saturating_sub(*grown) < quiet);
         self.compactions.grown_ns.extend(grown.map(|place| (place, now)));
     }
@@ -198,7 +199,7 @@ impl Keeper {
         let late_ns = self.options.late_grace.map(|grace| i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
         let tables: BTreeMap<TableId, &Arc<Table>> = self.tables.iter().map(|table| (table.id, table)).collect();
         let known = &self.compactions;
-        let is_much = self.tombstones.is_much(self.counters.memory.shares());
+        let are_much = self.are_much();
         let partitions = self.placement.tables().filter_map(|(id, start, segments)| {
             let table = tables.get(&id)?;
             let grown_ns = known.grown_ns.get(&(id, start)).copied().unwrap_or(known.opened_ns);
@@ -212,8 +213,8 @@ impl Keeper {
             });
             let erasing_through = self.erasing_through();
             Some(Partition {
-                is_delete_due: is_much
-                    || TABLE_TOMBSTONES_MAX / 4 <= pending.len()
+                is_delete_due: are_much
+                    || self.is_crowded(&pending)
                     || pending.iter().any(|tombstone| tombstone.sequence <= erasing_through),
                 unseen: unseen.collect(),
                 table: id,
@@ -351,8 +352,10 @@ impl Keeper {
         let concerned = of_part.into_iter().chain(plan.parts.iter().filter(|_| of_part.is_none()));
         let concerned = concerned.filter(|part| is_order || !open.contains(&part.table)).map(place);
         if !is_refused || is_order || plan.reason.is_copy() {
+            let concerned: Vec<_> = concerned.collect();
+            self.note_stuck(plan, &concerned);
             let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
-            self.compactions.held.extend(concerned.map(|place| (place, retry_ns)));
+            self.compactions.held.extend(concerned.into_iter().map(|place| (place, retry_ns)));
         }
         if matches!(error, Error::Cancelled) {
             tracing::info!(reason = plan.reason.name(), "a compaction was given up");

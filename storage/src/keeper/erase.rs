@@ -158,14 +158,13 @@ impl Keeper {
         }
     }
 
-    /// Whether a delete that no cut has seen has waited so long that one should, or all hold too much.
+    /// Whether a delete that no cut has seen has waited so long that one should, or those that may go hold too much.
     pub(crate) fn is_cut_due(&mut self, tombstones: &Tombstones) -> bool {
         let cut_sequence = self.manifest.state().cut.sequence;
         let is_unseen = |tombstone: &&Arc<Tombstone>| cut_sequence < tombstone.sequence;
         let unseen = || tombstones.all().filter(is_unseen).map(|tombstone| tombstone.delete.at_ns);
         let due_ns = self.due_ns(unseen().max());
-        let is_much = tombstones.is_much(self.counters.memory.shares());
-        unseen().any(|at_ns| is_much || at_ns <= due_ns)
+        unseen().next().is_some() && (self.would_go_by_cut(tombstones) || unseen().any(|at_ns| at_ns <= due_ns))
     }
 
     fn is_round_due(&mut self) -> bool {

@@ -1,6 +1,8 @@
 //! Room for one more delete: how many may wait, and what they may hold in memory together.
 
-use super::{TABLE_TOMBSTONES_MAX, TOMBSTONES_BYTES_MAX, Tombstones};
+use std::sync::Arc;
+
+use super::{TABLE_TOMBSTONES_MAX, TOMBSTONES_BYTES_MAX, Tombstone, Tombstones};
 use crate::error::{Error, Result};
 use crate::memory::MemoryShares;
 use crate::schema::TableId;
@@ -8,6 +10,8 @@ use crate::schema::TableId;
 /// Of what rows are let in for, the part that all deletes that wait may hold before another is refused, and the part that
 /// one may need.
 const ROOM_PARTS: u64 = 4;
+/// Fewer than one part in so many of what may wait are no reason to write segments again, however much is stuck.
+const LEAST_PARTS: u64 = 32;
 
 /// What all deletes that wait may hold before another is refused, bytes.
 pub(crate) fn waiting_bytes_max(shares: &MemoryShares) -> u64 {
@@ -37,8 +41,24 @@ impl Tombstones {
         Ok(())
     }
 
-    /// They hold so much that segments should be written again without them.
-    pub(crate) fn is_much(&self, shares: &MemoryShares) -> bool {
-        waiting_bytes_max(shares) / 2 <= self.bytes()
+    /// They hold so much that segments should be written again without them: half of the room that those leave which are
+    /// stuck, and would not go.
+    pub(crate) fn are_much(&self, shares: &MemoryShares, is_stuck: impl Fn(&Tombstone) -> bool) -> bool {
+        let (mut stuck, mut others) = (0_u64, 0_u64);
+        for tombstone in self.all() {
+            *(if is_stuck(tombstone) { &mut stuck } else { &mut others }) += tombstone.charge.bytes();
+        }
+        are_many(stuck, others, waiting_bytes_max(shares), 2)
     }
+}
+
+/// Those of one table are so many that segments should be written again without them; of those that are stuck the same holds.
+pub(crate) fn is_crowded(pending: &[Arc<Tombstone>], is_stuck: impl Fn(&Tombstone) -> bool) -> bool {
+    let stuck = pending.iter().filter(|tombstone| is_stuck(tombstone)).count();
+    are_many(stuck as u64, (pending.len() - stuck) as u64, TABLE_TOMBSTONES_MAX as u64, 4)
+}
+
+/// Whether `others` are one part in so many of what is left of `max`, and not so few that each is a reason.
+fn are_many(stuck: u64, others: u64, max: u64, parts: u64) -> bool {
+    (max.saturating_sub(stuck) / parts).max(max / LEAST_PARTS) <= others
 }

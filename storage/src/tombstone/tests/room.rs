@@ -91,7 +91,8 @@ fn what_all_hold_is_bounded_by_the_memory_there_is() {
                 Err(refused) => break refused,
                 Ok(()) => assert!(tombstones.bytes() < waiting_max),
             }
-            assert_eq!(tombstones.is_much(&shares), waiting_max / 2 <= tombstones.bytes());
+            assert_eq!(tombstones.are_much(&shares, |_| false), waiting_max / 2 <= tombstones.bytes());
+            assert!(!tombstones.are_much(&shares, |_| true), "all of them are stuck");
             sequence += 1;
             let next = Delete { table: TableId(sequence), ..delete(hosts(10_000)) };
             tombstones.push(Tombstone::new(u64::from(sequence), next, &memory));
@@ -106,4 +107,39 @@ fn what_all_hold_is_bounded_by_the_memory_there_is() {
     }
     check(1 << 30, 64 * MIB);
     check(64 * MIB, MemoryShares { limit_bytes: 64 * MIB, ..SHARES }.admitted_bytes() / 4);
+}
+
+/// What is stuck is no reason by itself, and leaves the others half of the rest, but not so little that each is one.
+#[test]
+fn what_is_stuck_is_no_reason_to_write_again() {
+    let of_one = Tombstone::new(1, delete(hosts(1)), &memory()).charge.bytes();
+    // The share of deletes is as much as so many hold.
+    let (places, admitted) = (640, |limit_bytes| MemoryShares { limit_bytes, ..SHARES }.admitted_bytes());
+    let limits = (1..).map(|units| units * 16);
+    let limit_bytes = limits.take_while(|limit| admitted(*limit) <= places * of_one * 4).last().unwrap();
+    let shares = MemoryShares { limit_bytes, ..SHARES };
+    #[track_caller]
+    fn check(shares: &MemoryShares, stuck: u64, least: u64) {
+        let memory = memory();
+        let mut tombstones = Tombstones::default();
+        let mut push = |sequence: u64| {
+            let table = TableId(sequence as u32);
+            tombstones.push(Tombstone::new(sequence, Delete { table, ..delete(hosts(1)) }, &memory));
+            tombstones.are_much(shares, |tombstone| tombstone.sequence <= stuck)
+        };
+        (1..=stuck).for_each(|sequence| assert!(!push(sequence)));
+        let needed = (1..=1000).find(|more| push(stuck + more)).unwrap();
+        assert_eq!(needed, least, "{stuck} are stuck");
+    }
+    check(&shares, 0, 320);
+    check(&shares, 320, 160);
+    check(&shares, 480, 80);
+    check(&shares, 600, 20);
+    check(&shares, 640, 20);
+    check(&shares, 900, 20);
+    let pending: Vec<_> = (1..=200).map(|at| Arc::new(Tombstone::new(at, delete(hosts(1)), &memory()))).collect();
+    let crowded = |count: usize, stuck: u64| is_crowded(&pending[..count], |tombstone| tombstone.sequence <= stuck);
+    assert_eq!([63, 64].map(|count| crowded(count, 0)), [false, true]);
+    assert_eq!([145, 146].map(|count| crowded(count, 110)), [false, true]);
+    assert!(!crowded(200, 200));
 }
