@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
+#[path = "rot/mend.rs"]
+mod mend;
 #[path = "rot/postings.rs"]
 mod postings;
 #[path = "rot/taint.rs"]

@@ -37,6 +37,8 @@ pub enum Reason {
     Merge,
     /// A delete has waited long enough for its rows to go.
     Deletes,
+    /// Postings or padding are damaged, which no reader needs.
+    Mend,
     /// Beside them in their file lies what a delete took away.
     Erasure,
     /// Most of the file that they lie in is not live any more.
@@ -59,6 +61,7 @@ impl Reason {
             Self::Optimize => "optimize",
             Self::Merge => "merge",
             Self::Deletes => "deletes",
+            Self::Mend => "mend",
             Self::Erasure => "erasure",
             Self::Leftovers => "leftovers",
             Self::Overlays => "overlays",

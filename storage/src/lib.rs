@@ -18,6 +18,7 @@ pub mod disk;
 pub mod draft;
 mod engine;
 pub mod error;
+mod flaws;
 mod generation;
 mod keeper;
 mod late;

@@ -3,8 +3,8 @@
 //! A damaged segment leaves the manifest; a log is believed up to its first damaged group, and what it tells is written into
 //! segments. Files that only damage names are moved to `aside/`, where nobody looks. What was lost is told as exactly as
 //! it is known: tables, times and sequences. Where a newer version of a row is lost, an older one shows again: that is the
-//! loss. A manifest that cannot be read is not repaired here. A segment of which only postings are damaged stays: readers do
-//! without them, and nothing of it is lost.
+//! loss. A manifest that cannot be read is not repaired here. A segment of which only postings or padding are damaged stays:
+//! readers do without them, and nothing of it is lost.
 //!
 //! It may be stopped at any point and run again.
 

@@ -1,8 +1,9 @@
 //! The scrubber: reads every live segment again, at a pace, and says what has rotted before anybody asks for it.
 //!
 //! A segment is read in slices and its hash held against the manifest's, so every byte of it is covered: directories, keys,
-//! tags and pages. Where only postings are damaged, which readers do without, it says so. Files are opened by name for each segment: one that is gone, cut short or exchanged is found too. What
-//! is in the page cache is read from there; what is not, from the disk.
+//! tags and pages. Where only postings or padding are damaged, which readers do without, it says so, and the keeper writes the
+//! segment anew ([`crate::flaws`]). Files are opened by name for each segment: one that is gone, cut short or exchanged is
+//! found too. What is in the page cache is read from there; what is not, from the disk.
 //!
 //! One thread of the lowest priority steps ([`Scrubber::step`]); without threads whoever wants to. Damage is counted, listed
 //! and logged once per segment; queries find it by themselves, each time. Not here: the log, which a start reads whole, and
@@ -37,14 +38,14 @@ pub struct DamagedSegment {
     pub times: (i64, i64),
     /// Place and broken rule.
     pub reason: String,
-    /// Only postings of tags are damaged: every row can be read, and a merge writes the segment anew.
+    /// Only postings of tags or padding are damaged: every row can be read, and the segment is written anew.
     pub rows_readable: bool,
 }
 
 /// What was found of a segment that was read.
 enum Verdict {
     Sound,
-    /// Only postings are damaged.
+    /// Only what no reader needs is damaged.
     Readable(Error),
 }
 
@@ -120,6 +121,10 @@ impl Scrubber {
                     round.under = Some(under);
                 }
             }
+            // It may be postings that the disk does not give back.
+            Err(error @ Error::Io { .. }) if error.is_damage() => {
+                round.finish(&segment, under.parts(error), published, counters);
+            }
             Err(error) => round.finish(&segment, Err(error), published, counters),
         }
         scrubbed
@@ -160,11 +165,14 @@ impl Under {
         if self.hash.digest128() == entry.hash {
             return Ok(Verdict::Sound);
         }
-        // Where it is, the checksums of its parts say.
-        if let Some(postings) = self.segment.reader()?.verify_rows(Some(entry.hash))? {
-            return Ok(Verdict::Readable(postings));
-        }
-        Err(Error::corrupt(&self.segment.path, entry.offset, "the hash of the segment did not match when it was read"))
+        let reason = "the hash of the segment did not match when it was read";
+        self.parts(Error::corrupt(&self.segment.path, entry.offset, reason))
+    }
+
+    /// Something of it is damaged: where, its parts say. Where they say nothing, what was met.
+    fn parts(&self, met: Error) -> Result<Verdict> {
+        let damaged = self.segment.reader()?.verify_rows(Some(self.segment.entry.hash))?;
+        damaged.map(Verdict::Readable).ok_or(met)
     }
 }
 
@@ -183,6 +191,10 @@ impl Round {
             Ok(Verdict::Readable(error)) => (Err(error), true),
             Err(error) => (Err(error), false),
         };
+        match &verdict {
+            Err(_) if rows_readable => counters.flaws.note(id),
+            _ => counters.flaws.forget(id),
+        }
         match verdict {
             Ok(()) => drop(self.found.remove(&id)),
             // It was replaced while it was read, and its file may be in the trash by now.
@@ -192,7 +204,7 @@ impl Round {
                 if !self.found.contains_key(&id) {
                     let table = segment.entry.table.0;
                     let what = if rows_readable {
-                        "the scrubber found damaged postings: every row can be read, a merge writes the segment anew"
+                        "the scrubber found damage that no reader needs: every row can be read, the segment is written anew"
                     } else {
                         "the scrubber found damage"
                     };

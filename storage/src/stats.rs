@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::applier::Published;
 use crate::compaction::control::Pressure;
 use crate::compaction::tasks::Tasks;
+use crate::flaws::Flaws;
 use crate::memory::Accountant;
 use crate::schema::TableId;
 use crate::sync::lock;
@@ -21,6 +22,8 @@ pub(crate) struct Counters {
     pub(crate) pressure: Arc<Pressure>,
     /// What is compacted and was.
     pub(crate) tasks: Arc<Tasks>,
+    /// What is damaged and can be written anew.
+    pub(crate) flaws: Flaws,
     pub(crate) rows_written: AtomicU64,
     pub(crate) batches_bounced: AtomicU64,
     pub(crate) writes_overloaded: AtomicU64,

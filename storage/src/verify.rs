@@ -29,7 +29,7 @@ pub struct Problem {
     pub times: Option<(i64, i64)>,
     /// Place and broken rule.
     pub reason: String,
-    /// Only postings of tags are damaged: every row of the segment can be read, and a merge writes it anew.
+    /// Only postings of tags or padding are damaged: every row of the segment can be read, and it is written anew.
     pub rows_readable: bool,
 }
 
@@ -238,12 +238,12 @@ impl Verified {
         self.segment_bytes += entry.bytes;
         let read = SegmentReader::open(Arc::clone(file), path, entry.offset, entry.bytes);
         let checked = read.and_then(|reader| {
-            let postings = reader.verify_rows(Some(entry.hash))?;
+            let readable = reader.verify_rows(Some(entry.hash))?;
             let footer = reader.footer();
             let found = (footer.table, footer.partition_start, reader.rows(), footer.sequence_min, footer.sequence_max);
             let named = (entry.table, entry.partition_start, entry.rows, entry.sequence_min, entry.sequence_max);
             if found == named && (footer.time_min, footer.time_max) == (entry.time_min, entry.time_max) {
-                Ok(postings)
+                Ok(readable)
             } else {
                 Err(Error::corrupt(path, entry.offset, "it is not the segment that the manifest names"))
             }

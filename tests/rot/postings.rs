@@ -19,10 +19,10 @@ use marigram_storage::{
 };
 use marigram_tests::rig::{open, small_options};
 
-const HOSTS: usize = 4200;
+pub(super) const HOSTS: usize = 4200;
 
 /// A row for each host, whose number is its value.
-fn hosts() -> Draft {
+pub(super) fn hosts() -> Draft {
     let mut series = DraftSeries::default();
     for host in 0..HOSTS {
         series.push_tag(0, if host % 2 == 0 { b"east" } else { b"west" });
@@ -44,14 +44,14 @@ fn hosts() -> Draft {
     }
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let mut options =
         Options { memtable_bytes_max: 8 << 20, wal_slot_bytes: 1 << 20, wal_bytes_max: 4 << 20, ..small_options() };
     options.limits.table_series_max = 2 * HOSTS;
     options
 }
 
-fn values_of(engine: &Engine, tags: &[(&str, &str)]) -> Result<Vec<i64>, Error> {
+pub(super) fn values_of(engine: &Engine, tags: &[(&str, &str)]) -> Result<Vec<i64>, Error> {
     let snapshot = engine.snapshot();
     let catalog = snapshot.catalog();
     let table = catalog.table(catalog.database("main").unwrap().id, "cpu").unwrap();

@@ -56,7 +56,7 @@ pub(super) fn run(args: &VerifyArgs) -> CliResult {
     }
     let error = CliError::failed(format_args!("{} damages in {}", found.problems.len(), args.path.display()));
     if found.problems.iter().all(|problem| problem.rows_readable) {
-        return Err(error.hint("nothing is lost: a merge writes these segments anew"));
+        return Err(error.hint("nothing is lost: the server writes these segments anew, or `OPTIMIZE TABLE … FINAL`"));
     }
     Err(error.hint("`marigram repair --dry-run` says what would be lost if it were given up"))
 }
@@ -74,7 +74,7 @@ pub(super) fn repair(args: &RepairArgs) -> CliResult {
         say(format_args!("kept, {}: {}", what_is_damaged(problem), sentence(problem)))?;
     }
     if repaired.is_lossless() {
-        return say("nothing was changed: a merge writes anew what is kept");
+        return say("nothing was changed: the server writes anew what is kept");
     }
     let (lost, moved) = if args.dry_run { ("would be lost", "would be moved") } else { ("lost", "moved") };
     for segment in &repaired.segments {
@@ -166,7 +166,7 @@ fn repaired_report(repaired: &Repaired, dry_run: bool) -> Report {
 
 fn what_is_damaged(problem: &Problem) -> &'static str {
     match problem.rows_readable {
-        true => "only postings are damaged, every row can be read",
+        true => "only postings or padding are damaged, every row can be read",
         false => "damaged",
     }
 }

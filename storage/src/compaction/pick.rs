@@ -5,12 +5,13 @@
 //! 2. **merge**: many neighbours of about one size become one, small ones first. A row is rewritten about once for each
 //!    factor of [`Limits::segments_min`] that its segment grows;
 //! 3. **deletes**: a segment that has not seen a delete which is due, by itself;
-//! 4. **erasure**: what is live in a file that also holds what a delete took away moves out, so that the file can go. After a
-//!    merge these two come before the next one: where there is always something to merge, deletes end all the same;
-//! 5. **leftovers**: so does what is left in a file of which less than a quarter is live;
-//! 6. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
+//! 4. **erasure**: what is live in a file that also holds what a delete took away moves out, so that the file can go;
+//! 5. **mend**: a segment that is damaged where no reader needs it, by itself. After a merge these three come before the next
+//!    one: where there is always something to merge, deletes end all the same;
+//! 6. **leftovers**: what is left in a file of which less than a quarter is live moves out, too;
+//! 7. **overlays**: a partition at rest whose late rows have become a tenth of it is made one again. Until then they merge
 //!    among themselves: a trickle of late rows rewrites no archive, whatever its age;
-//! 7. **recompress**: a partition at rest that was never encoded [`Encoding::Cold`] is.
+//! 8. **recompress**: a partition at rest that was never encoded [`Encoding::Cold`] is.
 //!
 //! A partition is at rest once its end is longer ago than late rows are expected for, and it got no segment for a while.
 //! Only neighbours in sequence become one, so that the order of writes is kept. Small parts share a file, and so a sync.
@@ -66,6 +67,8 @@ pub(crate) struct Partition<'a> {
     pub(crate) is_delete_due: bool,
     /// Segments with rows that some delete may name which they have not seen, and the sequence of the first of these deletes.
     pub(crate) unseen: BTreeMap<SegmentId, u64>,
+    /// Segments that are damaged where no reader needs them.
+    pub(crate) flawed: BTreeSet<SegmentId>,
 }
 
 impl Partition<'_> {
@@ -127,6 +130,7 @@ pub(crate) fn pick(view: &View<'_>, limits: &Limits) -> Option<Plan> {
     let erasing = || {
         batch(Reason::Deletes, free().filter_map(deletes).collect())
             .or_else(|| batch(Reason::Erasure, moved(view, |segment| view.to_empty.contains(&segment.file))))
+            .or_else(|| batch(Reason::Mend, free().filter_map(mend).collect()))
     };
     batch(Reason::Optimize, ordered.collect())
         .or_else(|| if view.erasing_first { erasing().or_else(merges) } else { merges().or_else(erasing) })
@@ -146,7 +150,8 @@ pub(crate) fn part_of_order(partition: &Partition<'_>, order: &Order, limits: &L
     // A delete that came after the order does not hold it open.
     let first_unseen = segments.iter().filter_map(|segment| partition.unseen.get(&segment.id())).min();
     let is_unseen = first_unseen.is_some_and(|first| *first <= order.through);
-    if segments.is_empty() || (count == 1 && (is_cold || !order.is_final) && !is_unseen) {
+    let is_flawed = segments.iter().any(|segment| partition.flawed.contains(&segment.id()));
+    if segments.is_empty() || (count == 1 && (is_cold || !order.is_final) && !is_unseen && !is_flawed) {
         return None;
     }
     if count <= limits.segments_max.max(2) {
@@ -203,6 +208,13 @@ fn deletes(partition: &Partition<'_>) -> Option<Part> {
         partition.unseen.contains_key(&segment.id()) && !partition.is_refused(std::slice::from_ref(*segment))
     };
     let segment = partition.segments.iter().find(is_left).filter(|_| partition.is_delete_due)?;
+    Some(part(partition, &[*segment], segment.marks.encoding))
+}
+
+/// A segment that is damaged where no reader needs it.
+fn mend(partition: &Partition<'_>) -> Option<Part> {
+    let mut segments = partition.segments.iter().filter(|segment| partition.flawed.contains(&segment.id()));
+    let segment = segments.find(|segment| !partition.is_refused(std::slice::from_ref(*segment)))?;
     Some(part(partition, &[*segment], segment.marks.encoding))
 }
 

@@ -1,11 +1,14 @@
 //! When memtables are written out and segments are merged: because somebody asks, or because there is too much of them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
 use super::{Command, Engine, Shared};
 use crate::error::{Error, Result};
 use crate::keeper::Optimized;
+use crate::manifest::Encoding;
+use crate::schema::TableId;
 use crate::sync::lock;
 use crate::workers::Task;
 
@@ -23,7 +26,7 @@ impl Engine {
     }
 
     /// Makes one segment of each partition of a table, as far as it was written before; `is_final`: encoded as small as it
-    /// gets, whatever the age of its rows. Returns when that is done.
+    /// gets, whatever the age of its rows, and then also what is damaged where no reader needs it. Returns when that is done.
     pub fn optimize(&self, database: &str, table: &str, is_final: bool) -> Result<Optimized> {
         let shared = &self.shared;
         let id = {
@@ -33,6 +36,9 @@ impl Engine {
             catalog.table(database.id, table).ok_or_else(|| unknown("table", table))?.id
         };
         self.cut()?;
+        if is_final {
+            shared.look_for_flaws(id);
+        }
         if let Some(inline) = shared.inline.get() {
             let mut inline = lock(inline);
             inline.keeper.optimize(id, is_final, None);
@@ -48,6 +54,25 @@ impl Engine {
 }
 
 impl Shared {
+    /// Reads what no reader needs of the segments that are alone in their partition and as small as they get: nothing else
+    /// would write these anew.
+    fn look_for_flaws(&self, table: TableId) {
+        let published = self.published.load_full();
+        let partitions = published.placement.partitions(table).into_iter().flat_map(BTreeMap::values);
+        let alone = partitions.filter(|segments| segments.len() == 1).flatten();
+        for segment in alone.filter(|segment| segment.entry.marks.encoding == Encoding::Cold) {
+            match segment.reader().and_then(|reader| reader.flaw()) {
+                Ok(None) => {}
+                Ok(Some(error)) => {
+                    tracing::warn!(%error, "a segment is damaged where no reader needs it, it is written anew");
+                    self.counters.flaws.note(segment.entry.id());
+                }
+                // Whoever reads it is told.
+                Err(error) => tracing::warn!(%error, "a segment could not be looked at"),
+            }
+        }
+    }
+
     /// Without threads: cuts what is in memory.
     pub(crate) fn cut_here(&self) -> Result<()> {
         self.inline.get().map_or(Ok(()), |inline| self.inline_cut(&mut lock(inline)))

@@ -200,6 +200,7 @@ impl Keeper {
         let tables: BTreeMap<TableId, &Arc<Table>> = self.tables.iter().map(|table| (table.id, table)).collect();
         let known = &self.compactions;
         let are_much = self.are_much();
+        let flawed = self.counters.flaws.live(&self.placement);
         let partitions = self.placement.tables().filter_map(|(id, start, segments)| {
             let table = tables.get(&id)?;
             let grown_ns = known.grown_ns.get(&(id, start)).copied().unwrap_or(known.opened_ns);
@@ -217,6 +218,7 @@ impl Keeper {
                     || self.is_crowded(&pending)
                     || pending.iter().any(|tombstone| tombstone.sequence <= erasing_through),
                 unseen: unseen.collect(),
+                flawed: segments.iter().map(|segment| segment.entry.id()).filter(|id| flawed.contains(id)).collect(),
                 table: id,
                 start,
                 segments: segments.iter().map(|segment| &segment.entry).collect(),
@@ -351,8 +353,13 @@ impl Keeper {
         // Whoever gave an order gets a try of its own.
         let concerned = of_part.into_iter().chain(plan.parts.iter().filter(|_| of_part.is_none()));
         let concerned = concerned.filter(|part| is_order || !open.contains(&part.table)).map(place);
+        let concerned: Vec<_> = concerned.collect();
+        if plan.reason == Reason::Mend {
+            // Once: the next round of the scrubber finds it again.
+            let of = plan.parts.iter().filter(|part| concerned.contains(&place(part)));
+            of.flat_map(|part| &part.inputs).for_each(|input| self.counters.flaws.forget(*input));
+        }
         if !is_refused || is_order || plan.reason.is_copy() {
-            let concerned: Vec<_> = concerned.collect();
             self.note_stuck(plan, &concerned);
             let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
             self.compactions.held.extend(concerned.into_iter().map(|place| (place, retry_ns)));

@@ -62,6 +62,11 @@ impl SectionKind {
         }
     }
 
+    /// It repeats what a tag's column says.
+    pub(super) fn is_postings(self) -> bool {
+        matches!(self, Self::POSTINGS | Self::POSTINGS_INDEX)
+    }
+
     fn is_known(self) -> bool {
         (Self::SCHEMA.0..=Self::POSTINGS_INDEX.0).contains(&self.0)
     }
@@ -237,6 +242,11 @@ impl Footer {
 }
 
 impl Section {
+    /// What is told where its checksum does not match.
+    pub(super) fn mismatch(&self) -> String {
+        format!("the checksum of section {} does not match", self.kind.name())
+    }
+
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Refusal> {
         let kind = SectionKind(reader.u16()?);
         let flags = reader.u16()?;

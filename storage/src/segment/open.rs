@@ -20,6 +20,22 @@ pub(super) struct OpenBytes<'a> {
     pub(super) end: Vec<u8>,
 }
 
+impl<'a> OpenBytes<'a> {
+    /// The last bytes of a segment, so many at once. Where the disk does not give these back the tail alone: what cannot be
+    /// read may be what an open does without.
+    pub(super) fn read(file: &'a dyn File, path: &'a Path, offset: u64, bytes: u64, at_once: u64) -> Result<Self> {
+        let from = |count: u64| {
+            let end_offset = bytes.saturating_sub(count);
+            let end = read(file, path, offset, end_offset..bytes)?;
+            Ok(Self { file, path, offset, end_offset, end })
+        };
+        match from(at_once) {
+            Err(error @ Error::Io { .. }) if error.is_damage() => from(Tail::BYTES as u64),
+            read => read,
+        }
+    }
+}
+
 impl OpenBytes<'_> {
     pub(super) fn footer(&self, bytes: u64) -> Result<Footer> {
         let at = |offset: u64| move |refusal: Refusal| refusal.at(self.path, self.offset + offset);
@@ -55,7 +71,7 @@ impl OpenBytes<'_> {
         let bytes = self.bytes(section.offset, section.bytes)?;
         let decoded = match crc32fast::hash(&bytes) == section.crc32 {
             true => decode(&bytes),
-            false => Err(format!("the checksum of section {} does not match", kind.name())),
+            false => Err(section.mismatch()),
         };
         decoded.map_err(|reason| Error::corrupt(self.path, self.offset + section.offset, reason))
     }

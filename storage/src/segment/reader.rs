@@ -77,14 +77,7 @@ impl SegmentReader {
         bytes: u64,
         directories: &Arc<Directories>,
     ) -> Result<Held<Self>> {
-        let end_offset = bytes.saturating_sub(OPEN_BYTES);
-        let input = OpenBytes {
-            end: read(file.as_ref(), path, offset, end_offset..bytes)?,
-            file: file.as_ref(),
-            path,
-            offset,
-            end_offset,
-        };
+        let input = OpenBytes::read(file.as_ref(), path, offset, bytes, OPEN_BYTES)?;
         let footer = input.footer(bytes)?;
         let decoding_bytes = footer.decoding_bytes().saturating_add(input.end.len() as u64);
         let charge = directories.admit("directory of a segment", decoding_bytes)?;
@@ -405,7 +398,7 @@ impl SegmentReader {
         self.read_into(section.offset, &mut bytes)?;
         let decoded = match crc32fast::hash(&bytes) == section.crc32 {
             true => decode(&bytes),
-            false => Err(format!("the checksum of section {} does not match", section.kind.name())),
+            false => Err(section.mismatch()),
         };
         decoded.map_err(|reason| self.corrupt(section.offset, reason))
     }

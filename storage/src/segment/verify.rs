@@ -1,6 +1,8 @@
 //! Reads all of a segment and checks that its parts agree: what `marigram verify` and an archive's upload ask for.
 //!
-//! Postings repeat what the columns of tags say, and readers go on without them: that only they are damaged is told apart.
+//! Postings repeat what the columns of tags say, and nobody reads what pads sections: that only they are damaged is told apart.
+
+use std::ops::Range;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -10,12 +12,12 @@ use crate::schema::ColumnId;
 use crate::series::decode_key;
 use crate::values::Values;
 
-use super::footer::{Section, SectionKind};
+use super::footer::{Section, Tail};
 use super::keys::KeyIndex;
-use super::open::read;
+use super::open::{OpenBytes, read};
 use super::postings::{Posting, groups};
 use super::run::RunRange;
-use super::{SegmentReader, TagColumn};
+use super::{ALIGNMENT, SegmentReader, TagColumn};
 
 /// What was found damaged and stops nobody from reading.
 #[derive(Default)]
@@ -40,6 +42,11 @@ impl Damage {
 /// What is read at once.
 const VERIFY_BYTES: u64 = 1 << 20;
 
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    range.step_by(VERIFY_BYTES as usize).map(move |start| start..end.min(start + VERIFY_BYTES))
+}
+
 impl SegmentReader {
     /// Reads every byte and checks every rule: the hash of the whole, sections, keys, tags, pages, and that they agree.
     ///
@@ -49,20 +56,22 @@ impl SegmentReader {
         self.verify_rows(expected_hash)?.map_or(Ok(()), Err)
     }
 
-    /// The same, but it does not fail where only postings are damaged, and in a way that each reader finds out by itself:
-    /// then every row can be read, and what is damaged is handed back. That the hash of the whole does not match follows
-    /// from it, so that is held against nobody then: everything else has a checksum of its own, but what pads sections.
+    /// The same, but it does not fail where only postings are damaged, and in a way that each reader finds out by itself, or
+    /// only what pads sections: then every row can be read, and what is damaged is handed back. That the hash of the whole
+    /// does not match follows from damaged postings, so that is held against nobody then: everything else has a checksum of
+    /// its own, but what pads sections. Where it is the padding, the hash has to match once that is what it was: zeros.
     ///
     /// # Errors
     /// The first other rule that is broken, with its place.
     pub fn verify_rows(&self, expected_hash: Option<u128>) -> Result<Option<Error>> {
-        let hash = self.hash_of_all();
+        let hash = self.hash_of_all(&[]);
+        self.verify_footer()?;
         let mut postings = Damage::default();
         for section in &self.footer.sections {
             let checked = self.section(section, |_| Ok(()));
-            match section.kind {
-                SectionKind::POSTINGS | SectionKind::POSTINGS_INDEX => drop(postings.note(checked)?),
-                _ => checked?,
+            match section.kind.is_postings() {
+                true => _ = postings.note(checked)?,
+                false => checked?,
             }
         }
         self.suspects()?;
@@ -72,19 +81,80 @@ impl SegmentReader {
             return Ok(postings.first);
         }
         let hash = hash?;
-        match expected_hash.is_none_or(|expected| expected == hash) {
-            true => Ok(None),
-            false => Err(self.corrupt(0, "the hash of the segment does not match")),
+        let Some(expected) = expected_hash.filter(|expected| *expected != hash) else { return Ok(None) };
+        match self.damaged_padding()? {
+            Some(padding) if self.hash_of_all(&self.paddings())? == expected => Ok(Some(padding)),
+            _ => Err(self.corrupt(0, "the hash of the segment does not match")),
         }
     }
 
-    fn hash_of_all(&self) -> Result<u128> {
+    /// Reads what no reader needs: postings, and what pads sections. Damage of it is handed back.
+    ///
+    /// # Errors
+    /// [`Error::Io`], where that is no damage.
+    pub(crate) fn flaw(&self) -> Result<Option<Error>> {
+        let mut damage = Damage::default();
+        for section in self.footer.sections.iter().filter(|section| section.kind.is_postings()) {
+            damage.note(self.check_crc32(section))?;
+        }
+        let padding = damage.note(self.damaged_padding())?;
+        Ok(damage.first.or(padding.flatten()))
+    }
+
+    fn check_crc32(&self, section: &Section) -> Result<()> {
+        let mut hasher = crc32fast::Hasher::new();
+        for piece in pieces(section.offset..section.offset + section.bytes) {
+            hasher.update(&read(self.file.as_ref(), &self.path, self.offset, piece)?);
+        }
+        match hasher.finalize() == section.crc32 {
+            true => Ok(()),
+            false => Err(self.corrupt(section.offset, section.mismatch())),
+        }
+    }
+
+    /// The hash of the whole, with zeros in these ranges.
+    fn hash_of_all(&self, zeros: &[Range<u64>]) -> Result<u128> {
         let mut hash = Xxh3::new();
-        for start in (0..self.bytes).step_by(VERIFY_BYTES as usize) {
-            let end = self.bytes.min(start + VERIFY_BYTES);
-            hash.update(&read(self.file.as_ref(), &self.path, self.offset, start..end)?);
+        for piece in pieces(0..self.bytes) {
+            let mut bytes = read(self.file.as_ref(), &self.path, self.offset, piece.clone())?;
+            for zeros in zeros {
+                let (start, end) = (zeros.start.max(piece.start), zeros.end.min(piece.end));
+                if start < end
+                    && let Some(found) = bytes.get_mut((start - piece.start) as usize..(end - piece.start) as usize)
+                {
+                    found.fill(0);
+                }
+            }
+            hash.update(&bytes);
         }
         Ok(hash.digest128())
+    }
+
+    /// What pads sections, from the first byte of the segment.
+    fn paddings(&self) -> Vec<Range<u64>> {
+        let ends = self.footer.sections.iter().map(|section| section.offset + section.bytes);
+        ends.map(|end| end..end.next_multiple_of(ALIGNMENT as u64)).filter(|range| !range.is_empty()).collect()
+    }
+
+    /// What is not zero of it.
+    fn damaged_padding(&self) -> Result<Option<Error>> {
+        for range in self.paddings() {
+            let bytes = read(self.file.as_ref(), &self.path, self.offset, range.clone())?;
+            if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
+                return Ok(Some(self.corrupt(range.start + at as u64, "what pads a section is not zero")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What led to all other parts when the segment was opened is still there.
+    fn verify_footer(&self) -> Result<()> {
+        let tail_bytes = Tail::BYTES as u64;
+        let input = OpenBytes::read(self.file.as_ref(), &self.path, self.offset, self.bytes, tail_bytes)?;
+        match input.footer(self.bytes)? == self.footer {
+            true => Ok(()),
+            false => Err(self.corrupt(self.bytes - tail_bytes, "the footer is not the one that was read first")),
+        }
     }
 
     /// Keys ascend over blocks, and tag columns say what keys say.

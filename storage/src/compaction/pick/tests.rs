@@ -42,6 +42,7 @@ fn partition(entries: &[SegmentEntry], is_at_rest: bool) -> Partition<'_> {
         refused: Vec::new(),
         is_delete_due: false,
         unseen: BTreeMap::new(),
+        flawed: BTreeSet::new(),
     }
 }
 
@@ -263,6 +264,35 @@ fn a_segment_that_has_not_seen_a_delete_is_written_again() {
     assert_eq!(picked(false, false, &order), None);
     let before = [Order { through: 6, ..order[0] }];
     assert_eq!(picked(false, true, &before), None, "deletes that keep coming hold no order open");
+}
+
+/// A lone segment that is as small as it gets is written again where it is damaged and nobody needs that, also by an order.
+#[test]
+fn a_flawed_segment_is_written_again_as_it_is() {
+    let entries = entries(&[-100, 900]);
+    let picked = |flawed: &[usize], is_held, live: &[SegmentEntry], orders: &[Order]| {
+        let flawed = flawed.iter().map(|at| entries[*at].id()).collect();
+        let partition = Partition { flawed, is_held, ..partition(live, false) };
+        let view = View {
+            partitions: vec![partition],
+            file_bytes: &BTreeMap::new(),
+            to_empty: &BTreeSet::new(),
+            orders,
+            erasing_first: false,
+        };
+        pick(&view, &LIMITS).map(|plan| (plan.reason, plan.inputs().collect::<Vec<_>>(), plan.parts[0].encoding))
+    };
+    let (cold, hot) = (vec![entries[0].id()], vec![entries[1].id()]);
+    assert_eq!(picked(&[], false, &entries, &[]), None);
+    assert_eq!(picked(&[0], false, &entries, &[]), Some((Reason::Mend, cold.clone(), Encoding::Cold)));
+    assert_eq!(picked(&[1], false, &entries, &[]), Some((Reason::Mend, hot, Encoding::Hot)));
+    assert_eq!(picked(&[0], true, &entries, &[]), None, "it failed a moment ago");
+    for is_final in [false, true] {
+        let order = Order { table: TableId(1), through: u64::MAX, is_final };
+        assert_eq!(picked(&[], false, &entries[..1], &[order]), None);
+        let want = Some((Reason::Optimize, cold.clone(), Encoding::Cold));
+        assert_eq!(picked(&[0], false, &entries[..1], &[order]), want);
+    }
 }
 
 #[test]
