@@ -123,7 +123,8 @@ fn is_judged_by_row(table: &Table, predicate: &Predicate) -> bool {
     })
 }
 
-/// A condition that says another thing each time it is asked names no rows: refused (0A000).
+/// A condition that says another thing each time it is asked names no rows: refused (0A000). Of the plan as it was written: an
+/// optimizer drops what makes no difference to it.
 pub(crate) fn check_is_fixed(plan: &LogicalPlan) -> Result<(), QueryError> {
     let mut volatile = None;
     plan.apply_with_subqueries(|node| {

@@ -168,6 +168,15 @@ impl Session {
 
     /// Plans a query as far as it can be judged.
     pub(crate) async fn plan(&self, query: sqlparser::ast::Statement) -> Result<Planned, QueryError> {
+        self.plan_if(query, |_| Ok(())).await
+    }
+
+    /// The same, if `check` lets the query pass as it was written: what the optimizer leaves of it may lack what is never true.
+    pub(crate) async fn plan_if(
+        &self,
+        query: sqlparser::ast::Statement,
+        check: impl FnOnce(&LogicalPlan) -> Result<(), QueryError>,
+    ) -> Result<Planned, QueryError> {
         let statement = DfStatement::Statement(Box::new(query));
         self.check_databases(&statement)?;
         let plan = self.state.statement_to_plan(statement).await?;
@@ -176,6 +185,7 @@ impl Session {
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
+        check(&plan)?;
         let plan = self.state.optimize(&plan)?;
         let (rows_max, scan_bytes) = self.reads(&plan)?;
         Ok(Planned { plan, rows_max, scan_bytes })

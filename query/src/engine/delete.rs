@@ -41,8 +41,7 @@ pub(super) async fn run(
     let Delete { mut source, text, .. } = delete;
     delete::select_names(&table, &mut source);
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
-    let plan = session.plan((*source).clone()).await?;
-    delete::check_is_fixed(plan.logical())?;
+    let plan = session.plan_if((*source).clone(), delete::check_is_fixed).await?;
     let query = Query { task, context: &context, table: &table, source: &source, may_leave };
     let found = match delete::form(&table, plan.logical()) {
         Form::Whole(predicate) => Found::Erase(Erase::Where(predicate), None),
