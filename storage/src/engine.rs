@@ -206,7 +206,7 @@ impl Engine {
                 Reply::Failed(error) => shared.wait_for_log(error, since_ns, &mut waits)?,
             }
         }
-        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+        Err(shared.overloaded())
     }
 
     /// What is visible now. Waits for nobody. It expires after [`Options::snapshot_age_max`], or earlier if writes need the

@@ -48,12 +48,16 @@ impl Shared {
             return Ok(room);
         }
         self.counters.writes_overloaded.fetch_add(1, Ordering::Relaxed);
-        let (used_bytes, memtable_bytes_max) =
-            (self.memtable_bytes(), self.options.memtable_bytes_max.saturating_mul(2));
-        Err(match memtable_bytes_max < used_bytes {
-            true => Error::Overloaded { used_bytes, bytes_max: memtable_bytes_max },
-            false => Error::Overloaded { used_bytes: self.counters.memory.rows_used(), bytes_max },
-        })
+        Err(self.overloaded())
+    }
+
+    /// Says what is full: memtables, or else all that rows hold, as it is now.
+    pub(crate) fn overloaded(&self) -> Error {
+        let (used_bytes, bytes_max) = (self.memtable_bytes(), self.options.memtable_bytes_max.saturating_mul(2));
+        if bytes_max < used_bytes {
+            return Error::Overloaded { used_bytes, bytes_max };
+        }
+        Error::Overloaded { used_bytes: self.counters.memory.rows_used(), bytes_max: self.write_bytes_max() }
     }
 
     fn wait_for_room(&self, bytes: u64) -> Result<Option<Room>> {

@@ -14,6 +14,9 @@ use crate::influxql::{Condition, Deleted, Source, condition, parse_predicate, sq
 use crate::status::Refusal;
 use crate::{Shared, auth};
 
+/// So many tables are named where a delete from several ends on its way, of those behind it and of those before it.
+const NAMES_MAX: usize = 20;
+
 /// `{"start", "stop", "predicate"}` as JSON; both ends of the time belong to it. 204 when it is durable and seen by all.
 pub(crate) async fn delete_v2(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     match answer(shared, request).await {
@@ -57,7 +60,8 @@ enum Work {
 }
 
 /// Deletes from the tables that are named, or from all of a database. A table that is not there has nothing to delete.
-/// All conditions are read before the first delete. Blocks, on a thread where that may be.
+/// All conditions are read before the first delete. Each table is a delete of its own: the first that fails ends it, and the
+/// refusal tells which were done. Blocks, on a thread where that may be.
 pub(super) fn from_tables(
     shared: &Shared,
     principal: &Principal,
@@ -75,8 +79,9 @@ pub(super) fn from_tables(
                 Source::Matches(pattern) => pattern.matches(&table.name),
             })
     };
-    let mut all = Vec::new();
+    let (mut all, mut names) = (Vec::new(), Vec::new());
     for table in catalog.tables(known.id).filter(|table| is_meant(table)) {
+        names.push(table.name.clone());
         all.push(match &deleted.condition {
             None => Work::Erase(table.id, Erase::Where(Predicate::Constant(Some(true)))),
             Some(condition) => match condition.of_table(table).map_err(Refusal::invalid)? {
@@ -86,16 +91,39 @@ pub(super) fn from_tables(
         });
     }
     drop(snapshot); // a statement takes its own
-    for work in all {
-        match work {
+    for (at, work) in all.into_iter().enumerate() {
+        let done: Result<(), Refusal> = match work {
             Work::Erase(table, erase) => {
-                shared.engine.delete(table, erase, statement)?;
+                shared.engine.delete(table, erase, statement).map(|_| ()).map_err(Refusal::from)
             }
             Work::Sql(sql) => {
                 let request = Asked { principal: principal.clone(), ..Asked::new(database, sql) };
-                tokio::runtime::Handle::current().block_on(shared.query.execute(request))?;
+                let run = tokio::runtime::Handle::current().block_on(shared.query.execute(request));
+                run.map(|_| ()).map_err(Refusal::from)
             }
-        }
+        };
+        done.map_err(|refusal| ended_at(refusal, &names, at))?;
     }
     Ok(())
+}
+
+/// Of several tables this one failed: which were done, and which nobody came to.
+fn ended_at(refusal: Refusal, names: &[String], at: usize) -> Refusal {
+    let (Some(failed), 2..) = (names.get(at), names.len()) else { return refusal };
+    let (before, behind) = (names.get(..at).unwrap_or_default(), names.get(at + 1..).unwrap_or_default());
+    let message = format!(
+        "table {failed:?}: {}; deleted before it from: {}; not tried: {}",
+        refusal.shown(),
+        listed(before),
+        listed(behind)
+    );
+    Refusal { message, ..refusal }
+}
+
+fn listed(names: &[String]) -> String {
+    let mut shown: Vec<String> = names.iter().take(NAMES_MAX).map(|name| format!("{name:?}")).collect();
+    if NAMES_MAX < names.len() {
+        shown.push(format!("and {} more", names.len() - NAMES_MAX));
+    }
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }

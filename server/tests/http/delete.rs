@@ -95,6 +95,35 @@ fn influxql_deletes_points_series_and_measurements() {
     assert_eq!(server.influxql("SHOW MEASUREMENTS").matches("cpu").count(), 1);
 }
 
+/// Each table is a delete of its own; one in the middle is refused, because too many wait there.
+#[test]
+fn a_delete_that_ends_on_its_way_tells_which_tables_were_done() {
+    let server = filled();
+    assert_eq!(server.post("/write?db=one", &[], "net,host=a seen=6 6").status, 204);
+    let waiting = vec!["DELETE FROM mem WHERE time = 4"; 64].join(";");
+    for _ in 0..4 {
+        assert!(!server.influxql(&waiting).contains("error"));
+    }
+    let text = server.influxql("DELETE WHERE time < 3");
+    for part in
+        [r#"table \"mem\": too many deletes wait"#, r#"; deleted before it from: \"cpu\"; "#, r#"; not tried: \"net\""#]
+    {
+        assert!(text.contains(part), "{text}, not {part}");
+    }
+    assert_eq!(server.left(), (r#"[{"load":3.0}]"#.to_owned(), r#"[{"v":5}]"#.to_owned()));
+    // Where patterns are asked by SQL it is the same, and so it is in version 2's answer.
+    let text = server.influxql("DELETE FROM mem, cpu WHERE host =~ /.*/");
+    assert!(text.contains(r#"; deleted before it from: \"cpu\"; not tried: none"#), "{text}");
+    assert_eq!(server.left().0, "[]");
+    let (status, text) = server.delete(r#"{"start":"1970-01-01T00:00:00Z","stop":"2100-01-01T00:00:00Z"}"#);
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains(r#"not tried: \"net\""#), "{text}");
+    assert_eq!(server.rows("one", "SELECT seen FROM net"), r#"[{"seen":6.0}]"#);
+    // Of one table there is nothing more to tell.
+    let text = server.influxql("DELETE FROM mem WHERE time < 3");
+    assert!(text.contains("too many deletes wait") && !text.contains("not tried"), "{text}");
+}
+
 /// What InfluxDB 1.6.7 left of these lines, by their times: an absent tag is the empty text.
 #[test]
 fn regular_expressions_delete_what_they_delete_in_influxdb() {

@@ -135,6 +135,41 @@ impl Shared {
             }
             resolved = again(facts)?;
         }
-        Err(Error::Overloaded { used_bytes: 0, bytes_max: 0 })
+        Err(self.overloaded())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::sim::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::{Engine, Error, Options, Threads, World};
+
+    #[test]
+    fn who_is_bounced_for_ever_is_told_what_rows_hold() {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let options = Options {
+            threads: Threads::None,
+            disk_reserve_bytes: 0,
+            wal_slot_bytes: 64 << 10,
+            wal_bytes_max: 1 << 20,
+            ..Options::default()
+        };
+        let engine = Engine::open(World::of(&disk, &clock), options).unwrap();
+        let room = engine.make_room(5000).unwrap();
+        let shared = &engine.shared;
+        // Each is overtaken by another before it is handed in.
+        let stale = || {
+            let resolved = shared.registry.fence();
+            shared.change(shared.registry.fence()).unwrap();
+            resolved
+        };
+        let refused = shared.submit_until_done(stale(), true, |_| Ok(stale()));
+        let want = (5000, engine.memory().shares().admitted_bytes());
+        match refused {
+            Err(Error::Overloaded { used_bytes, bytes_max }) => assert_eq!((used_bytes, bytes_max), want),
+            other => panic!("{other:?}"),
+        }
+        drop(room);
     }
 }
