@@ -182,6 +182,7 @@ mod tests {
         check("abc", "a_c", true);
         check("aüc", "a_c", true);
         check("abcabd", "%ab_", true);
+        check("abxab", "%ab%x%", true); // the leftmost place of a piece is what counts
         check("abcabd", "%a_%d", true);
         check("aüb", "%_%_%_%", true);
         check("aüb", "%_%_%_%_%", false);
