@@ -4,16 +4,20 @@
 //! Columns go by id, so a rename changes nothing. Doubles compare as `SELECT` compares them here: both zeros are equal.
 //! Byte layout: `storage/format/batch.md`.
 
+mod encoding;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+pub(super) use self::encoding::text;
 use super::instants::Instants;
 use super::like::Pattern;
 use super::value_set::ValueSet;
-use crate::bytes::{Reader, put_bytes};
 use crate::error::{Error, Result};
-use crate::schema::{ColumnId, FieldType};
+use crate::schema::ColumnId;
 use crate::series;
 use crate::values::Values;
 
@@ -106,19 +110,6 @@ pub(crate) enum Datum<'a> {
 }
 
 impl Comparison {
-    fn from_code(code: u8) -> Option<Self> {
-        Some(match code {
-            1 => Self::Equal,
-            2 => Self::NotEqual,
-            3 => Self::Less,
-            4 => Self::LessOrEqual,
-            5 => Self::Greater,
-            6 => Self::GreaterOrEqual,
-            7 => Self::Identical,
-            _ => return None,
-        })
-    }
-
     fn holds(self, order: Ordering) -> bool {
         match self {
             Self::Equal | Self::Identical => order.is_eq(),
@@ -347,138 +338,6 @@ impl Predicate {
             other => other.instants().unwrap_or_else(Instants::all),
         }
     }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let head = |out: &mut Vec<u8>, kind: u8, column: ColumnId| {
-            out.push(kind);
-            out.extend_from_slice(&column.0.to_le_bytes());
-        };
-        match self {
-            Self::Constant(known) => {
-                out.push(kind::CONSTANT);
-                out.push(known.map_or(2, u8::from));
-            }
-            Self::Compare { column, op, value } => {
-                head(out, kind::COMPARE, *column);
-                out.push(*op as u8);
-                value.encode(out);
-            }
-            Self::IsAbsent(column) => head(out, kind::IS_ABSENT, *column),
-            Self::In { column, values } => {
-                head(out, kind::IN, *column);
-                values.encode(out);
-            }
-            Self::Like { column, pattern } => {
-                head(out, kind::LIKE, *column);
-                put_bytes(out, pattern.text().as_bytes());
-            }
-            Self::All(parts) | Self::Any(parts) => {
-                out.push(if matches!(self, Self::All(_)) { kind::ALL } else { kind::ANY });
-                out.extend_from_slice(&(parts.len() as u32).to_le_bytes());
-                parts.iter().for_each(|part| part.encode(out));
-            }
-            Self::Not(part) => {
-                out.push(kind::NOT);
-                part.encode(out);
-            }
-        }
-    }
-
-    /// Never panics: these bytes come from disk.
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, String> {
-        Self::decode_at(reader, 0)
-    }
-
-    fn decode_at(reader: &mut Reader<'_>, depth: usize) -> Result<Self, String> {
-        if PREDICATE_DEPTH_MAX <= depth {
-            return Err("a delete condition nests too deep".to_owned());
-        }
-        Ok(match reader.u8()? {
-            kind::CONSTANT => Self::Constant(match reader.u8()? {
-                0 => Some(false),
-                1 => Some(true),
-                2 => None,
-                other => return Err(format!("truth value {other} is unknown")),
-            }),
-            kind::COMPARE => {
-                let column = ColumnId(reader.u32()?);
-                let code = reader.u8()?;
-                let op = Comparison::from_code(code).ok_or_else(|| format!("comparison {code} is unknown"))?;
-                Self::Compare { column, op, value: Literal::decode(reader)? }
-            }
-            kind::IS_ABSENT => Self::IsAbsent(ColumnId(reader.u32()?)),
-            kind::IN => Self::In { column: ColumnId(reader.u32()?), values: ValueSet::decode(reader)? },
-            kind::LIKE => Self::Like { column: ColumnId(reader.u32()?), pattern: Pattern::new(&text(reader)?) },
-            kind @ (kind::ALL | kind::ANY) => {
-                let mut parts = Vec::new();
-                for _ in 0..reader.u32()? {
-                    parts.push(Self::decode_at(reader, depth + 1)?);
-                }
-                // It stays as long as the delete waits.
-                parts.shrink_to_fit();
-                if kind == kind::ALL { Self::All(parts) } else { Self::Any(parts) }
-            }
-            kind::NOT => Self::Not(Box::new(Self::decode_at(reader, depth + 1)?)),
-            other => return Err(format!("delete condition {other} is unknown")),
-        })
-    }
-}
-
-mod kind {
-    pub(super) const CONSTANT: u8 = 1;
-    pub(super) const COMPARE: u8 = 2;
-    pub(super) const IS_ABSENT: u8 = 3;
-    pub(super) const IN: u8 = 4;
-    pub(super) const LIKE: u8 = 5;
-    pub(super) const ALL: u8 = 6;
-    pub(super) const ANY: u8 = 7;
-    pub(super) const NOT: u8 = 8;
-}
-
-impl Literal {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::I64(value) => {
-                out.push(FieldType::I64.code());
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            Self::U64(value) => {
-                out.push(FieldType::U64.code());
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            Self::F64(value) => {
-                out.push(FieldType::F64.code());
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            Self::Bool(value) => {
-                out.push(FieldType::Bool.code());
-                out.push(u8::from(*value));
-            }
-            Self::String(value) => {
-                out.push(FieldType::String.code());
-                put_bytes(out, value.as_bytes());
-            }
-        }
-    }
-
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, String> {
-        let code = reader.u8()?;
-        Ok(match FieldType::from_code(code).ok_or_else(|| format!("literal type {code} is unknown"))? {
-            FieldType::I64 => Self::I64(reader.i64()?),
-            FieldType::U64 => Self::U64(reader.u64()?),
-            FieldType::F64 => Self::F64(f64::from_bits(reader.u64()?)),
-            FieldType::Bool => match reader.u8()? {
-                0 => Self::Bool(false),
-                1 => Self::Bool(true),
-                other => return Err(format!("boolean {other} is unknown")),
-            },
-            FieldType::String => Self::String(text(reader)?),
-        })
-    }
-}
-
-pub(super) fn text(reader: &mut Reader<'_>) -> Result<String, String> {
-    String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| "a string is not UTF-8".to_owned())
 }
 
 /// False beats unknown.
@@ -497,148 +356,4 @@ fn all_true(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 /// True beats unknown.
 fn any_true(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     all_true(parts.map(|part| part.map(|known| !known))).map(|known| !known)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const TAG: ColumnId = ColumnId(16);
-    const FIELD: ColumnId = ColumnId(17);
-
-    fn compare(column: ColumnId, op: Comparison, value: Literal) -> Predicate {
-        Predicate::Compare { column, op, value }
-    }
-
-    #[test]
-    fn integers_and_doubles_compare_by_value() {
-        #[track_caller]
-        fn check(value: Datum<'_>, literal: Literal, want: Ordering) {
-            assert_eq!(value.compare(&literal), Some(want), "{value:?} {literal:?}");
-        }
-        check(Datum::I64(9_007_199_254_740_993), Literal::F64(9_007_199_254_740_992.0), Ordering::Greater);
-        check(Datum::F64(9_007_199_254_740_992.0), Literal::I64(9_007_199_254_740_993), Ordering::Less);
-        check(Datum::I64(-1), Literal::U64(u64::MAX), Ordering::Less);
-        check(Datum::U64(u64::MAX), Literal::F64(18_446_744_073_709_551_616.0), Ordering::Less);
-        check(Datum::I64(1), Literal::F64(1.5), Ordering::Less);
-        check(Datum::I64(-1), Literal::F64(-1.5), Ordering::Greater);
-        check(Datum::I64(i64::MIN), Literal::F64(f64::NEG_INFINITY), Ordering::Greater);
-        check(Datum::F64(-0.0), Literal::F64(0.0), Ordering::Equal);
-        check(Datum::I64(0), Literal::F64(-0.0), Ordering::Equal);
-        assert_eq!(Datum::Bool(true).compare(&Literal::I64(1)), None);
-    }
-
-    #[test]
-    fn what_is_unknown_is_not_true_and_its_opposite_neither() {
-        let absent = |_: ColumnId| None::<Datum<'static>>;
-        let is = compare(FIELD, Comparison::Equal, Literal::I64(1));
-        assert_eq!(is.judge(&absent), None);
-        assert_eq!(Predicate::Not(Box::new(is.clone())).judge(&absent), None);
-        let or_true = Predicate::Any(vec![is.clone(), Predicate::Constant(Some(true))]);
-        assert_eq!(or_true.judge(&absent), Some(true));
-        assert_eq!(Predicate::All(vec![is, Predicate::Constant(Some(false))]).judge(&absent), Some(false));
-        assert_eq!(Predicate::IsAbsent(FIELD).judge(&absent), Some(true));
-    }
-
-    fn literal() -> impl Strategy<Value = Literal> {
-        prop_oneof![(-4_i64..4).prop_map(Literal::I64), "[ab]{0,2}".prop_map(Literal::String)]
-    }
-
-    fn predicate() -> impl Strategy<Value = Predicate> {
-        let column = prop_oneof![Just(ColumnId::TIME), Just(TAG), Just(FIELD)];
-        let op = prop_oneof![
-            Just(Comparison::Equal),
-            Just(Comparison::NotEqual),
-            Just(Comparison::Less),
-            Just(Comparison::LessOrEqual),
-            Just(Comparison::Greater),
-            Just(Comparison::GreaterOrEqual),
-            Just(Comparison::Identical),
-        ];
-        let leaf = prop_oneof![
-            proptest::option::of(any::<bool>()).prop_map(Predicate::Constant),
-            (column.clone(), op, literal()).prop_map(|(column, op, value)| match (column, value) {
-                // A decoder of SQL compares time with times only.
-                (ColumnId::TIME, Literal::String(_)) => Predicate::Constant(None),
-                (column, value) => Predicate::Compare { column, op, value },
-            }),
-            (column.clone(), proptest::collection::vec(-4_i64..4, 0..3)).prop_map(|(column, values)| Predicate::In {
-                column,
-                values: ValueSet::new(values.into_iter().map(Literal::I64).collect())
-            }),
-            column.prop_map(Predicate::IsAbsent),
-            "[ab%_]{0,3}".prop_map(|pattern| Predicate::Like { column: TAG, pattern: Pattern::new(&pattern) }),
-        ];
-        leaf.prop_recursive(4, 24, 3, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..3).prop_map(Predicate::All),
-                proptest::collection::vec(inner.clone(), 0..3).prop_map(Predicate::Any),
-                inner.prop_map(|inner| Predicate::Not(Box::new(inner))),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn decode_undoes_encode(predicate in predicate()) {
-            let (mut bytes, copy) = (Vec::new(), predicate.clone());
-            predicate.encode(&mut bytes);
-            let mut reader = Reader::new(&bytes);
-            prop_assert_eq!(Predicate::decode(&mut reader), Ok(predicate));
-            prop_assert!(reader.is_empty());
-            prop_assert_eq!(copy.encoded_bytes(), bytes.len());
-            for length in 0..bytes.len() {
-                prop_assert!(Predicate::decode(&mut Reader::new(&bytes[..length])).is_err());
-            }
-        }
-
-        /// What is left for a series, and the times it is true at, say the same as judging the row as it is.
-        #[test]
-        fn a_series_and_times_change_no_judgement(
-            predicate in predicate(),
-            tag in proptest::option::of("[ab]{1,2}"),
-            field in proptest::option::of(-4_i64..4),
-            time in -5_i64..5,
-        ) {
-            let mut key = Vec::new();
-            series::encode_key(tag.iter().map(|value| (TAG, value.as_bytes())), &mut key);
-            let whole = predicate.judge(&|column| match column {
-                ColumnId::TIME => Some(Datum::I64(time)),
-                TAG => tag.as_ref().map(|tag| Datum::String(tag.as_bytes())),
-                _ => field.map(Datum::I64),
-            });
-            let left = predicate.of_series(&key, &|column| column == TAG);
-            prop_assert!(!left.columns().contains(&TAG));
-            let of_series = left.judge(&|column| match column {
-                ColumnId::TIME => Some(Datum::I64(time)),
-                _ => field.map(Datum::I64),
-            });
-            prop_assert_eq!(whole == Some(true), of_series == Some(true));
-            if let Some(instants) = left.instants() {
-                prop_assert_eq!(instants.contains(time), whole == Some(true));
-            }
-            if whole == Some(true) {
-                prop_assert!(predicate.reach().contains(time));
-            }
-        }
-
-        #[test]
-        fn decoders_of_garbage_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            drop(Predicate::decode(&mut Reader::new(&bytes)));
-        }
-    }
-
-    #[test]
-    fn nesting_is_bounded_on_both_sides() {
-        let mut deep = Predicate::Constant(Some(true));
-        for _ in 0..PREDICATE_DEPTH_MAX {
-            deep = Predicate::Not(Box::new(deep));
-        }
-        assert!(deep.check().unwrap_err().to_string().contains("nests deeper"));
-        let mut bytes = Vec::new();
-        deep.encode(&mut bytes);
-        assert!(Predicate::decode(&mut Reader::new(&bytes)).is_err());
-    }
 }
