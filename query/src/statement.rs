@@ -5,8 +5,10 @@
 //! One statement a request. Unquoted names fold to lower case ([`fold`]).
 
 mod alter_table;
+mod create_database;
 mod create_table;
 mod distinct;
+mod explain;
 mod guard;
 mod parameters;
 mod refuse;
@@ -166,7 +168,7 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
 
 fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::DATABASE]) {
-        return create_database(parser);
+        return create_database::parse(parser);
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
         return create_table::parse(parser).map(Statement::CreateTable);
@@ -184,7 +186,7 @@ fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
 fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {
     match statement {
         ast::Statement::Query(_) => Ok(Statement::Query(Box::new(statement))),
-        ast::Statement::Explain { .. } => explain(statement).map(|plan| Statement::Query(Box::new(plan))),
+        ast::Statement::Explain { .. } => explain::translate(statement).map(|plan| Statement::Query(Box::new(plan))),
         ast::Statement::ExplainTable { table_name, .. } => Ok(Statement::Describe(table_name_of(table_name)?)),
         ast::Statement::Insert(insert) => self::insert(insert).map(Statement::Insert),
         ast::Statement::Delete(delete) => self::delete(delete).map(Statement::Delete),
@@ -237,88 +239,6 @@ fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {
     }
 }
 
-/// `CREATE DATABASE [IF NOT EXISTS] name [WITH (retention = …) | WITH DURATION … NAME …]`.
-fn create_database(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
-    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
-    let name = single(parser.parse_object_name(false)?)?;
-    if parser.parse_keyword(Keyword::WITH) {
-        if parser.consume_token(&Token::LParen) {
-            let options = parser.parse_comma_separated(Parser::parse_sql_option)?;
-            parser.expect_token(&Token::RParen)?;
-            for option in options {
-                database_option(option)?;
-            }
-        } else {
-            influx_options(parser)?;
-        }
-    }
-    Ok(Statement::CreateDatabase { name, if_not_exists })
-}
-
-fn database_option(option: ast::SqlOption) -> Result<(), QueryError> {
-    let (key, value) = option_pair(option)?;
-    match key.as_str() {
-        "retention" if is_forever(&value) => Ok(()),
-        "retention" => Err(QueryError::unsupported("a retention other than 'forever'")),
-        other => Err(QueryError::new(
-            QueryErrorKind::Invalid,
-            format!("unknown database option {other:?}; the only one is retention"),
-        )),
-    }
-}
-
-/// What agents write behind `CREATE DATABASE x WITH`: InfluxQL's words.
-fn influx_options(parser: &mut Parser<'_>) -> Result<(), QueryError> {
-    let mut any = false;
-    loop {
-        let token = parser.next_token();
-        let Token::Word(word) = &token.token else {
-            parser.prev_token();
-            break;
-        };
-        match word.value.to_lowercase().as_str() {
-            "duration" => {
-                if !is_forever(&words_of_duration(parser)) {
-                    return Err(QueryError::unsupported("a retention other than 'forever'"));
-                }
-            }
-            // One copy is what we keep; how long a shard is, partition_width says.
-            "replication" | "name" => {
-                parser.next_token();
-            }
-            "shard" => {
-                parser.next_token();
-                words_of_duration(parser);
-            }
-            _ => {
-                return Err(QueryError::syntax(format!(
-                    "syntax error: expected an option of CREATE DATABASE, found {token}"
-                )));
-            }
-        }
-        any = true;
-    }
-    if any { Ok(()) } else { Err(QueryError::syntax("syntax error: expected options behind WITH")) }
-}
-
-/// `30d` arrives as a number and a word.
-fn words_of_duration(parser: &mut Parser<'_>) -> String {
-    let first = parser.next_token().token.to_string();
-    if first.chars().all(|c| c.is_ascii_digit())
-        && let Token::Word(unit) = parser.peek_token().token
-        && matches!(unit.value.as_str(), "ns" | "u" | "ms" | "s" | "m" | "h" | "d" | "w")
-    {
-        parser.next_token();
-        return first + &unit.value;
-    }
-    first
-}
-
-fn is_forever(text: &str) -> bool {
-    let text = text.trim_matches('\'').to_lowercase();
-    matches!(text.as_str(), "forever" | "inf" | "null" | "0" | "0s" | "0d" | "0h")
-}
-
 /// `key = value` of a `WITH (…)`, the value as it was written, without quotes.
 fn option_pair(option: ast::SqlOption) -> Result<(String, String), QueryError> {
     match option {
@@ -337,53 +257,6 @@ fn option_pair(option: ast::SqlOption) -> Result<(String, String), QueryError> {
         }
         other => Err(QueryError::syntax(format!("syntax error: expected an option name = value, found {other}"))),
     }
-}
-
-/// DataFusion reads the flags of `EXPLAIN` and not PostgreSQL's list of options: `EXPLAIN (ANALYZE, VERBOSE) …`.
-fn explain(statement: ast::Statement) -> Result<ast::Statement, QueryError> {
-    let ast::Statement::Explain {
-        describe_alias,
-        mut analyze,
-        mut verbose,
-        query_plan,
-        estimate,
-        statement,
-        format,
-        options,
-    } = statement
-    else {
-        return Ok(statement);
-    };
-    if query_plan || estimate {
-        return Err(QueryError::unsupported("EXPLAIN QUERY PLAN or ESTIMATE"));
-    }
-    if !matches!(*statement, ast::Statement::Query(_)) {
-        return Err(QueryError::unsupported("EXPLAIN of anything but a query"));
-    }
-    for option in options.into_iter().flatten() {
-        let on = match option.arg.as_ref().map(ToString::to_string).map(|text| text.to_lowercase()).as_deref() {
-            None | Some("true" | "on" | "1") => true,
-            Some("false" | "off" | "0") => false,
-            Some(other) => return Err(QueryError::syntax(format!("EXPLAIN option {} {other}", option.name))),
-        };
-        match fold(option.name).as_str() {
-            "analyze" => analyze = on,
-            "verbose" => verbose = on,
-            // Costs, timings and row counts are in every plan that was run.
-            "costs" | "timing" | "summary" | "buffers" => {}
-            other => return Err(QueryError::unsupported(format!("EXPLAIN option {other}"))),
-        }
-    }
-    Ok(ast::Statement::Explain {
-        describe_alias,
-        analyze,
-        verbose,
-        query_plan,
-        estimate,
-        statement,
-        format,
-        options: None,
-    })
 }
 
 fn insert(insert: ast::Insert) -> Result<Insert, QueryError> {
