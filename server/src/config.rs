@@ -4,6 +4,7 @@
 //! dotted key and a text, checked by the one table in `settings.rs`. An unknown key is an error that names where it stands
 //! and the nearest key that exists. Nothing here touches the network or the data directory.
 
+mod defaults;
 mod settings;
 mod value;
 

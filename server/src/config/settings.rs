@@ -1,8 +1,12 @@
 //! Every setting in one table: key, unit, default, what it does, how it is set and shown.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 
-use super::value::{boolean, bytes, count, duration, format_bytes, format_duration};
+use super::defaults::{default_inflight, default_memory_limit, default_memtable};
+use super::value::{at_least, boolean, bytes, count, duration, format_bytes, format_duration, put, within};
 use marigram_query::Pool;
 use marigram_storage::disk::real::Reader;
 
@@ -470,68 +474,4 @@ pub(super) fn to_toml(config: &Config) -> String {
         let _ = writeln!(text, "{name} = {value}");
     }
     text
-}
-
-/// Takes a value that was read, or says why there is none.
-fn put<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *slot = value?;
-    Ok(())
-}
-
-fn at_least(bytes: u64, min: u64) -> Result<u64, String> {
-    if bytes < min { Err(format!("it must be at least {}", format_bytes(min))) } else { Ok(bytes) }
-}
-
-fn within(value: u64, min: u64, max: u64) -> Result<u64, String> {
-    if (min..=max).contains(&value) { Ok(value) } else { Err(format!("it must lie between {min} and {max}")) }
-}
-
-/// Half of what the machine or its control group has, at least 128 MiB; 1 GiB where the system does not tell.
-fn default_memory_limit() -> u64 {
-    let Ok(mut system) = sysinfo::System::new() else {
-        return 1 << 30;
-    };
-    system.refresh_memory();
-    let machine = system.total_memory();
-    let limit = system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine));
-    (limit / 2).max(128 << 20)
-}
-
-fn default_memtable(memory_limit: u64) -> u64 {
-    (memory_limit / 8).clamp(16 << 20, 1 << 30)
-}
-
-fn default_inflight(memory_limit: u64) -> u64 {
-    (memory_limit / 8).clamp(32 << 20, 256 << 20)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_setting_has_a_sentence_and_shows_what_it_was_set_to() {
-        let config = Config::default();
-        for setting in SETTINGS {
-            assert!(setting.about.ends_with('.'), "{}", setting.key);
-            let mut again = Config::default();
-            setting.set(&mut again, &setting.get(&config)).unwrap();
-            assert_eq!(setting.get(&again), setting.get(&config), "{}", setting.key);
-        }
-    }
-
-    #[test]
-    fn derived_sizes_follow_the_memory_limit() {
-        let mut config = Config::default();
-        find("memory_limit").unwrap().set(&mut config, "4 GiB").unwrap();
-        assert_eq!(config.memtable.bytes_max, 512 << 20);
-        assert_eq!(config.query.memory_bytes_max, 1 << 30);
-        assert_eq!(default_memtable(1 << 20), 16 << 20);
-        assert_eq!(config.write.inflight_bytes_max, 256 << 20);
-        for limit in ["128 MiB", "512 MiB", "1 GiB", "64 GiB"] {
-            find("memory_limit").unwrap().set(&mut config, limit).unwrap();
-            assert!(config.memtable.bytes_max <= config.memory_shares().admitted_bytes(), "{limit}");
-        }
-        assert_eq!(default_memtable(1 << 40), 1 << 30);
-    }
 }

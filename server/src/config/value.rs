@@ -114,6 +114,20 @@ fn split_number(text: &str) -> Result<(u64, &str), String> {
     Ok((number, text.get(end..).unwrap_or_default().trim()))
 }
 
+/// Takes a value that was read, or says why there is none.
+pub(super) fn put<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *slot = value?;
+    Ok(())
+}
+
+pub(super) fn at_least(bytes: u64, min: u64) -> Result<u64, String> {
+    if bytes < min { Err(format!("it must be at least {}", format_bytes(min))) } else { Ok(bytes) }
+}
+
+pub(super) fn within(value: u64, min: u64, max: u64) -> Result<u64, String> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(format!("it must lie between {min} and {max}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,10 @@ mod refused;
 
 use super::*;
 use crate::draft::DraftSeries;
-use crate::schema::{ColumnId, FieldType};
+use crate::schema::{ColumnId, FieldType, NAME_BYTES_MAX};
 use crate::series;
-use crate::values::Values;
+use crate::time::TIME_MAX;
+use crate::values::{FieldColumn, Values};
 
 fn registry(limits: SchemaLimits) -> (Registry, Arc<Generation>) {
     let generation = Arc::new(Generation::new(1));

@@ -1,0 +1,29 @@
+//! Settings read back as they are shown, and sizes follow the memory there is.
+
+use super::*;
+
+#[test]
+fn every_setting_has_a_sentence_and_shows_what_it_was_set_to() {
+    let config = Config::default();
+    for setting in SETTINGS {
+        assert!(setting.about.ends_with('.'), "{}", setting.key);
+        let mut again = Config::default();
+        setting.set(&mut again, &setting.get(&config)).unwrap();
+        assert_eq!(setting.get(&again), setting.get(&config), "{}", setting.key);
+    }
+}
+
+#[test]
+fn derived_sizes_follow_the_memory_limit() {
+    let mut config = Config::default();
+    find("memory_limit").unwrap().set(&mut config, "4 GiB").unwrap();
+    assert_eq!(config.memtable.bytes_max, 512 << 20);
+    assert_eq!(config.query.memory_bytes_max, 1 << 30);
+    assert_eq!(default_memtable(1 << 20), 16 << 20);
+    assert_eq!(config.write.inflight_bytes_max, 256 << 20);
+    for limit in ["128 MiB", "512 MiB", "1 GiB", "64 GiB"] {
+        find("memory_limit").unwrap().set(&mut config, limit).unwrap();
+        assert!(config.memtable.bytes_max <= config.memory_shares().admitted_bytes(), "{limit}");
+    }
+    assert_eq!(default_memtable(1 << 40), 1 << 30);
+}
