@@ -127,16 +127,12 @@ impl MemCut {
         holds: &mut dyn FnMut(usize),
     ) -> Option<Self> {
         let keys = series.key_order();
-        let mut ranks = vec![u32::MAX; keys.ordinals];
-        for (rank, ordinal) in keys.sorted.iter().enumerate() {
-            if let Some(slot) = ranks.get_mut(*ordinal as usize) {
-                *slot = rank as u32;
-            }
-        }
         let mut cut = Self { chunks: Vec::new(), keys, series: Vec::new(), items: Vec::new(), repeated: Vec::new() };
+        let keys = Arc::clone(&cut.keys);
+        let ranks = keys.ranks();
         let rank_of = |ordinal: u32| ranks.get(ordinal as usize).copied().unwrap_or(u32::MAX);
         let mut runs: Vec<Vec<SeriesRun>> = Vec::new();
-        let mut of_order = ranks.capacity() * size_of::<u32>();
+        let mut of_order = size_of_val(ranks);
         let Ok(left) = living(partition.visible(sequence), series, tombstones, &OfCut);
         for seen in left {
             let series = seen.chunk.series.get(..seen.visible as usize).unwrap_or_default();
@@ -152,8 +148,9 @@ impl MemCut {
         }
         let mut runs: Vec<&[SeriesRun]> = runs.iter().map(Vec::as_slice).collect();
         let mut stretches: Vec<Stretch> = Vec::new();
-        for first in (0..cut.keys.sorted.len()).step_by(PLANNED_RANKS) {
-            cut.stretches((first + PLANNED_RANKS) as u32, &mut runs, &mut stretches);
+        // A table may have a million series, and the partition rows of one.
+        while let Some(first) = runs.iter().filter_map(|runs| runs.first()).map(|run| run.slot).min() {
+            cut.stretches(first.saturating_add(PLANNED_RANKS as u32), &mut runs, &mut stretches);
             let mut of_one = 0;
             for stretches in stretches.chunk_by_mut(|first, second| first.rank == second.rank) {
                 of_one = cut.plan(stretches, mode).max(of_one);

@@ -1,6 +1,7 @@
 //! The keys of a table, sorted: the order of segments and scans.
 
 use std::cmp::Ordering;
+use std::sync::OnceLock;
 
 use super::keys::Keys;
 
@@ -18,12 +19,26 @@ pub(crate) struct KeyOrder {
     /// Ordinals, ascending by key.
     pub(crate) sorted: Vec<u32>,
     keys: Keys,
+    ranks: OnceLock<Vec<u32>>,
 }
 
 impl KeyOrder {
     /// The key of an ordinal, made in `scratch`, which holds it and bytes of no meaning; `None` if it had none then.
     pub(crate) fn key<'a>(&self, ordinal: u32, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
         self.keys.get(ordinal, scratch)
+    }
+
+    /// The place of each ordinal in the order, `u32::MAX` where it had no key then. Found once, for all partitions of a cut.
+    pub(crate) fn ranks(&self) -> &[u32] {
+        self.ranks.get_or_init(|| {
+            let mut ranks = vec![u32::MAX; self.ordinals];
+            for (rank, ordinal) in self.sorted.iter().enumerate() {
+                if let Some(slot) = ranks.get_mut(*ordinal as usize) {
+                    *slot = rank as u32;
+                }
+            }
+            ranks
+        })
     }
 
     /// The order of `keys`: that of an earlier one, and `new` ordinals behind those that it knew.
@@ -44,7 +59,7 @@ impl KeyOrder {
             old = rest;
         }
         sorted.extend_from_slice(old);
-        Self { ordinals: keys.len(), sorted, keys }
+        Self { ordinals: keys.len(), sorted, keys, ranks: OnceLock::new() }
     }
 
     /// What it occupies beside the keys that the table has, too.

@@ -10,7 +10,7 @@ use crate::generation::Generation;
 use crate::memscan::MemSource;
 use crate::memtable::MemSet;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
-use crate::schema::{ColumnId, DatabaseId, FieldType, Table, TableId};
+use crate::schema::{ColumnId, DAY_NS, DatabaseId, FieldType, Table, TableId};
 use crate::segment::{StripeRuns, StripeSource};
 use crate::time::TimeRange;
 use crate::tombstone::{Comparison, Datum, Delete, Erase, KeyList, Literal, Predicate};
@@ -329,4 +329,35 @@ fn what_sorting_and_planning_take_is_told() {
         eprintln!("{name}: {most} bytes at most, {told} told");
         assert!(most <= told + (64 << 10) && told <= 2 * most, "{name}: {most} bytes at most, {told} told");
     }
+}
+
+/// Rows of few series in each of many partitions, in a table of many: planning one looks at its own.
+#[test]
+fn planning_costs_what_a_partition_has_not_what_the_table_has() {
+    const MANY: u32 = 20_000;
+    let batches: Vec<Vec<Sent>> = vec![(0..8).map(|row| (row, 0, [true; 3])).collect(), vec![(3, DAY_NS, [true; 3])]];
+    let set = fill(&table(TableMode::Upsert), &batches);
+    let mut definitions = SeriesDefinitions::new(TableId(1));
+    (8..MANY).for_each(|ordinal| definitions.push(ordinal, &[&[9], &ordinal.to_be_bytes()[..]].concat()));
+    set.generation.table(TableId(1)).define(&definitions, |key| u128::from_be_bytes(key_hash(key))).unwrap();
+    let memtable = set.table(TableId(1)).unwrap();
+    let partitions = memtable.partitions();
+    assert_eq!(partitions.len(), 2);
+    let mut peaks = Vec::new();
+    for partition in partitions.values() {
+        let mut calls = 0;
+        let mut holds = |_: usize| calls += 1;
+        let plan = || MemCut::new(&memtable.series, partition, 99, TableMode::Upsert, &[], &mut holds).unwrap();
+        let (cut, peak) = crate::allocated::peak_of(plan);
+        peaks.push((cut.rows(), peak));
+        assert!(calls < 10, "{calls} times some series were planned");
+    }
+    let [(8, first), (1, second)] = peaks.as_slice() else { panic!("{peaks:?}") };
+    assert!(*first >= u64::from(MANY) * 4 && *second < 4096, "{first}, then {second} bytes");
+}
+
+fn key_hash(key: &[u8]) -> [u8; 16] {
+    let mut hash = [1; 16];
+    hash.iter_mut().zip(key).for_each(|(byte, key)| *byte = *key);
+    hash
 }
