@@ -186,7 +186,8 @@ impl Keeper {
         self.tombstones = tombstones;
         self.stuck.retain(&self.tombstones);
         let (own, repeated) = self.write_memtable(sealed)?;
-        let mut added = self.ahead.take(&sealed.catalog);
+        let mut added = self.ahead.take(&sealed.catalog)?;
+        let ahead = added.len();
         added.extend(own);
         let rows: u64 = added.iter().map(|entry| entry.rows).sum();
         let bytes: u64 = added.iter().map(|entry| entry.bytes).sum();
@@ -202,7 +203,8 @@ impl Keeper {
         };
         let erasures = self.new_erasures(&sealed.tombstones, sealed.sequence);
         let grown: Vec<_> = added.iter().map(|entry| (entry.table, entry.partition_start)).collect();
-        self.commit(Change { added, removed, cut: Some(cut), erasures, ..Change::default() })?;
+        let committed = self.commit(Change { added, removed, cut: Some(cut), erasures, ..Change::default() });
+        committed.inspect_err(|_| self.ahead.note_failure(ahead))?;
         self.note_cut(grown.into_iter());
         self.counters.cuts.fetch_add(1, Ordering::Relaxed);
         self.counters.cut_rows.fetch_add(rows, Ordering::Relaxed);

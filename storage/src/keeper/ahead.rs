@@ -12,7 +12,7 @@ use super::Keeper;
 use crate::applier::Sealed;
 use crate::catalog::Catalog;
 use crate::datafile::discard;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::{FileId, SegmentEntry};
 use crate::placement::Placement;
 use crate::world::World;
@@ -21,21 +21,33 @@ use crate::world::World;
 pub(super) struct Ahead {
     world: World,
     entries: Vec<SegmentEntry>,
+    /// An edit that was to name some of them failed, and their files went with it: only an open has those rows again.
+    is_lost: bool,
 }
 
 impl Ahead {
     pub(super) fn new(world: &World) -> Self {
-        Self { world: world.clone(), entries: Vec::new() }
+        Self { world: world.clone(), entries: Vec::new(), is_lost: false }
     }
 
-    /// Those of tables that are there. The others go with their files, or stay unused in files of others.
-    pub(super) fn take(&mut self, catalog: &Catalog) -> Vec<SegmentEntry> {
+    /// Those of tables that are there. The others go with their files, or stay unused in files of others. If the edit fails that
+    /// is to name them, [`Self::note_failure`] has to be told: a later cut must not pass their rows in the log.
+    pub(super) fn take(&mut self, catalog: &Catalog) -> Result<Vec<SegmentEntry>> {
+        if self.is_lost {
+            let reason = "rows that replay had written out are gone with an edit that failed".to_owned();
+            return Err(Error::ReadOnly { reason });
+        }
         let mut entries = std::mem::take(&mut self.entries);
         let before = files(&entries);
         entries.retain(|entry| catalog.table_by_id(entry.table).is_some());
         let left = files(&entries);
         before.difference(&left).for_each(|file| discard(&self.world, &file.path()));
-        entries
+        Ok(entries)
+    }
+
+    /// The edit failed that was to name so many of them.
+    pub(super) fn note_failure(&mut self, taken: usize) {
+        self.is_lost |= taken > 0;
     }
 }
 
@@ -59,5 +71,23 @@ impl Keeper {
         self.placement = Arc::new(self.placement.and(&self.world, store, &added));
         self.ahead.entries.extend(added);
         Ok(Arc::clone(&self.placement))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::sim::SimClock;
+    use crate::disk::sim::SimDisk;
+
+    /// Whoever tries such a cut again would pass rows in the log that no file has.
+    #[test]
+    fn no_cut_follows_one_that_lost_what_was_written_ahead() {
+        let world = World::of(&SimDisk::new(1), &SimClock::new(1));
+        let (mut ahead, catalog) = (Ahead::new(&world), Catalog::default());
+        ahead.note_failure(0);
+        assert_eq!(ahead.take(&catalog).unwrap(), Vec::new());
+        ahead.note_failure(1);
+        assert!(matches!(ahead.take(&catalog), Err(Error::ReadOnly { .. })));
     }
 }
