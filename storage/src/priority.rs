@@ -36,8 +36,13 @@ pub fn lower_priority(steps: u8) -> Result<()> {
 }
 
 /// Asks the system to let the calling thread run soon after it wakes up, and others soon after that. For threads that work a
-/// little and wait, while somebody waits for them; it changes nobody's share. Where the system refuses, nothing changes.
+/// little and wait, while somebody waits for them; it changes nobody's share. Where the system refuses, or whoever started the
+/// process chose another policy than the usual one, nothing changes.
 pub fn shorten_slice() {
+    // SAFETY: the call asks for a number of the calling thread (0).
+    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+        return;
+    }
     let set = |nice| {
         let attributes = libc::sched_attr {
             size: size_of::<libc::sched_attr>() as u32,
@@ -97,6 +102,7 @@ mod tests {
     fn a_short_slice_keeps_the_priority() {
         let nice = std::thread::spawn(|| {
             let before = getpriority_process(None).unwrap();
+            let policy = unsafe { libc::sched_getscheduler(0) };
             lower_priority(3).unwrap();
             shorten_slice();
             let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
@@ -105,11 +111,23 @@ mod tests {
             assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
             // An older system does not keep it.
             assert!([0, SLICE_NS].contains(&attributes.sched_runtime), "{}", attributes.sched_runtime);
-            assert_eq!(attributes.sched_policy, libc::SCHED_OTHER as u32);
+            assert_eq!(attributes.sched_policy, policy as u32);
             (before, attributes.sched_nice)
         });
         let (before, after) = nice.join().unwrap();
         assert_eq!(after, (before + 3).min(19));
+    }
+
+    #[test]
+    fn a_policy_that_somebody_chose_stays() {
+        std::thread::spawn(|| {
+            let parameters = libc::sched_param { sched_priority: 0 };
+            assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) }, 0);
+            shorten_slice();
+            assert_eq!(unsafe { libc::sched_getscheduler(0) }, libc::SCHED_BATCH);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
