@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::memtable::MemSet;
+use super::memtable::{MemSet, Merges};
 use super::sync::Pointer;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, Fact};
@@ -80,6 +80,8 @@ pub(crate) struct Applier {
     tombstones: Arc<Tombstones>,
     published: Arc<Pointer<Published>>,
     memory: Arc<Accountant>,
+    /// What is to be done to the memtable that is being filled, when nobody waits.
+    merges: Merges,
 }
 
 impl Applier {
@@ -101,7 +103,17 @@ impl Applier {
             tombstones: Arc::clone(&tombstones),
         };
         let published = Arc::new(Pointer::new(Arc::new(published)));
-        Self { series_seed, sequence, catalog, memtables, placement, tombstones, published, memory }
+        Self {
+            series_seed,
+            sequence,
+            catalog,
+            memtables,
+            placement,
+            tombstones,
+            published,
+            memory,
+            merges: Merges::default(),
+        }
     }
 
     pub(crate) fn published(&self) -> Arc<Pointer<Published>> {
@@ -135,7 +147,7 @@ impl Applier {
     }
 
     /// Folds a durable group in, makes it visible, and only then tells the writers, in the same order. After an `Err`
-    /// nobody was told anything, and nothing of the group is visible.
+    /// nobody was told anything, and nothing of the group is visible. What is left to do: [`Applier::merge_step`].
     pub(crate) fn take<W>(
         &mut self,
         group: impl IntoIterator<Item = (u64, Batch, W)>,
@@ -143,7 +155,7 @@ impl Applier {
     ) -> Result<(), String> {
         let mut writers = Vec::new();
         for (sequence, batch, writer) in group {
-            self.apply(sequence, batch)?;
+            self.fold(sequence, batch)?;
             writers.push((writer, sequence));
         }
         self.publish();
@@ -153,8 +165,25 @@ impl Applier {
         Ok(())
     }
 
-    /// Folds one batch in. `Err` names the rule that the batch breaks; nothing of its rows was applied then.
+    /// Folds one batch in, with all that follows. `Err` names the rule that the batch breaks; nothing of its rows was
+    /// applied then.
     pub(crate) fn apply(&mut self, sequence: u64, batch: Batch) -> Result<(), String> {
+        self.fold(sequence, batch)?;
+        self.merges.finish();
+        Ok(())
+    }
+
+    /// Copies one chunk of a memtable on its way into a larger one; `false`: there is none.
+    pub(crate) fn merge_step(&mut self) -> bool {
+        self.merges.step()
+    }
+
+    /// Whether more merges are owed than groups may leave behind.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.merges.is_behind()
+    }
+
+    fn fold(&mut self, sequence: u64, batch: Batch) -> Result<(), String> {
         assert!(sequence > self.sequence, "batches arrive in sequence order");
         let active = Arc::clone(self.active());
         if batch.generation != active.generation.number {
@@ -182,7 +211,7 @@ impl Applier {
         for rows in batch.tables {
             // A table that an earlier batch dropped has no rows to keep.
             if let Some(table) = self.catalog.table_by_id(rows.table) {
-                active.append(sequence, table, rows);
+                active.append(sequence, table, rows, &mut self.merges);
             }
         }
         if let Some(delete) = batch.delete {
@@ -229,6 +258,8 @@ impl Applier {
             tombstones: Arc::clone(&self.tombstones),
         };
         self.memtables.push(Arc::new(MemSet::new(generation, &self.memory)));
+        // Who writes it out takes the chunks as they are.
+        self.merges = Merges::default();
         self.publish();
         sealed
     }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -302,7 +302,7 @@ fn seal(shared: &Shared, committer: &mut Committer, to_applier: &SyncSender<Step
 }
 
 fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, to_keeper: &Sender<Task>) {
-    while let Ok(step) = steps.recv() {
+    while let Some(step) = next_step(&mut applier, steps) {
         match step {
             Step::Group(logged) => shared.apply(&mut applier, logged),
             Step::Seal { generation, positions, reply } => {
@@ -318,6 +318,19 @@ fn applier_loop(shared: &Shared, mut applier: Applier, steps: &Receiver<Step>, t
         }
     }
     let _gone = to_keeper.send(Task::Stop);
+}
+
+/// What comes next; until then, and where too much is owed, chunks of memtables are merged. `None`: nobody sends any more.
+fn next_step(applier: &mut Applier, steps: &Receiver<Step>) -> Option<Step> {
+    while applier.is_behind() && applier.merge_step() {}
+    loop {
+        match steps.try_recv() {
+            Ok(step) => return Some(step),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) if applier.merge_step() => {}
+            Err(TryRecvError::Empty) => return steps.recv().ok(),
+        }
+    }
 }
 
 /// Runs one compaction after the other, each given up once the keeper has gone.

@@ -13,7 +13,10 @@ use crate::wal::ZeroStep;
 impl Shared {
     pub(super) fn inline_commit(&self, inline: &mut Inline, submission: Submission) {
         match inline.committer.commit(vec![submission]) {
-            Ok(logged) => self.apply(&mut inline.applier, logged),
+            Ok(logged) => {
+                self.apply(&mut inline.applier, logged);
+                while inline.applier.merge_step() {}
+            }
             Err(error) => self.poison(&error),
         }
         if inline.committer.wal().needs_slot()

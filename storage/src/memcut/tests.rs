@@ -8,7 +8,7 @@ use crate::batch::TableRows;
 use crate::codec::ValuesRef;
 use crate::generation::Generation;
 use crate::memscan::MemSource;
-use crate::memtable::MemSet;
+use crate::memtable::{MemSet, Merges};
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source};
 use crate::schema::{ColumnId, DAY_NS, DatabaseId, FieldType, Table, TableId};
 use crate::segment::{StripeRuns, StripeSource};
@@ -62,6 +62,7 @@ fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
         generation.table(table.id).define(&definition, |_| u128::from(ordinal)).unwrap();
     }
     let set = MemSet::new(generation, &crate::memory::Accountant::unlimited());
+    let mut merges = Merges::default();
     for (number, batch) in batches.iter().enumerate() {
         let field = |at: usize| {
             let (column, kind) = FIELDS[at];
@@ -85,7 +86,8 @@ fn fill(table: &Table, batches: &[Vec<Sent>]) -> MemSet {
             times: batch.iter().map(|row| row.1).collect(),
             fields: (0..FIELDS.len()).filter_map(field).collect(),
         };
-        set.append(number as u64 + 1, table, rows);
+        set.append(number as u64 + 1, table, rows, &mut merges);
+        merges.finish();
     }
     set
 }

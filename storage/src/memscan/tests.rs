@@ -6,7 +6,7 @@ use super::*;
 use crate::batch::{SeriesDefinitions, TableRows};
 use crate::catalog::default_widths;
 use crate::generation::Generation;
-use crate::memtable::MemSet;
+use crate::memtable::{MemSet, Merges};
 use crate::schema::{DatabaseId, FieldType, Table, TableId};
 use crate::series::fingerprint;
 
@@ -38,6 +38,7 @@ fn filled(mode: TableMode, batches: &[&[Row]]) -> MemSet {
         definition.push(ordinal as u32, key);
         set.generation.table(TABLE).define(&definition, |key| fingerprint(0, TABLE, key)).unwrap();
     }
+    let mut merges = Merges::default();
     for (at, rows) in batches.iter().enumerate() {
         let field = |column, value: fn(&Row) -> Option<i64>| {
             let present: Vec<u32> =
@@ -56,7 +57,9 @@ fn filled(mode: TableMode, batches: &[&[Row]]) -> MemSet {
                 times: rows.iter().map(|row| row.1).collect(),
                 fields: fields.into_iter().filter(|field| !field.values.is_empty()).collect(),
             },
+            &mut merges,
         );
+        merges.finish();
     }
     set
 }

@@ -121,24 +121,61 @@ impl Chunk {
         if marks == 0 { 0 } else { self.marks.get(marks - 1).map_or(0, |(_, rows)| *rows) }
     }
 
-    pub(crate) fn merge(chunks: &[Arc<Self>]) -> Self {
-        let total: usize = chunks.iter().map(|chunk| chunk.times.len()).sum();
-        let mut marks = Vec::new();
-        let mut rows = TableRows {
+    /// The rows by series; sorted at the first call.
+    pub(crate) fn sorted(&self) -> &Sorted {
+        self.sorted.get_or_init(|| {
+            let slots = self.series.iter().max().map_or(0, |greatest| *greatest as usize + 1);
+            Sorted::new(&self.series, &self.times, slots, |ordinal| ordinal)
+        })
+    }
+}
+
+/// Neighbours on their way to become one chunk, copied one at a time: who appends looks in between whether somebody waits.
+#[derive(Debug)]
+pub(crate) struct ChunkMerge {
+    memory: Arc<Accountant>,
+    chunks: Vec<Arc<Chunk>>,
+    copied: usize,
+    marks: Vec<(u64, u32)>,
+    rows: TableRows,
+}
+
+impl ChunkMerge {
+    pub(crate) fn new(chunks: Vec<Arc<Chunk>>) -> Self {
+        let total = chunks.iter().map(|chunk| chunk.times.len()).sum();
+        let rows = TableRows {
             table: TableId(0), // not kept by a chunk
             series: Vec::with_capacity(total),
             times: Vec::with_capacity(total),
             fields: Vec::new(),
         };
-        for chunk in chunks {
+        let memory = chunks.first().map_or_else(Accountant::unlimited, |first| Arc::clone(first.memory()));
+        Self { memory, chunks, copied: 0, marks: Vec::new(), rows }
+    }
+
+    /// Copies one more chunk. Whether all are copied.
+    pub(crate) fn copy(&mut self) -> bool {
+        if let Some(chunk) = self.chunks.get(self.copied) {
+            let (total, rows) = (self.rows.times.capacity(), &mut self.rows);
             let base = rows.times.len() as u32;
-            marks.extend(chunk.marks.iter().map(|(sequence, rows)| (*sequence, base + rows)));
+            self.marks.extend(chunk.marks.iter().map(|(sequence, rows)| (*sequence, base + rows)));
             rows.series.extend_from_slice(&chunk.series);
             rows.times.extend_from_slice(&chunk.times);
             for field in &chunk.fields {
                 append_field(&mut rows.fields, field, base, chunk.times.len() as u32, total);
             }
+            self.copied += 1;
         }
+        self.copied == self.chunks.len()
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Accountant> {
+        &self.memory
+    }
+
+    /// The new one, and those whose rows it holds.
+    pub(crate) fn finish(self) -> (Chunk, Vec<Arc<Chunk>>) {
+        let Self { memory, chunks, marks, mut rows, .. } = self;
         let len = rows.times.len();
         for field in &mut rows.fields {
             // A field that later chunks lack is sparse by now.
@@ -146,16 +183,7 @@ impl Chunk {
                 field.rows = Some((0..field.values.len() as u32).collect());
             }
         }
-        let memory = chunks.first().map_or_else(Accountant::unlimited, |first| Arc::clone(first.charge.accountant()));
-        Self::new(marks, rows, &memory, MemoryUse::Memtables)
-    }
-
-    /// The rows by series; sorted at the first call.
-    pub(crate) fn sorted(&self) -> &Sorted {
-        self.sorted.get_or_init(|| {
-            let slots = self.series.iter().max().map_or(0, |greatest| *greatest as usize + 1);
-            Sorted::new(&self.series, &self.times, slots, |ordinal| ordinal)
-        })
+        (Chunk::new(marks, rows, &memory, MemoryUse::Memtables), chunks)
     }
 }
 

@@ -3,18 +3,24 @@
 //! Each level is an immutable map or list behind one pointer. A reader that holds a published sequence sees every row up
 //! to it, for a pointer is replaced before the sequence is published; what is newer the marks of the chunks hide.
 //!
+//! Appending only adds a chunk. That neighbours become one is done behind it, in steps ([`Merges`]): nobody who waits for
+//! an acknowledgement waits for copies of rows that others sent.
+//!
 //! `crate::schedules` compiles this file again with the pointer of a model checker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::chunk::{Chunk, by_partition, merge_from};
+use super::chunk::{Chunk, ChunkMerge, by_partition, merge_from};
 use super::sync::Pointer;
 use crate::batch::TableRows;
 use crate::generation::{Generation, SeriesTable};
 use crate::memory::{Accountant, Charge, MemoryUse};
 use crate::schema::{Table, TableId};
+
+/// So many steps may be owed while groups wait: then they wait for some, so that lists of chunks stay short.
+const OWED_MAX: usize = 128;
 
 /// All memtables of one generation.
 #[derive(Debug)]
@@ -41,6 +47,18 @@ pub(crate) struct MemTable {
 #[derive(Debug, Default)]
 pub(crate) struct MemPartition {
     pub(super) chunks: Pointer<Vec<Arc<Chunk>>>,
+}
+
+/// Chunks that are to become one, of all partitions of a memtable. The applier goes on with them when nobody waits for it.
+///
+/// A row is copied once for each size class of chunks, so a chunk that is appended asks in the long run for less than two
+/// steps, each of which copies one chunk; it owes two.
+#[derive(Debug, Default)]
+pub(crate) struct Merges {
+    /// Where the last chunks may have become enough of one size.
+    waiting: VecDeque<Arc<MemPartition>>,
+    under_way: Option<(Arc<MemPartition>, ChunkMerge)>,
+    owed: usize,
 }
 
 impl MemSet {
@@ -122,7 +140,7 @@ impl MemSet {
     }
 
     /// Appends the rows of one batch. Only the applier calls this, in sequence order.
-    pub(crate) fn append(&self, sequence: u64, table: &Table, rows: TableRows) {
+    pub(crate) fn append(&self, sequence: u64, table: &Table, rows: TableRows, merges: &mut Merges) {
         let count = rows.times.len();
         if count == 0 {
             return;
@@ -139,7 +157,10 @@ impl MemSet {
                 self.partitions.fetch_add(1, Ordering::Relaxed);
                 memtable.add_partition(start)
             });
-            partition.append(chunk);
+            if partition.append(chunk) {
+                merges.waiting.push_back(partition);
+            }
+            merges.owed += 2;
         }
     }
 }
@@ -164,15 +185,26 @@ impl MemTable {
 }
 
 impl MemPartition {
-    fn append(&self, chunk: Chunk) {
+    /// Whether there are enough chunks of one size by now.
+    fn append(&self, chunk: Chunk) -> bool {
         let mut chunks = Vec::clone(&self.chunks.load());
         chunks.push(Arc::new(chunk));
-        while let Some(start) = merge_from(&chunks) {
-            let merged = Chunk::merge(chunks.get(start..).unwrap_or_default());
-            chunks.truncate(start);
-            chunks.push(Arc::new(merged));
-        }
+        let is_enough = merge_from(&chunks).is_some();
         self.chunks.store(Arc::new(chunks));
+        is_enough
+    }
+
+    /// Puts one chunk in the place of those that hold its rows. What it is the last of enough of its size with, whatever came
+    /// behind it meanwhile, becomes one next.
+    fn replace(&self, inputs: &[Arc<Chunk>], merged: Chunk) -> Option<ChunkMerge> {
+        let mut chunks = Vec::clone(&self.chunks.load());
+        let start = chunks.iter().position(|chunk| inputs.first().is_some_and(|first| Arc::ptr_eq(chunk, first)));
+        assert!(start.is_some(), "chunks go by one merge after the other");
+        let start = start.unwrap_or_default();
+        chunks.splice(start..start + inputs.len(), [Arc::new(merged)]);
+        let next = merge_of(chunks.get(..=start).unwrap_or_default());
+        self.chunks.store(Arc::new(chunks));
+        next
     }
 
     /// First and last sequence of all rows.
@@ -187,5 +219,49 @@ impl MemPartition {
         let chunks = self.chunks.load();
         let seen = chunks.iter().map(|chunk| (Arc::clone(chunk), chunk.visible_rows(sequence)));
         seen.filter(|(_, rows)| *rows > 0).collect()
+    }
+}
+
+/// The chunks at the end that are to become one.
+fn merge_of(chunks: &[Arc<Chunk>]) -> Option<ChunkMerge> {
+    merge_from(chunks).map(|start| ChunkMerge::new(chunks.get(start..).unwrap_or_default().to_vec()))
+}
+
+impl Merges {
+    /// Copies one chunk, if there is something to do.
+    pub(crate) fn step(&mut self) -> bool {
+        while self.under_way.is_none() {
+            let Some(partition) = self.waiting.pop_front() else {
+                self.owed = 0;
+                return false;
+            };
+            let merge = merge_of(&partition.chunks.load());
+            self.under_way = merge.map(|merge| (partition, merge));
+        }
+        if self.under_way.as_mut().is_some_and(|(_, merge)| merge.copy())
+            && let Some((partition, merge)) = self.under_way.take()
+        {
+            // Old and new are there side by side, and nobody is refused room for that.
+            let memory = Arc::clone(merge.memory());
+            let _gate = memory.gate();
+            let (merged, inputs) = merge.finish();
+            let next = partition.replace(&inputs, merged);
+            drop(inputs);
+            // There may be enough at the end again.
+            self.waiting.push_front(Arc::clone(&partition));
+            self.under_way = next.map(|merge| (partition, merge));
+        }
+        self.owed = self.owed.saturating_sub(1);
+        true
+    }
+
+    /// Does all that is to be done.
+    pub(crate) fn finish(&mut self) {
+        while self.step() {}
+    }
+
+    /// Whether groups have to wait for it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.owed > OWED_MAX
     }
 }

@@ -48,6 +48,13 @@ fn rows(times: &[i64]) -> TableRows {
     }
 }
 
+/// Appends a batch, and merges what there is to merge.
+fn append(set: &MemSet, sequence: u64, rows: TableRows) {
+    let mut merges = Merges::default();
+    set.append(sequence, &table(), rows, &mut merges);
+    merges.finish();
+}
+
 /// Times, loads and notes that a snapshot sees in the partition of time 0, in arrival order.
 fn seen(set: &MemSet, sequence: u64) -> Vec<(i64, i64, Option<i64>)> {
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
@@ -71,13 +78,16 @@ fn a_snapshot_sees_its_prefix_whatever_is_merged_after_it() {
     let mut model: Vec<(i64, i64, Option<i64>)> = Vec::new();
     let mut lengths = vec![0];
     let mut time = 0;
+    let mut merges = Merges::default();
     for sequence in 1..=200_u64 {
         // Sizes of one to five rows, so that neighbours merge, and merge again.
         let times: Vec<i64> = (0..1 + sequence as i64 % 5).map(|step| time + step).collect();
         time += times.len() as i64;
         model.extend(times.iter().enumerate().map(|(row, time)| (*time, *time, (row % 2 == 1).then_some(-time))));
         lengths.push(model.len());
-        set.append(sequence, &table(), rows(&times));
+        set.append(sequence, &table(), rows(&times), &mut merges);
+        // As far as the applier may have come: nowhere, part of the way, or all of it.
+        let _steps = (0..sequence % 7).filter(|_| merges.step()).count();
         for earlier in [sequence, sequence - 1, sequence / 2, 0] {
             assert_eq!(seen(&set, earlier), model[..lengths[earlier as usize]], "at {earlier} after {sequence}");
         }
@@ -88,13 +98,51 @@ fn a_snapshot_sees_its_prefix_whatever_is_merged_after_it() {
     assert_eq!(set.rows(), model.len() as u64);
 }
 
+fn chunks(set: &MemSet) -> usize {
+    set.table(TABLE).unwrap().partition(0).unwrap().chunks.load().len()
+}
+
+#[test]
+fn an_append_copies_nothing_and_a_step_one_chunk() {
+    let set = set();
+    let mut merges = Merges::default();
+    for sequence in 1..=8 {
+        set.append(sequence, &table(), rows(&[sequence as i64]), &mut merges);
+    }
+    assert_eq!(chunks(&set), 8);
+    for step in 1..8 {
+        assert!(merges.step());
+        assert_eq!(chunks(&set), 8, "after {step} steps");
+    }
+    // What comes while a merge is under way stays behind it.
+    set.append(9, &table(), rows(&[9]), &mut merges);
+    assert!(merges.step());
+    assert_eq!(chunks(&set), 2);
+    assert!(!merges.step());
+    assert_eq!(seen(&set, 9).iter().map(|row| row.0).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
+}
+
+#[test]
+fn lists_stay_short_where_groups_never_cease() {
+    let set = set();
+    let mut merges = Merges::default();
+    let mut most = 0;
+    for sequence in 1..=20_000 {
+        set.append(sequence, &table(), rows(&[sequence as i64]), &mut merges);
+        while merges.is_behind() && merges.step() {}
+        most = most.max(chunks(&set));
+    }
+    assert!(most < 150, "{most} chunks");
+    assert_eq!(seen(&set, 20_000).len(), 20_000);
+}
+
 #[test]
 fn chunks_that_a_reader_holds_stay_as_they_were() {
     let set = set();
-    set.append(1, &table(), rows(&[5, 6]));
+    append(&set, 1, rows(&[5, 6]));
     let held = set.table(TABLE).unwrap().partition(0).unwrap().visible(1);
     for sequence in 2..40 {
-        set.append(sequence, &table(), rows(&[7]));
+        append(&set, sequence, rows(&[7]));
     }
     assert_eq!(held.len(), 1);
     assert_eq!(held[0].0.times, [5, 6]);
@@ -105,9 +153,9 @@ fn chunks_that_a_reader_holds_stay_as_they_were() {
 fn large_chunks_are_not_copied_again() {
     let set = set();
     let large: Vec<i64> = (0..CHUNK_ROWS_FULL as i64).collect();
-    set.append(1, &table(), rows(&large));
+    append(&set, 1, rows(&large));
     for sequence in 2..=40 {
-        set.append(sequence, &table(), rows(&[1, 2]));
+        append(&set, sequence, rows(&[1, 2]));
     }
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
     assert_eq!(partition.chunks.load()[0].times.len(), CHUNK_ROWS_FULL);
@@ -126,7 +174,7 @@ fn fields_that_come_and_go_stay_at_their_rows() {
             3..=5 => vec![dense(NOTE, &[-time])],
             _ => vec![dense(LOAD, &[time])],
         };
-        set.append(sequence, &table(), part(&[time], fields));
+        append(&set, sequence, part(&[time], fields));
     }
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
     let chunks = partition.chunks.load();
@@ -140,7 +188,7 @@ fn fields_that_come_and_go_stay_at_their_rows() {
 #[test]
 fn rows_go_to_the_partition_of_their_time() {
     let set = set();
-    set.append(1, &table(), rows(&[DAY_NS, 0, DAY_NS - 1, -1, 2 * DAY_NS]));
+    append(&set, 1, rows(&[DAY_NS, 0, DAY_NS - 1, -1, 2 * DAY_NS]));
     let memtable = set.table(TABLE).unwrap();
     let times = |start: i64| {
         let chunks = memtable.partition(start).unwrap().visible(1);
@@ -157,7 +205,7 @@ fn rows_go_to_the_partition_of_their_time() {
 #[test]
 fn a_batch_without_rows_leaves_no_trace() {
     let set = set();
-    set.append(1, &table(), rows(&[]));
+    append(&set, 1, rows(&[]));
     assert!(set.table(TABLE).is_none());
     assert_eq!((set.rows(), set.partitions(), set.bytes()), (0, 0, 0));
 }

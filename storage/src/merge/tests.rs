@@ -7,7 +7,7 @@ use crate::batch::{SeriesDefinitions, TableRows};
 use crate::catalog::default_widths;
 use crate::clock::sim::SimRng;
 use crate::generation::Generation;
-use crate::memtable::MemSet;
+use crate::memtable::{MemSet, Merges};
 use crate::schema::{DatabaseId, Table, TableId};
 use crate::values::FieldColumn;
 use crate::values::Values;
@@ -53,7 +53,7 @@ fn source(mode: TableMode, rows: &[Row]) -> Source {
         times: rows.iter().map(|row| row.1).collect(),
         fields: vec![FieldColumn { column: A, rows: Some(present), values }],
     };
-    set.append(1, &table, batch);
+    set.append(1, &table, batch, &mut Merges::default());
     let partition = set.table(TABLE).unwrap().partition(0).unwrap();
     Source::Memory(Arc::new(MemSource::new(&set.generation.table(TABLE), &partition, 1, &[]).unwrap().unwrap()))
 }

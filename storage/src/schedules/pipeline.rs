@@ -134,6 +134,10 @@ impl Pipeline {
                 continue;
             }
             applier.take(group, |reply, sequence| reply.tell(sequence)).unwrap();
+            // As far as it gets before the next group is there.
+            for _ in 0..sequence % 4 {
+                applier.merge_step();
+            }
             if seals > 0 {
                 seals -= 1;
                 generation += 1;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Chunk, MemSet, OfCut, OfScan, Seen, living};
+use super::super::{Chunk, MemSet, Merges, OfCut, OfScan, Seen, living};
 use super::*;
 use crate::batch::{SeriesDefinitions, TableRows};
 use crate::catalog::default_widths;
@@ -61,7 +61,9 @@ fn append(set: &MemSet, sequence: u64, rows: &[Row]) {
         times: rows.iter().map(|row| row.1).collect(),
         fields: if field.values.is_empty() { Vec::new() } else { vec![field] },
     };
-    set.append(sequence, &table(), rows);
+    let mut merges = Merges::default();
+    set.append(sequence, &table(), rows, &mut merges);
+    merges.finish();
 }
 
 /// What a delete names.
