@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
-use marigram_query::{Action, DEFAULT_DATABASE, Principal, Request as Asked};
+use marigram_query::{Action, Principal, Request as Asked};
 use marigram_storage::schema::{Table, TableId};
 use marigram_storage::tombstone::{Comparison, Erase, Predicate};
 
@@ -33,7 +33,8 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<(), Refusal> {
     let (parts, body) = request.into_parts();
     // The parameters of the address come first, then what the body says.
     let params = request_params(&shared, &parts, body).await?;
-    let database = params.get("bucket").or_else(|| params.get("db")).unwrap_or(DEFAULT_DATABASE).to_owned();
+    // A write may leave it out, what takes rows away may not: who names it otherwise would lose those of another.
+    let database = params.database(&["bucket", "db"]).ok_or_else(|| Refusal::invalid("bucket is missing: a name"))?;
     auth::principal(&parts.headers).may(Action::Delete, &database)?;
     let time = |name: &str| {
         let text = params.get(name).ok_or_else(|| Refusal::invalid(format!("{name} is missing: a time, RFC 3339")))?;

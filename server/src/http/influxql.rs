@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use marigram_query::{Action, DEFAULT_DATABASE, Principal};
+use marigram_query::{Action, Principal};
 use marigram_storage::Error as StorageError;
 use marigram_storage::clock::Clock;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>,
         return Err(Refusal::invalid(format!("error parsing query: more than {STATEMENTS_MAX} statements")));
     }
     let principal = auth::principal(&parts.headers);
-    let database = params.get("db").unwrap_or(DEFAULT_DATABASE).to_owned();
+    let database = params.database_or_default(&["db"]);
     shared.metrics.influxql_statements.add(statements.len() as u64);
     let run = tokio::task::spawn_blocking(move || execute_all(&shared, &principal, &database, statements));
     let results = run.await.map_err(|error| Refusal::internal(format!("the statement failed: {error}")))?;

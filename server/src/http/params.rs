@@ -1,6 +1,12 @@
-//! Parameters of a request: query string and form, names matched exactly, the first of a name counts.
+//! Parameters of a request: query string and form, names matched exactly, the first of a name counts. Which database they
+//! mean is said here, once for writes, deletes and InfluxQL.
+
+use marigram_query::DEFAULT_DATABASE;
 
 use crate::status::Refusal;
+
+/// The name that a database's own retention policy has.
+const OWN_POLICY: &str = "autogen";
 
 /// Decoded pairs in the order they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +33,25 @@ impl Params {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(found, value)| found == name && !value.is_empty());
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The database that the first of these names says, in its policy: `bucket=a/weekly` and `db=a&rp=weekly` are `a/weekly`,
+    /// `a/autogen` is `a`. `None`: none of them is there.
+    pub(crate) fn database(&self, names: &[&str]) -> Option<String> {
+        names.iter().find_map(|name| self.get(name)).map(|named| self.in_policy(named))
+    }
+
+    /// The same, or the default database.
+    pub(crate) fn database_or_default(&self, names: &[&str]) -> String {
+        self.database(names).unwrap_or_else(|| self.in_policy(DEFAULT_DATABASE))
+    }
+
+    fn in_policy(&self, named: &str) -> String {
+        let named = named.strip_suffix(OWN_POLICY).and_then(|rest| rest.strip_suffix('/')).unwrap_or(named);
+        match self.get("rp") {
+            None | Some(OWN_POLICY) => named.to_owned(),
+            Some(policy) => format!("{named}/{policy}"),
+        }
     }
 
     /// A switch; absent is `default`.

@@ -74,7 +74,36 @@ fn what_version_2_cannot_delete_by_is_refused_and_nothing_goes() {
     let answer =
         server.post("/api/v2/delete?bucket=none", &[("content-type", "application/json")], format!("{{{range}}}"));
     assert_eq!(answer.status, 404);
+    // Without a name it is not the default database that loses its rows.
+    assert_eq!(server.post("/write", &[], LINES).status, 204);
+    for query in ["org=o", "org=o&bucketID=0123456789abcdef", "bucket="] {
+        let answer = server.post(&format!("/api/v2/delete?{query}"), &[], format!("{{{range}}}"));
+        assert_eq!((answer.status, answer.text().contains("bucket is missing")), (400, true), "{query}");
+    }
+    assert_eq!(server.rows("main", "SELECT count(*) AS n FROM cpu"), r#"[{"n":3}]"#);
     assert_eq!(server.left(), (CPU.to_owned(), MEM.to_owned()));
+}
+
+#[test]
+fn deletes_name_databases_as_writes_do() {
+    let server = filled();
+    assert_eq!(server.post("/write?db=one&rp=weekly", &[], LINES).status, 204);
+    let weekly = || server.rows("one/weekly", "SELECT load FROM cpu ORDER BY load");
+    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let influxql = |params: &str, text: &str| {
+        let answer = server.post(&format!("/query?{params}&q={}", encoded(text)), &[], "");
+        assert!(!answer.text().contains("error"), "{text}: {}", answer.text());
+    };
+    influxql("db=one&rp=weekly", "DELETE FROM cpu WHERE time = 1");
+    assert_eq!((weekly().as_str(), server.left().0.as_str()), (r#"[{"load":2.0},{"load":3.0}]"#, CPU));
+    influxql("db=one&rp=autogen", "DELETE FROM cpu WHERE time = 2");
+    assert_eq!(server.left().0, r#"[{"load":1.0},{"load":3.0}]"#);
+    let range = r#"{"start":"1970-01-01T00:00:00Z","stop":"1970-01-01T00:00:00.000000002Z"}"#;
+    let last = r#"[{"load":3.0}]"#;
+    assert_eq!(server.post("/api/v2/delete?bucket=one/weekly", &[], range).status, 204);
+    assert_eq!((weekly().as_str(), server.left().0.as_str()), (last, r#"[{"load":1.0},{"load":3.0}]"#));
+    assert_eq!(server.post("/api/v2/delete?bucket=one/autogen", &[], range).status, 204);
+    assert_eq!(server.left().0, last);
 }
 
 #[test]

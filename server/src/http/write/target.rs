@@ -2,7 +2,6 @@
 
 use axum::http::HeaderMap;
 use marigram_ingest::line_protocol::Precision;
-use marigram_query::DEFAULT_DATABASE;
 use marigram_storage::draft::SourcePosition;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -29,8 +28,6 @@ pub(super) struct Target {
     pub(super) accept_partial: bool,
 }
 
-/// The name that a database's own retention policy has.
-const OWN_POLICY: &str = "autogen";
 const DATABASE_BYTES_MAX: usize = 255;
 
 impl Target {
@@ -40,13 +37,7 @@ impl Target {
             Dialect::V2 => ["bucket", "db"],
             Dialect::V1 | Dialect::V3 => ["db", "bucket"],
         };
-        let named = names.iter().find_map(|name| params.get(name)).unwrap_or(DEFAULT_DATABASE);
-        // A bucket may be written as `database/policy`.
-        let named = named.strip_suffix(OWN_POLICY).and_then(|rest| rest.strip_suffix('/')).unwrap_or(named);
-        let database = match params.get("rp") {
-            None | Some(OWN_POLICY) => named.to_owned(),
-            Some(policy) => format!("{named}/{policy}"),
-        };
+        let database = params.database_or_default(&names);
         if DATABASE_BYTES_MAX < database.len() || database.chars().any(char::is_control) {
             return Err(Refusal::invalid("the database's name is too long or has control characters"));
         }
