@@ -3,6 +3,13 @@
 //!
 //! `cargo bench -p marigram-benches --bench codec`; with `MARIGRAM_LEVEL=portable` or `avx2` in its environment, what a lesser
 //! processor would do. Sixteen pages of 8192 rows a round (1 MiB raw), series of 8640 rows.
+//!
+//! Beside the sizes stands the entropy of the differences from row to row, below which no form gets that keeps differences.
+//! With `MARIGRAM_EXPORT=<directory>` 2²⁰ values of each column of doubles are written there and nothing is timed;
+//! `benches/micro/codec_parquet.py <directory>` says what Parquet makes of them.
+
+use std::collections::HashMap;
+use std::path::Path;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -18,11 +25,15 @@ use marigram_storage::values::Values;
 /// Rows of one series: a day of one value every ten seconds.
 const RUN: usize = 8640;
 const PAGES: usize = 16;
+/// Pages of an exported column: a row group of Parquet, whose dictionaries are as large as they get.
+const PAGES_EXPORTED: usize = 128;
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 14] = [
     "tsbs walk 0..100",
-    "temperature, 2 decimals",
-    "latitude, 5 decimals",
+    "temperature, steps 0.05",
+    "temperature, steps 0.1",
+    "tsbs latitude, 5 decimals",
+    "latitude, normal steps",
     "counter",
     "counter, 2 decimals",
     "byte counter",
@@ -56,8 +67,11 @@ impl Random {
 }
 
 fn column(name: &str) -> Values {
+    column_of(name, PAGES * PAGE_ROWS_MAX)
+}
+
+fn column_of(name: &str, count: usize) -> Values {
     let mut random = Random(7);
-    let count = PAGES * PAGE_ROWS_MAX;
     let mut state = 0.0f64;
     let mut doubles = |each: &mut dyn FnMut(&mut f64, usize, &mut Random) -> f64| {
         Values::F64((0..count).map(|row| each(&mut state, row % RUN, &mut random)).collect())
@@ -67,11 +81,21 @@ fn column(name: &str) -> Values {
             *state = if row == 0 { random.unit() * 100.0 } else { (*state + random.normal()).clamp(0.0, 100.0) };
             state.trunc()
         }),
-        "temperature, 2 decimals" => doubles(&mut |state, row, random| {
+        "temperature, steps 0.05" => doubles(&mut |state, row, random| {
+            *state = if row == 0 { random.unit() * 40.0 } else { *state + random.normal() * 0.05 };
+            ((*state + (row as f64 / 1400.0).sin() * 5.0) * 100.0).round() / 100.0
+        }),
+        "temperature, steps 0.1" => doubles(&mut |state, row, random| {
             *state += random.normal() * 0.1;
             ((20.0 + *state + (row as f64 / 1400.0).sin() * 5.0) * 100.0).round() / 100.0
         }),
-        "latitude, 5 decimals" => doubles(&mut |state, _, random| {
+        "tsbs latitude, 5 decimals" => doubles(&mut |state, row, random| {
+            // `readings.latitude` of its use case `iot`, the step and the cut behind the fifth decimal included.
+            *state = if row == 0 { random.unit() * 90.0 } else { *state + (random.unit() - 0.5) * 0.01 };
+            *state = state.clamp(-90.0, 90.0);
+            (*state * 1e5).trunc() / 1e5
+        }),
+        "latitude, normal steps" => doubles(&mut |state, _, random| {
             *state = (*state + random.normal() * 0.005).clamp(-90.0, 90.0);
             (*state * 1e5).round() / 1e5
         }),
@@ -245,24 +269,71 @@ fn decode_large_column(bencher: Bencher<'_, '_>, name: &str) {
         .bench_local(|| black_box(decode_column(&mut out.as_slice(), many.kind(), many.len())));
 }
 
+/// Bytes per value, as many as the differences between neighbours of a series carry if each stands for itself. `None` if there
+/// are too many of them to tell, or no integers.
+fn entropy(values: &Values) -> Option<f64> {
+    let integers: Vec<i64> = match values {
+        Values::I64(values) => values.clone(),
+        Values::F64(values) => integers(values)?,
+        _ => return None,
+    };
+    let mut counts = HashMap::new();
+    for series in integers.chunks(RUN) {
+        for (next, value) in series.iter().skip(1).zip(series) {
+            *counts.entry(next.wrapping_sub(*value)).or_insert(0u32) += 1;
+        }
+    }
+    let all = f64::from(counts.values().sum::<u32>());
+    let bits = |count: &u32| f64::from(*count) / all * (all / f64::from(*count)).log2();
+    ((counts.len() as f64) < all / 16.0).then(|| counts.values().map(bits).sum::<f64>() / 8.0)
+}
+
+/// Decimals of few digits without their points.
+fn integers(values: &[f64]) -> Option<Vec<i64>> {
+    let is_exact = |power: &f64| values.iter().all(|value| (value * power).round() / power == *value);
+    let power = [1.0, 1e1, 1e2, 1e5].into_iter().find(is_exact)?;
+    Some(values.iter().map(|value| (value * power).round() as i64).collect())
+}
+
+/// Writes the columns of doubles, 8 bytes a value, the lowest first.
+fn export(directory: &Path) -> std::io::Result<()> {
+    for name in COLUMNS {
+        if let Values::F64(values) = column_of(name, PAGES_EXPORTED * PAGE_ROWS_MAX) {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let name = name.replace('/', " per ");
+            std::fs::write(directory.join(format!("{name}.f64")), bytes)?;
+        }
+    }
+    Ok(())
+}
+
 #[expect(clippy::print_stdout, reason = "the table is what this target is for")]
-fn main() {
+fn print_sizes() {
+    println!("{:26} bytes/value and codec, hot and cold; entropy of differences; {:?}", "column", processor::level());
+    for name in COLUMNS {
+        let values = column(name);
+        let [hot, cold] = [Encoding::Hot, Encoding::Cold].map(|encoding| {
+            let pages = pages(&values, encoding);
+            let codec = pages.get(1).copied().unwrap_or_default();
+            format!("{:11.3} {codec:2}", pages.len() as f64 / values.len() as f64)
+        });
+        let entropy = entropy(&values).map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.3}"));
+        println!("{name:26} {hot} {cold} {entropy:>11}");
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    if let Some(directory) = std::env::var_os("MARIGRAM_EXPORT") {
+        return export(Path::new(&directory));
+    }
     let level = match std::env::var("MARIGRAM_LEVEL").as_deref() {
         Ok("portable") => Level::Portable,
         Ok("avx2") => Level::Avx2,
         _ => Level::Avx512,
     };
     at_most(level, || {
-        println!("{:26} bytes/value and codec, hot and cold; {:?}", "column", processor::level());
-        for name in COLUMNS {
-            let values = column(name);
-            let [hot, cold] = [Encoding::Hot, Encoding::Cold].map(|encoding| {
-                let pages = pages(&values, encoding);
-                let codec = pages.get(1).copied().unwrap_or_default();
-                format!("{:11.3} {codec:2}", pages.len() as f64 / values.len() as f64)
-            });
-            println!("{name:26} {hot} {cold}");
-        }
+        print_sizes();
         divan::main();
     });
+    Ok(())
 }
