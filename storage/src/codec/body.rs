@@ -119,7 +119,7 @@ pub(super) fn encode_body(values: ValuesRef<'_>, scratch: &mut EncodeScratch, ou
     }
 }
 
-/// Replaces a hot body, from `start` on, by a cold one if that saves enough of it.
+/// Replaces a hot body, from `start` on, by a cold one if that saves a tenth of it.
 fn improve(
     values: ValuesRef<'_>,
     hot: Encoded,
