@@ -105,6 +105,17 @@ impl MemSource {
         self.chunks.iter().map(|seen| u64::from(seen.rows())).sum()
     }
 
+    /// Whether a series has rows from one time to another, both included; those that are gone or not seen yet count.
+    pub(crate) fn has_within(&self, ordinal: u32, first: i64, last: i64) -> bool {
+        let meets = |chunk: &&Chunk| chunk.time_min <= last && first <= chunk.time_max;
+        self.chunks.iter().map(|seen| &*seen.chunk).filter(meets).any(|chunk| {
+            let Some((_, rows)) = chunk.sorted().run(ordinal) else { return false };
+            let time = |row: &u32| chunk.times.get(*row as usize).copied();
+            let at = rows.partition_point(|row| time(row) < Some(first));
+            rows.get(at).and_then(time).is_some_and(|time| time <= last)
+        })
+    }
+
     /// The rows of one series by (time, arrival), into `rows`.
     pub(crate) fn run(&self, ordinal: u32, rows: &mut Vec<RowRef>) {
         rows.clear();

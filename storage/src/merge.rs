@@ -68,7 +68,7 @@ pub struct TagFilter {
 }
 
 impl TagFilter {
-    fn accepts(&self, key: &[u8]) -> bool {
+    pub(crate) fn accepts(&self, key: &[u8]) -> bool {
         let tag = series::key_tag(key, self.column);
         self.values.iter().any(|value| value.as_deref().map(str::as_bytes) == tag.as_deref())
     }
@@ -124,7 +124,7 @@ impl Source {
         }
     }
 
-    /// Whether a row of it may have the key of a row of an older source.
+    /// Whether a row of it may have the key of a row of an older source, as far as that is known without a look into either.
     pub(crate) fn may_repeat(&self) -> bool {
         match self {
             Self::Segment(segment, _) => segment.entry.marks.suspects != Some(0),

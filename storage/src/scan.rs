@@ -1,8 +1,10 @@
 //! Scans: from a snapshot and a request to Arrow batches.
 //!
 //! Planning prunes by partition, segment and tags and cuts the work into *units*: sources that may hold versions of the
-//! same rows go into one unit and are merged there, all others are read side by side. Units are dealt out to parts,
+//! same rows go into one unit and are merged there, all others are read side by side ([`groups`]). Units are dealt out to parts,
 //! which run independently. Filters are exact, batches own their buffers, no order is promised between batches.
+
+mod groups;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -23,7 +25,7 @@ use crate::memory::{Accountant, MemoryUse};
 use crate::memscan::MemSource;
 use crate::merge::{Merge, MergeSpec, RunBuffer, ScanStats, Source, TagFilter};
 use crate::rows::{DenseColumn, Presence};
-use crate::schema::{ColumnId, ColumnKind, FieldType, Table, TableMode};
+use crate::schema::{ColumnId, ColumnKind, FieldType, Table};
 use crate::series;
 use crate::sync::lock;
 use crate::time::TimeRange;
@@ -75,6 +77,8 @@ struct PartHeld(Mutex<Option<Reading>>);
 
 struct Reading {
     units: VecDeque<Unit>,
+    /// What the last unit that was begun is read as.
+    groups: VecDeque<Unit>,
     current: Option<Merge>,
     buffer: RunBuffer,
 }
@@ -147,7 +151,7 @@ pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest
         ScanStats::add(&context.stats.segments_skipped, ruled_out.len() as u64);
         let columns = (context.fields.len() + usize::from(context.times)) as u64;
         ScanStats::add(&context.stats.pages_skipped, columns * ruled_out.iter().map(Source::pages_min).sum::<u64>());
-        units.extend(group(table.mode, live));
+        units.extend(groups::group(table.mode, live));
     }
     let rows_max = units.iter().map(|unit| unit.rows).sum();
     let parts_max = request.parts_max.max(1);
@@ -156,7 +160,8 @@ pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest
     }
     let parts = deal(units, if rows_max < SPLIT_ROWS_MIN { 1 } else { parts_max });
     let part = |units: VecDeque<Unit>| {
-        let reading = Reading { units, current: None, buffer: RunBuffer::new(&context.fields) };
+        let reading =
+            Reading { units, groups: VecDeque::new(), current: None, buffer: RunBuffer::new(&context.fields) };
         let held = Arc::new(PartHeld(Mutex::new(Some(reading))));
         lease.add(Arc::downgrade(&held) as Weak<dyn Holder>)?;
         Ok(ScanPart { context: Arc::clone(&context), held, ended: false })
@@ -186,39 +191,6 @@ pub(crate) fn partitions(snapshot: &Published, table: &Table) -> Result<BTreeMap
         }
     }
     Ok(partitions)
-}
-
-/// Sources that may hold versions of the same row are merged, the others are not: a source may repeat keys of the older ones
-/// that it overlaps in time, unless it is a segment that is known not to. A source that is alone compares no key.
-fn group(mode: TableMode, sources: Vec<Source>) -> Vec<Unit> {
-    let unit = |sources: Vec<Source>| Unit {
-        rows: sources.iter().map(Source::rows).sum(),
-        sources,
-        key_from: None,
-        key_to: None,
-    };
-    if mode == TableMode::Append {
-        return sources.into_iter().map(|source| unit(vec![source])).collect();
-    }
-    let mut groups: Vec<Vec<(usize, Source)>> = Vec::new();
-    for (age, source) in sources.into_iter().enumerate() {
-        let repeats = |(_, older): &(usize, Source)| {
-            source.may_repeat() && source.time_min() <= older.time_max() && older.time_min() <= source.time_max()
-        };
-        // All groups that it may repeat a key of become one.
-        let (met, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.iter().any(repeats));
-        groups = apart;
-        let mut group: Vec<(usize, Source)> = met.into_iter().flatten().collect();
-        group.push((age, source));
-        groups.push(group);
-    }
-    groups
-        .into_iter()
-        .map(|mut group| {
-            group.sort_by_key(|(age, _)| *age);
-            unit(group.into_iter().map(|(_, source)| source).collect())
-        })
-        .collect()
 }
 
 /// Cuts units that are larger than a part's share at series boundaries.
@@ -394,10 +366,20 @@ impl ScanPart {
 }
 
 impl Reading {
+    fn next_group(&mut self, context: &Context) -> Result<Option<Unit>> {
+        if self.groups.is_empty()
+            && let Some(unit) = self.units.pop_front()
+        {
+            let spec = context.spec(&unit);
+            self.groups.extend(groups::regroup(unit, &spec, &context.memory)?);
+        }
+        Ok(self.groups.pop_front())
+    }
+
     fn step(&mut self, context: &Arc<Context>) -> Result<Option<RecordBatch>> {
         loop {
             let Some(merge) = &mut self.current else {
-                let Some(unit) = self.units.pop_front() else { return Ok(None) };
+                let Some(unit) = self.next_group(context)? else { return Ok(None) };
                 let (spec, stats) = (context.spec(&unit), Arc::clone(&context.stats));
                 let charge = context.memory.hold(MemoryUse::Scans, 0);
                 self.current = Some(Merge::new(spec, &unit.sources, stats, charge)?);
@@ -509,6 +491,7 @@ mod tests {
     use arrow_array::Array;
 
     use super::*;
+    use crate::schema::TableMode;
 
     const TAG: ColumnId = ColumnId(17);
 
