@@ -40,7 +40,7 @@ pub use page::{PageBuf, PageStats, decode_page, encode_page, page_bytes};
 pub use reduce::{Reduced, reduce_f64_page, reduce_i64_page, reduce_u64_page};
 
 use crate::schema::FieldType;
-use crate::values::Values;
+use crate::values::{Strings, Values};
 
 /// The most rows of a page.
 pub const PAGE_ROWS_MAX: usize = 8192;
@@ -70,6 +70,11 @@ pub enum ValuesRef<'a> {
 }
 
 impl<'a> ValuesRef<'a> {
+    /// Strings that lie behind one another.
+    pub fn from_strings(strings: &'a Strings) -> Self {
+        Self::String { bytes: &strings.bytes, ends: &strings.ends, start: 0 }
+    }
+
     /// How many values.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
@@ -123,7 +128,7 @@ impl<'a> From<&'a Values> for ValuesRef<'a> {
             Values::U64(values) => Self::U64(values),
             Values::F64(values) => Self::F64(values),
             Values::Bool(values) => Self::Bool(values),
-            Values::String(strings) => Self::String { bytes: &strings.bytes, ends: &strings.ends, start: 0 },
+            Values::String(strings) => Self::from_strings(strings),
         }
     }
 }

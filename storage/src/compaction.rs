@@ -23,6 +23,7 @@ use crate::manifest::{Change, Encoding, SegmentEntry, SegmentId};
 use crate::memory::{Held, HeldPart};
 use crate::placement::Segment;
 use crate::schema::{Table, TableId};
+use crate::segment::SegmentWriter;
 use crate::tombstone::Pending;
 use crate::world::World;
 
@@ -170,9 +171,11 @@ impl Job {
                 let (partition_start, encoding) = (part.partition_start, part.encoding);
                 let erased_through = part.erased_through(sequences.1);
                 let new = NewSegment { table: &part.table, partition_start, sequences, encoding, erased_through };
-                let written = write_segment(sink, self.file, new, |writer| {
+                let fill = |writer: &mut SegmentWriter<'_, _>| {
                     merge::merge(writer, part, self.stripe_rows_max, &self.control, &self.held)
-                })?;
+                };
+                let mut holds = |bytes: usize| self.held.set(HeldPart::Writer, bytes);
+                let written = write_segment(sink, self.file, new, fill, &mut holds)?;
                 entries.extend(written);
             }
             Ok(())

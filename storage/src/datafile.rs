@@ -97,6 +97,7 @@ pub(crate) fn write_segment<'a, 'b>(
     file: NewFile,
     new: NewSegment<'_>,
     fill: impl FnOnce(&mut SegmentWriter<'b, FileSink<'a>>) -> Result<()>,
+    holds: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Option<SegmentEntry>> {
     let offset = sink.offset();
     let (sequence_min, sequence_max) = new.sequences;
@@ -115,7 +116,7 @@ pub(crate) fn write_segment<'a, 'b>(
     if writer.rows() == 0 {
         return Ok(None);
     }
-    let summary = writer.finish()?;
+    let summary = writer.finish_within(holds)?;
     Ok(Some(SegmentEntry {
         table: new.table.id,
         partition_start: new.partition_start,

@@ -32,6 +32,7 @@ use crate::memtable::MemSet;
 use crate::options::Options;
 use crate::placement::{Placement, Segment};
 use crate::schema::{Table, TableMode};
+use crate::segment::SegmentWriter;
 use crate::stats::{Counters, Repeated, RepeatedRows};
 use crate::tombstone::{self, Pending, Tombstones};
 use crate::world::World;
@@ -345,20 +346,22 @@ impl Keeper {
                 let sequences = partition.sequences();
                 let (encoding, erased_through) = (Encoding::Hot, erased_through(&tombstones));
                 let new = NewSegment { table: &table, partition_start: start, sequences, encoding, erased_through };
-                entries.extend(write_segment(sink, file, new, |writer| {
+                let mut holds = |bytes: usize| held.set(HeldPart::Writer, bytes);
+                let fill = |writer: &mut SegmentWriter<'_, _>| {
                     let mut progress = Progress::default();
                     let of_cut = cut.memory_bytes() + late.suspects.serialized_size();
                     while let Some(stripe) = cut.stripe(&mut progress, rows_max) {
-                        let mut columns = StripeColumns::new(&cut, &stripe);
+                        let mut columns = StripeColumns::new(&cut, &stripe).counted(&held);
                         cut.times(&stripe, &mut times);
                         held.set(HeldPart::Plan, of_cut + stripe.memory_bytes() + times.capacity() * size_of::<i64>())?;
                         let mut holds = |bytes: usize| held.set(HeldPart::Writer, bytes);
                         writer.stripe_within(&mut cut.runs(&stripe), &times, &mut columns, &mut holds)?;
+                        held.set(HeldPart::Pages, 0)?;
                     }
                     writer.suspects(late.suspects);
-                    held.set(HeldPart::Writer, writer.memory_bytes() + writer.finish_bytes())?;
                     Ok(())
-                })?);
+                };
+                entries.extend(write_segment(sink, file, new, fill, &mut holds)?);
             }
             Ok(())
         })?;

@@ -21,6 +21,7 @@ mod head;
 mod index;
 mod keys;
 mod open;
+mod pieces;
 mod postings;
 mod reader;
 mod run;
@@ -62,6 +63,8 @@ pub const PAGE_ROWS_MIN: usize = 2048;
 pub(crate) const PAGE_CELLS_MAX: u64 = 1 << 26;
 /// From so many series on, a tag's values are found without its column, see [`SectionKind::POSTINGS`].
 const POSTINGS_SERIES_MIN: u32 = 4096;
+/// Vectors of fewer bytes double.
+const GROWS_TWOFOLD_BYTES: usize = 1 << 20;
 /// What every section, segment and page begins at a multiple of.
 pub(crate) const ALIGNMENT: usize = 8;
 
@@ -99,6 +102,21 @@ impl Refusal {
 /// What a vector grows by that holds `len` of `capacity` elements and gets so many more, beside these.
 fn growth(capacity: usize, len: usize, added: usize) -> usize {
     if capacity < len + added { capacity } else { 0 }
+}
+
+/// Makes room for so many elements more in a vector that may become long.
+pub(crate) fn make_room<T>(values: &mut Vec<T>, added: usize) {
+    let more = room_growth(values, added);
+    if 0 < more {
+        values.reserve_exact(more / size_of::<T>());
+    }
+}
+
+/// The bytes that [`make_room`] takes for so many: a vector that is long already grows by an eighth.
+pub(crate) fn room_growth<T>(values: &Vec<T>, added: usize) -> usize {
+    let (capacity, size) = (values.capacity(), size_of::<T>());
+    let step = if capacity * size < GROWS_TWOFOLD_BYTES { capacity } else { capacity / 8 };
+    if values.len() + added <= capacity { 0 } else { step.max(added) * size }
 }
 
 /// Bytes up to the next multiple of [`ALIGNMENT`].

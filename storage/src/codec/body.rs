@@ -78,6 +78,12 @@ impl EncodeScratch {
             tried: Vec::new(),
         }
     }
+
+    /// What it takes for pages of many bytes, beside its room for vectors.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let bytes = self.body.capacity() + self.planes.capacity() + self.tried.capacity();
+        bytes + self.numbers.capacity() * size_of::<i64>() + self.dictionary.memory_bytes() + self.zip.memory_bytes()
+    }
 }
 
 impl Default for EncodeScratch {

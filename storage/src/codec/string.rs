@@ -28,6 +28,12 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
+    /// What it holds.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let numbers = self.ends.capacity() + self.codes.capacity() + self.numbers.capacity();
+        self.bytes.capacity() + numbers * size_of::<i64>()
+    }
+
     fn get<'a>(bytes: &'a [u8], ends: &[usize], code: u32) -> &'a [u8] {
         let code = code as usize;
         let start = if code == 0 { 0 } else { ends[code - 1] };

@@ -40,6 +40,11 @@ pub(super) struct Zip {
 }
 
 impl Zip {
+    /// What it holds beside contexts of zstd.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.frame.capacity()
+    }
+
     /// Appends a frame of fewer than `bytes_max` bytes. `false`, and nothing, if it would not be.
     pub(super) fn compress(&mut self, effort: Effort, raw: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
         let (compressor, level) = match effort {

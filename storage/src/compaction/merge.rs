@@ -43,21 +43,28 @@ pub(crate) fn merge<S: Sink + ?Sized>(
     let known = if part.from_oldest { None } else { Some(columns.suspects()?) };
     let (mut plan, mut suspects) = (StripePlan::default(), RowSet::new());
     let of_known: usize = known.iter().flatten().flatten().map(|rows| rows.serialized_size()).sum();
-    while planner.next(&mut plan, rows_max, &mut |bytes| held.set(HeldPart::Plan, bytes + of_known))? {
+    loop {
+        let of_suspects = suspects.serialized_size();
+        let mut holds = |bytes: usize| held.set(HeldPart::Writer, bytes + of_suspects);
+        let mut runs = |key: &[u8], times: &[i64]| writer.run_within(key, times, &mut holds);
+        let mut plans = |bytes: usize| held.set(HeldPart::Plan, bytes + of_known);
+        if !planner.next(&mut plan, rows_max, &mut runs, &mut plans)? {
+            break;
+        }
         columns.pace()?;
         if let Some(known) = &known {
             note_suspects(&plan, known, writer.rows(), &mut suspects);
         }
         let of_suspects = suspects.serialized_size();
         let mut holds = |bytes: usize| held.set(HeldPart::Writer, bytes + of_suspects);
-        writer.stripe_within(&mut plan.runs(), &plan.times, &mut Stripe::new(&plan, &mut columns), &mut holds)?;
+        writer.end_stripe_within(&plan.times, &mut Stripe::new(&plan, &mut columns), &mut holds)?;
         control.add_rows(plan.times.len() as u64);
     }
-    drop((planner, plan));
-    held.set(HeldPart::Plan, of_known)?;
+    drop((planner, plan, columns, known));
+    held.set(HeldPart::Plan, 0)?;
+    held.set(HeldPart::Pages, 0)?;
     writer.suspects(suspects);
-    held.set(HeldPart::Writer, writer.memory_bytes() + writer.finish_bytes())?;
-    Ok(())
+    held.set(HeldPart::Writer, writer.memory_bytes())
 }
 
 /// A row is a suspect if it was one in the oldest input that holds its key. An input of which nobody knows has only such.
@@ -125,11 +132,11 @@ impl Columns<'_> {
         self.control.pace(read)
     }
 
-    /// Says what the pages take, with the one that is being made of them, which is encoded and packed after that.
+    /// Says what the pages take, with the one that is being made of them, which is encoded, packed and gathered after that.
     fn count_pages(&mut self) -> Result<()> {
         let pages = self.inputs.iter().map(|input| input.page.memory_bytes());
         let (sum, largest) = pages.fold((0, 0), |(sum, largest), bytes| (sum + bytes, bytes.max(largest)));
-        self.held.set(HeldPart::Pages, sum + self.made_bytes + 2 * largest + self.scratch.capacity())
+        self.held.set(HeldPart::Pages, sum + self.made_bytes + 3 * largest + self.scratch.capacity())
     }
 
     /// The rows of each input that may repeat an older key; `None`: any may.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{Cursor, Item, MemCut, Place, Stripe};
 use crate::codec::{PAGE_ROWS_MAX, ValuesRef};
 use crate::error::Result;
+use crate::memory::{Held, HeldPart};
 use crate::schema::{ColumnId, FieldType};
 use crate::segment::{PageRows, StripeSource};
 use crate::values::{FieldColumn, Values};
@@ -199,13 +200,19 @@ pub(crate) struct StripeColumns<'a> {
     gathered: Values,
     values: Values,
     bits: Vec<u64>,
+    held: Option<&'a Held>,
 }
 
 impl<'a> StripeColumns<'a> {
     pub(crate) fn new(cut: &'a MemCut, stripe: &'a Stripe) -> Self {
         let empty = || Values::new(FieldType::I64);
         let (reader, gathered, values) = (ColumnReader::default(), empty(), empty());
-        Self { cut, stripe, bound: Vec::new(), dense: false, reader, gathered, values, bits: Vec::new() }
+        Self { cut, stripe, bound: Vec::new(), dense: false, reader, gathered, values, bits: Vec::new(), held: None }
+    }
+
+    /// The same, where what it gathers is counted until it is dropped.
+    pub(crate) fn counted(self, held: &'a Held) -> Self {
+        Self { held: Some(held), ..self }
     }
 }
 
@@ -233,7 +240,7 @@ impl StripeSource for StripeColumns<'_> {
     }
 
     fn page(&mut self, rows: usize) -> Result<PageRows<'_>> {
-        let Self { cut, stripe, bound, dense, reader, gathered, values, bits } = self;
+        let Self { cut, stripe, bound, dense, reader, gathered, values, bits, .. } = self;
         values.clear();
         macro_rules! read {
             ($variant:ident, $gathered:expr, $out:expr) => {{
@@ -252,6 +259,11 @@ impl StripeSource for StripeColumns<'_> {
             (Values::Bool(gathered), Values::Bool(out)) if *dense => read!(Bool, gathered, out),
             _ => one_by_one(cut, stripe, &mut reader.cursor, rows, bound, values, bits),
         }
+        if let Some(held) = self.held {
+            let bytes = self.gathered.memory_bytes() + self.values.memory_bytes() + size_of_val(self.bits.as_slice());
+            held.set(HeldPart::Pages, bytes)?;
+        }
+        let Self { values, bits, .. } = self;
         Ok(PageRows { presence: (values.len() < rows).then_some(bits.as_slice()), values: ValuesRef::from(&*values) })
     }
 }

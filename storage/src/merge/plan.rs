@@ -2,7 +2,7 @@
 //!
 //! The first pass of a compaction: keys and times alone, stripe by stripe. What it gives is what a [`super::Merge`] over the
 //! same segments would, but instead of values there are places of rows, so that the second pass can read the fields one
-//! after the other. Inputs are read as cursors give them: a row that a cursor leaves out is in no plan.
+//! after the other. Keys are handed on as soon as all rows are known that they have in the stripe, and not kept. Inputs are read as cursors give them: a row that a cursor leaves out is in no plan.
 //!
 //! One page of times of each input lies in memory, and the plan of one stripe.
 
@@ -16,9 +16,12 @@ use crate::codec::PAGE_ROWS_MAX;
 use crate::error::Result;
 use crate::placement::Segment;
 use crate::schema::TableMode;
-use crate::segment::{Run, StripeRuns};
+use crate::segment::make_room;
 use crate::time::TimeRange;
 use crate::tombstone::{Pending, Tombstones};
+
+/// Is given the key of a series, and the times of the rows that it has in a stripe.
+pub(crate) type TakeRun<'a> = dyn FnMut(&[u8], &[i64]) -> Result<()> + 'a;
 
 /// A row of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,52 +42,13 @@ pub(crate) enum Item {
 /// The rows of one stripe.
 #[derive(Debug, Default)]
 pub(crate) struct StripePlan {
-    /// Of each key what the one before it does not begin with.
-    keys: Vec<u8>,
-    runs: Vec<PlannedRun>,
-    /// The key of the last run.
-    last: Vec<u8>,
     pub(crate) times: Vec<i64>,
     pub(crate) items: Vec<Item>,
     pub(crate) versions: Vec<Place>,
 }
 
-/// The rows of one series.
-#[derive(Clone, Copy, Debug)]
-struct PlannedRun {
-    /// How many bytes its key has in common with the one before, and how many follow.
-    shared: u32,
-    rest: u32,
-    rows: u32,
-}
-
-/// The series of a stripe, whose keys are made one at a time.
-pub(crate) struct PlanRuns<'a> {
-    keys: &'a [u8],
-    runs: std::slice::Iter<'a, PlannedRun>,
-    key: Vec<u8>,
-}
-
-impl StripeRuns for PlanRuns<'_> {
-    fn count_left(&self) -> usize {
-        self.runs.len()
-    }
-
-    fn next_run(&mut self) -> Option<Run<'_>> {
-        let run = self.runs.next()?;
-        let (rest, behind) = self.keys.split_at_checked(run.rest as usize)?;
-        self.keys = behind;
-        self.key.truncate(run.shared as usize);
-        self.key.extend_from_slice(rest);
-        Some(Run { key: &self.key, rows: run.rows })
-    }
-}
-
 impl StripePlan {
     fn clear(&mut self) {
-        self.keys.clear();
-        self.runs.clear();
-        self.last.clear();
         self.times.clear();
         self.items.clear();
         self.versions.clear();
@@ -92,32 +56,9 @@ impl StripePlan {
 
     /// What it holds.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.keys.capacity()
-            + self.last.capacity()
-            + self.runs.capacity() * size_of::<PlannedRun>()
-            + self.times.capacity() * size_of::<i64>()
+        self.times.capacity() * size_of::<i64>()
             + self.items.capacity() * size_of::<Item>()
             + self.versions.capacity() * size_of::<Place>()
-    }
-
-    /// The keys and how many rows each has.
-    pub(crate) fn runs(&self) -> PlanRuns<'_> {
-        PlanRuns { keys: &self.keys, runs: self.runs.iter(), key: Vec::new() }
-    }
-
-    /// Notes that the last `rows` rows are of `key`. `is_new`: no row of this stripe was before.
-    fn note(&mut self, key: &[u8], is_new: bool, rows: u32) {
-        match self.runs.last_mut() {
-            Some(run) if !is_new => run.rows += rows,
-            _ => {
-                let shared = self.last.iter().zip(key).take_while(|(last, own)| last == own).count();
-                let rest = key.get(shared..).unwrap_or_default();
-                self.keys.extend_from_slice(rest);
-                self.runs.push(PlannedRun { shared: shared as u32, rest: rest.len() as u32, rows });
-                self.last.clear();
-                self.last.extend_from_slice(key);
-            }
-        }
     }
 
     fn span(&mut self, input: u32, places: Range<u64>) {
@@ -129,6 +70,7 @@ impl StripePlan {
             *rows += count;
             return;
         }
+        make_room(&mut self.items, 1);
         self.items.push(Item::Span { first: Place { input, row: places.start }, rows: count });
     }
 }
@@ -194,6 +136,7 @@ impl Input {
 
     /// Hands on the times of the next `count` rows and where they are.
     fn take(&mut self, count: usize, times: &mut Vec<i64>, mut place: impl FnMut(Range<u64>)) {
+        make_room(times, count);
         times.extend_from_slice(self.ahead.buffer.times.get(self.at..self.at + count).unwrap_or_default());
         let mut skip = self.at as u64;
         let mut left = count as u64;
@@ -247,39 +190,44 @@ impl Planner {
         Ok(Self { spec, inputs, key: None, active: Vec::new(), stats })
     }
 
-    /// Plans the next rows, `rows_max` unless fewer are left. `Ok(false)`: none is. `holds` is told now and then what the
-    /// plan and the pages of times take.
+    /// Plans the next rows, `rows_max` unless fewer are left. `Ok(false)`: none is. `runs` is given the key of each series
+    /// and the times of its rows, once they are all known. `holds` is told now and then what the plan and the pages of times
+    /// take.
     pub(crate) fn next(
         &mut self,
         out: &mut StripePlan,
         rows_max: usize,
+        runs: &mut TakeRun<'_>,
         holds: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<bool> {
         out.clear();
-        let mut is_new = true;
-        let mut told = 0;
+        let (mut told, mut run_from) = (0, 0);
         while out.times.len() < rows_max {
             if self.active.is_empty() {
+                run_from = self.end_run(out, run_from, runs)?;
                 if !self.next_series()? {
                     break;
                 }
-                is_new = true;
             }
-            let before = out.times.len();
-            self.step(out, rows_max - before)?;
-            let rows = (out.times.len() - before) as u32;
-            let reached = out.times.len() + out.versions.len() + out.keys.len() / size_of::<i64>();
+            self.step(out, rows_max - out.times.len())?;
+            let reached = out.times.len() + out.versions.len();
             if told <= reached {
                 holds(self.memory_bytes() + out.memory_bytes())?;
                 told = reached + PAGE_ROWS_MAX;
             }
-            if rows > 0 {
-                out.note(self.key.as_deref().unwrap_or_default(), is_new, rows);
-                is_new = false;
-            }
         }
+        self.end_run(out, run_from, runs)?;
         holds(self.memory_bytes() + out.memory_bytes())?;
         Ok(!out.times.is_empty())
+    }
+
+    /// Hands on the rows that the series has in this stripe; returns where those of the next begin.
+    fn end_run(&self, out: &StripePlan, from: usize, runs: &mut TakeRun<'_>) -> Result<usize> {
+        let times = out.times.get(from..).unwrap_or_default();
+        if !times.is_empty() {
+            runs(self.key.as_deref().unwrap_or_default(), times)?;
+        }
+        Ok(out.times.len())
     }
 
     /// What it holds: a page of times and a block of keys of each input.

@@ -296,7 +296,8 @@ mod tests {
     fn written_as(encoding: Encoding, keys: &[Vec<u8>]) -> (Vec<u8>, KeyIndex) {
         let mut writer = KeysWriter::new(encoding);
         keys.iter().for_each(|key| writer.push(key));
-        writer.finish()
+        let (packed, index) = writer.finish();
+        (packed.concat(), index)
     }
 
     fn block<'a>(index: &KeyIndex, packed: &'a [u8], block: usize) -> &'a [u8] {

@@ -10,6 +10,7 @@ use crate::manifest::Encoding;
 use crate::values::Strings;
 
 use super::keys::{BlockKeys, BlockSize, KeyIndex, KeysWriter, put_varint, take_varint};
+use super::pieces::Pieces;
 
 /// A value carries its series if at most one of so many has it.
 const RARE_ONE_OF: u32 = 1024;
@@ -33,75 +34,115 @@ pub(super) struct PostingsBlock {
     series: Vec<u32>,
 }
 
-/// Blocks and index. `values` ascend; `codes` has 0 or 1 + the place of its value for each series. `None` if no value is rare.
-pub(super) fn encode(values: &Strings, codes: &[u32], encoding: Encoding) -> Option<(Vec<u8>, Vec<u8>)> {
-    let rare_max = (codes.len() as u32 / RARE_ONE_OF).max(1);
-    let codes = codes.iter().map(|code| *code as usize);
-    let counts = count(codes.clone(), values.len());
-    let is_rare = |code: usize| code != 0 && counts.get(code).is_some_and(|count| *count <= rare_max);
-    if !(0..counts.len()).any(is_rare) {
-        return None;
+/// Which values of a tag are rare.
+pub(super) struct Rare {
+    /// How many series have each code.
+    counts: Vec<u32>,
+    count_max: u32,
+    /// How many have a rare value.
+    series: usize,
+}
+
+impl Rare {
+    /// `codes` has 0 or 1 + the place of its value for each series. `None` if no value is rare.
+    pub(super) fn of(values: usize, codes: impl Iterator<Item = u32>) -> Option<Self> {
+        let counts = count(codes, values);
+        let series: u32 = counts.iter().sum();
+        let mut rare = Self { counts, count_max: (series / RARE_ONE_OF).max(1), series: 0 };
+        let of_rare = rare.counts.iter().zip(0..).filter(|(_, code)| rare.has(*code)).map(|(count, _)| *count as usize);
+        rare.series = of_rare.sum();
+        (0..rare.counts.len()).any(|code| rare.has(code)).then_some(rare)
     }
-    let lists = group(codes, &counts);
-    let mut writer = KeysWriter::in_blocks(encoding, BLOCK);
-    for at in 0..values.len() {
-        writer.push_with(values.get(at), |out| match is_rare(at + 1) {
-            true => put_list(lists.of(at + 1), out),
-            false => put_varint(out, 0),
-        });
+
+    /// What counting takes, of so many values.
+    pub(super) fn counting_bytes(values: usize) -> usize {
+        (values + 1) * size_of::<u32>()
     }
-    let (blocks, index) = writer.finish();
-    Some((blocks, index.encode()))
+
+    fn has(&self, code: usize) -> bool {
+        code != 0 && self.counts.get(code).is_some_and(|count| *count <= self.count_max)
+    }
+
+    /// Blocks and index, of the same codes and their `values`, which ascend.
+    pub(super) fn encode(
+        &self,
+        values: &Strings,
+        codes: impl Iterator<Item = u32>,
+        encoding: Encoding,
+    ) -> (Pieces, Vec<u8>) {
+        let lists = group(codes, &self.counts, |code| self.has(code));
+        let mut writer = KeysWriter::in_blocks(encoding, BLOCK);
+        for at in 0..values.len() {
+            writer.push_with(values.get(at), |out| match self.has(at + 1) {
+                true => put_list(lists.of(at + 1), out),
+                false => put_varint(out, 0),
+            });
+        }
+        let (blocks, index) = writer.finish();
+        (blocks, index.encode())
+    }
+
+    /// What [`Rare::encode`] takes, at most: lists, what it makes of them, and a block on its way.
+    pub(super) fn encoding_bytes(&self, values: &Strings) -> usize {
+        // Of each series a number of up to five bytes, of each value what it shares, its length, and how many it has.
+        let encoded = values.bytes.len() + 8 * values.len() + 5 * self.series;
+        self.counts.len() * size_of::<u32>() + self.series * size_of::<u32>() + encoded + 16 * BLOCK.bytes
+    }
 }
 
 /// Series by code.
 pub(super) struct Groups {
-    starts: Vec<usize>,
+    /// Where those of each code end.
+    ends: Vec<u32>,
     series: Vec<u32>,
 }
 
 impl Groups {
     /// Ascending.
     pub(super) fn of(&self, code: usize) -> &[u32] {
-        let start = |code: usize| self.starts.get(code).copied().unwrap_or(self.series.len());
-        self.series.get(start(code)..start(code + 1)).unwrap_or_default()
+        let end = |code: usize| self.ends.get(code).map_or(self.series.len(), |end| *end as usize);
+        self.series.get(code.checked_sub(1).map_or(0, end)..end(code)).unwrap_or_default()
     }
 }
 
 /// How many series have each code.
-fn count(codes: impl Iterator<Item = usize>, values: usize) -> Vec<u32> {
+fn count(codes: impl Iterator<Item = u32>, values: usize) -> Vec<u32> {
     let mut counts = vec![0; values + 1];
     for code in codes {
-        if let Some(count) = counts.get_mut(code) {
+        if let Some(count) = counts.get_mut(code as usize) {
             *count += 1;
         }
     }
     counts
 }
 
-fn group(codes: impl ExactSizeIterator<Item = usize>, counts: &[u32]) -> Groups {
-    let mut starts = Vec::with_capacity(counts.len());
+/// The series of the codes that are to be kept.
+fn group(codes: impl Iterator<Item = u32>, counts: &[u32], keeps: impl Fn(usize) -> bool) -> Groups {
+    let mut ends = Vec::with_capacity(counts.len());
     let mut end = 0;
-    for count in counts {
-        starts.push(end);
-        end += *count as usize;
+    for (count, code) in counts.iter().zip(0..) {
+        // Where the next of the code goes: at last the end of all.
+        ends.push(end);
+        end += if keeps(code) { *count } else { 0 };
     }
-    let (mut next, mut series) = (starts.clone(), vec![0; codes.len()]);
+    let mut series = vec![0; end as usize];
     for (number, code) in (0..).zip(codes) {
-        if let Some(next) = next.get_mut(code) {
-            if let Some(slot) = series.get_mut(*next) {
+        if keeps(code as usize)
+            && let Some(next) = ends.get_mut(code as usize)
+        {
+            if let Some(slot) = series.get_mut(*next as usize) {
                 *slot = number;
             }
             *next += 1;
         }
     }
-    Groups { starts, series }
+    Groups { ends, series }
 }
 
 /// The series of each of `values` codes; 0 stands for those without one.
 pub(super) fn groups(codes: &[u32], values: usize) -> Groups {
-    let codes = codes.iter().map(|code| *code as usize);
-    group(codes.clone(), &count(codes, values))
+    let codes = codes.iter().copied();
+    group(codes.clone(), &count(codes, values), |_| true)
 }
 
 /// As deltas or as a bitmap, whichever is shorter.
@@ -224,6 +265,12 @@ mod tests {
                 (1..=values).chain(runs).collect()
             },
         )
+    }
+
+    fn encode(values: &Strings, codes: &[u32], encoding: Encoding) -> Option<(Vec<u8>, Vec<u8>)> {
+        let rare = Rare::of(values.len(), codes.iter().copied())?;
+        let (blocks, index) = rare.encode(values, codes.iter().copied(), encoding);
+        Some((blocks.concat(), index))
     }
 
     fn blocks(index: &[u8], packed: &[u8], series: u32) -> Result<Vec<PostingsBlock>, String> {

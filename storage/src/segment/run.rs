@@ -4,11 +4,11 @@ mod directory;
 #[cfg(test)]
 mod tests;
 
-use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef, encode_column};
+use crate::codec::{EncodeScratch, PAGE_ROWS_MAX, ValuesRef};
 
 pub(crate) use self::directory::HeldRuns;
 pub(super) use self::directory::{DECODED_RUNS_MAX, RunDirectory, RunsExpected};
-use super::growth;
+use super::pieces::Pieces;
 
 /// No number of a column takes more bytes when it is encoded.
 const NUMBER_BYTES_MAX: usize = 10;
@@ -39,7 +39,7 @@ pub(crate) struct RunsWriter {
     time_min: Vec<i64>,
     span: Vec<u64>,
     /// The pieces so far: of rows, of first times, of spans.
-    pieces: [Vec<u8>; 3],
+    pieces: [Pieces; 3],
 }
 
 impl RunsWriter {
@@ -61,9 +61,9 @@ impl RunsWriter {
 
     fn end_piece(&mut self, scratch: &mut EncodeScratch) {
         let [rows, times, spans] = &mut self.pieces;
-        encode_column(ValuesRef::U64(&self.rows), scratch, rows);
-        encode_column(ValuesRef::I64(&self.time_min), scratch, times);
-        encode_column(ValuesRef::U64(&self.span), scratch, spans);
+        rows.push_column(ValuesRef::U64(&self.rows), scratch);
+        times.push_column(ValuesRef::I64(&self.time_min), scratch);
+        spans.push_column(ValuesRef::U64(&self.span), scratch);
         self.rows.clear();
         self.time_min.clear();
         self.span.clear();
@@ -72,22 +72,22 @@ impl RunsWriter {
     /// What it holds.
     pub(crate) fn memory_bytes(&self) -> usize {
         let numbers = [self.stripes.capacity(), self.rows.capacity(), self.time_min.capacity(), self.span.capacity()];
-        numbers.into_iter().sum::<usize>() * size_of::<u64>() + self.pieces.iter().map(Vec::capacity).sum::<usize>()
+        numbers.into_iter().sum::<usize>() * size_of::<u64>()
+            + self.pieces.iter().map(Pieces::memory_bytes).sum::<usize>()
     }
 
-    /// What it may take at once beside what it holds and so many runs: its vectors double.
-    pub(super) fn growth(&self, runs: usize) -> usize {
-        let pieces = self.pieces.iter().map(|piece| growth(piece.capacity(), piece.len(), runs * NUMBER_BYTES_MAX));
-        // Of what is in no piece yet there is never more than a piece.
+    /// What it may take at once beside what it holds: lists of pieces double, and so does what is in none yet, of which there is
+    /// never more than a piece, which is encoded then.
+    pub(super) fn growth(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(Pieces::growth).sum();
         let numbers = if self.rows.capacity() < PAGE_ROWS_MAX { self.rows.capacity() } else { 0 };
-        pieces.sum::<usize>() + 3 * size_of::<u64>() * numbers
+        pieces + 3 * size_of::<u64>() * numbers + self.encoded_bytes()
     }
 
-    /// What [`RunsWriter::encode`] takes beside what it holds, at most: the section.
+    /// What encoding what is in no piece yet takes, at most.
     pub(super) fn encoded_bytes(&self) -> usize {
-        let pieces: usize = self.pieces.iter().map(Vec::len).sum();
         // A vector that doubles.
-        2 * (pieces + (self.stripes.len() + 3 * self.rows.len()) * NUMBER_BYTES_MAX)
+        2 * (self.stripes.len() + 3 * self.rows.len()) * NUMBER_BYTES_MAX
     }
 
     pub(crate) fn runs(&self) -> usize {
@@ -95,11 +95,11 @@ impl RunsWriter {
     }
 
     /// The section.
-    pub(crate) fn encode(&mut self, scratch: &mut EncodeScratch) -> Vec<u8> {
+    pub(super) fn finish(mut self, scratch: &mut EncodeScratch) -> Pieces {
         self.end_piece(scratch);
-        let mut out = Vec::new();
-        encode_column(ValuesRef::U64(&self.stripes), scratch, &mut out);
-        self.pieces.iter().for_each(|piece| out.extend_from_slice(piece));
-        out
+        let mut section = Pieces::default();
+        section.push_column(ValuesRef::U64(&self.stripes), scratch);
+        self.pieces.into_iter().for_each(|piece| section.append(piece));
+        section
     }
 }

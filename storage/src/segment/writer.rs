@@ -1,9 +1,10 @@
 //! Writes one segment, stripe by stripe.
 //!
 //! A stripe goes to the sink column by column as it comes, each made page by page; what is kept until [`SegmentWriter::finish`] are the
-//! directories: packed keys, tag codes, runs, and a few bytes per page. The caller sorts, merges and cuts stripes; the
-//! writer cuts pages and asserts the order, because a segment out of order would answer wrongly for ever.
+//! directories, packed: keys, values and codes of tags, runs, and a few bytes per page. The caller sorts, merges and cuts
+//! stripes; the writer cuts pages and asserts the order, because a segment out of order would answer wrongly for ever.
 
+mod finish;
 mod held;
 mod input;
 
@@ -22,14 +23,14 @@ use self::held::Ahead;
 pub use self::input::{PageRows, Run, StripeField, StripeInput, StripeRuns, StripeSource};
 use self::input::{WholeFields, count_ones};
 use super::cutter::{PAGE_STRING_BYTES_MAX, PageCutter, StringCutter};
-use super::footer::{Footer, Section, SectionKind, Tail};
-use super::index::{ColumnPages, encode_pages};
+use super::footer::Section;
+use super::index::ColumnPages;
 use super::keys::KeysWriter;
 use super::run::RunsWriter;
 use super::sink::Sink;
-use super::suspects::{RowSet, encode as encode_suspects};
-use super::tags::{self, TagWriter};
-use super::{PAGE_CELLS_MAX, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX, padding, postings};
+use super::suspects::RowSet;
+use super::tags::TagWriter;
+use super::{PAGE_CELLS_MAX, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX};
 
 /// So many strings are looked at at once to cut pages: of the longest, as many bytes as a page may have.
 const CUT_ROWS: usize = PAGE_STRING_BYTES_MAX / STRING_BYTES_MAX;
@@ -79,6 +80,7 @@ pub struct SegmentWriter<'a, S: Sink + ?Sized> {
     keys: KeysWriter,
     tags: BTreeMap<ColumnId, TagWriter>,
     runs: RunsWriter,
+    open: OpenStripe,
     time: ColumnPages,
     fields: BTreeMap<ColumnId, ColumnPages>,
     stripe_pages: Vec<u64>,
@@ -92,6 +94,17 @@ pub struct SegmentWriter<'a, S: Sink + ?Sized> {
     pub(super) postings_series_min: u32,
     scratch: EncodeScratch,
     buffer: Vec<u8>,
+}
+
+/// The runs so far of a stripe that has not ended.
+#[derive(Default)]
+struct OpenStripe {
+    runs: usize,
+    rows: usize,
+    /// The first of them goes on with the last series of the stripe before.
+    continues: bool,
+    pages: PageCutter,
+    ahead: Ahead,
 }
 
 struct Out<'a, S: Sink + ?Sized> {
@@ -121,6 +134,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             spec,
             tags,
             runs: RunsWriter::default(),
+            open: OpenStripe::default(),
             time: ColumnPages::new(FieldType::I64),
             fields,
             stripe_pages: Vec::new(),
@@ -175,9 +189,67 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         fields: &mut dyn StripeSource,
         holds: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
+        let (mut rest, count) = (times, runs.count_left());
+        self.open.ahead = Ahead::of(count);
+        while let Some(run) = runs.next_run() {
+            assert!((run.rows as usize) <= rest.len(), "runs have the rows of their stripe");
+            let (times, after) = rest.split_at(run.rows as usize);
+            rest = after;
+            self.run_within(run.key, times, holds)?;
+        }
+        self.end_stripe_within(times, fields, holds)
+    }
+
+    /// The next run of a stripe, for those who have them one by one: what [`SegmentWriter::end_stripe_within`] ends.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::stripe_within`].
+    pub(crate) fn run_within(
+        &mut self,
+        key: &[u8],
+        times: &[i64],
+        holds: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        self.tell(key, holds)?;
+        assert!(!times.is_empty(), "a run has rows");
+        let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+        assert!(times.is_sorted(), "times of a run ascend");
+        if self.open.runs == 0 {
+            self.open.continues = self.keys.last() == Some(key);
+        }
+        if self.open.runs == 0 && self.open.continues {
+            assert!(self.last_time <= first, "times of a series ascend");
+        } else {
+            self.series(key, holds)?;
+        }
+        self.open.runs += 1;
+        self.open.rows += times.len();
+        assert!(self.open.rows <= STRIPE_ROWS_MAX, "a stripe is bounded");
+        self.open.pages.push(times.len());
+        self.runs.run(times.len() as u32, first, last, &mut self.scratch);
+        self.time_min = self.time_min.min(first);
+        self.time_max = self.time_max.max(last);
+        self.last_time = last;
+        Ok(())
+    }
+
+    /// Ends a stripe, of which all runs are there. `times` are those of all.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::stripe_within`].
+    pub(crate) fn end_stripe_within(
+        &mut self,
+        times: &[i64],
+        fields: &mut dyn StripeSource,
+        holds: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        let stripe = std::mem::take(&mut self.open);
         assert!(!times.is_empty(), "a stripe has rows");
-        assert!(times.len() <= STRIPE_ROWS_MAX, "a stripe is bounded");
-        let pages = self.directories(runs, times, holds)?;
+        assert!(stripe.rows == times.len(), "runs have the rows of their stripe");
+        self.runs.stripe(stripe.runs, stripe.continues);
+        assert!(u32::try_from(self.runs.runs()).is_ok(), "runs of a segment fit u32");
+        self.rows += times.len() as u64;
+        let pages = stripe.pages.finish();
         holds(self.memory_bytes() + self.buffer_growth(times.len()))?;
         let pages = self.cut_strings(pages, fields)?;
         let cells = (self.page_rows.len() + pages.len()) as u64 * (self.fields.len() as u64 + 1);
@@ -238,55 +310,25 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
         Ok(pages)
     }
 
-    /// Keys, tags and runs of a stripe. Returns the rows of its pages.
-    fn directories(
-        &mut self,
-        runs: &mut dyn StripeRuns,
-        times: &[i64],
-        holds: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<usize>> {
-        let (mut pages, count) = (PageCutter::default(), runs.count_left());
-        let (mut rest, mut is_first, mut ahead) = (times, true, Ahead::of(count));
-        while let Some(run) = runs.next_run() {
-            self.tell(run.key, &mut ahead, holds)?;
-            let continues = is_first && self.keys.last() == Some(run.key);
-            if is_first {
-                self.runs.stripe(count, continues);
-                is_first = false;
-            }
-            assert!(0 < run.rows, "a run has rows");
-            assert!((run.rows as usize) <= rest.len(), "runs have the rows of their stripe");
-            let (times, after) = rest.split_at(run.rows as usize);
-            rest = after;
-            let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
-            assert!(times.is_sorted(), "times of a run ascend");
-            if continues {
-                assert!(self.last_time <= first, "times of a series ascend");
-            } else {
-                self.series(run.key);
-            }
-            self.runs.run(run.rows, first, last, &mut self.scratch);
-            pages.push(run.rows as usize);
-            self.time_min = self.time_min.min(first);
-            self.time_max = self.time_max.max(last);
-            self.last_time = last;
-        }
-        assert!(rest.is_empty(), "runs have the rows of their stripe");
-        assert!(u32::try_from(self.runs.runs()).is_ok(), "runs of a segment fit u32");
-        self.rows += times.len() as u64;
-        Ok(pages.finish())
-    }
-
-    fn series(&mut self, key: &[u8]) {
+    fn series(&mut self, key: &[u8], holds: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
         let series = self.keys.series();
         self.keys.push(key);
         for tag in key_tags(key) {
-            let tag = tag.ok().and_then(|(column, value)| Some((self.tags.get_mut(&column)?, value)));
+            let tag = tag.ok().and_then(|(column, value)| Some((column, self.tags.get_mut(&column)?, value)));
             assert!(tag.is_some(), "a series key holds tags of the schema");
-            if let Some((writer, value)) = tag {
-                writer.push(series, &value);
+            let Some((column, tag, value)) = tag else { continue };
+            if tag.push(series, &value, &mut self.scratch) {
+                continue;
+            }
+            let unpacking = tag.unpacking_bytes();
+            holds(self.memory_bytes() + unpacking + self.runs_bytes(1, key.len()))?;
+            if let Some(tag) = self.tags.get_mut(&column) {
+                tag.unpack();
+                let is_taken = tag.push(series, &value, &mut self.scratch);
+                assert!(is_taken, "what is unpacked takes values in any order");
             }
         }
+        Ok(())
     }
 
     /// How many rows it has so far.
@@ -298,97 +340,6 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     /// Without it the segment says that any row may.
     pub(crate) fn suspects(&mut self, rows: RowSet) {
         self.suspects = Some(rows);
-    }
-
-    /// Writes what leads to the pages. Without any stripe the result is a valid segment of no rows.
-    pub fn finish(mut self) -> Result<SegmentSummary> {
-        let series = self.keys.series();
-        let (keys, key_index) = std::mem::replace(&mut self.keys, KeysWriter::new(self.spec.encoding)).finish();
-        let none = ColumnId(0);
-        self.section(SectionKind::KEYS, true, none, &keys)?;
-        self.section(SectionKind::KEY_INDEX, true, none, &key_index.encode())?;
-        self.tags.retain(|_, tag| !tag.is_absent());
-        let mut postings = Vec::new();
-        for (at, (column, tag)) in std::mem::take(&mut self.tags).into_iter().enumerate() {
-            let (values, codes) = tag.finish(series);
-            let bytes = tags::encode(&values, &codes, &mut self.scratch);
-            self.section(SectionKind::TAG, false, column, &bytes)?;
-            self.tags.insert(column, TagWriter::new());
-            // The order of keys finds the values of the first.
-            if at != 0 && self.postings_series_min <= series {
-                postings.extend(postings::encode(&values, &codes, self.spec.encoding).map(|found| (column, found)));
-            }
-        }
-        for (column, (blocks, index)) in postings {
-            self.section(SectionKind::POSTINGS, false, column, &blocks)?;
-            self.section(SectionKind::POSTINGS_INDEX, false, column, &index)?;
-        }
-        let runs = self.runs.encode(&mut self.scratch);
-        self.section(SectionKind::RUNS, true, none, &runs)?;
-        self.fields.retain(|_, field| !field.is_absent());
-        let columns: Vec<_> = std::iter::once(&self.time).chain(self.fields.values()).collect();
-        let pages = encode_pages(&self.stripe_pages, &self.page_rows, &columns, &mut self.scratch);
-        self.section(SectionKind::PAGES, true, none, &pages)?;
-        let schema = self.schema();
-        self.section(SectionKind::SCHEMA, true, none, &schema)?;
-        let mut suspects = self.suspects.take().filter(|_| self.rows <= 1 << 32);
-        let last = suspects.as_ref().and_then(RowSet::max);
-        assert!(last.is_none_or(|last| u64::from(last) < self.rows), "suspects are rows of the segment");
-        let bytes = encode_suspects(suspects.as_mut());
-        self.section(SectionKind::SUSPECTS, false, none, &bytes)?;
-
-        let footer = Footer {
-            table: self.spec.table,
-            partition_start: self.spec.partition_start,
-            sequence_min: self.spec.sequence_min,
-            sequence_max: self.spec.sequence_max,
-            rows: self.rows,
-            time_min: self.time_min,
-            time_max: self.time_max,
-            series,
-            runs: self.runs.runs() as u32,
-            stripes: self.stripe_pages.len() as u32,
-            pages: self.page_rows.len() as u32,
-            columns: (self.tags.len() + self.fields.len()) as u32,
-            sections: std::mem::take(&mut self.out.sections),
-        };
-        let bytes = footer.encode(0, 0);
-        let tail = Tail::of(&bytes, self.out.bytes);
-        self.out.write(&bytes)?;
-        self.out.write(&tail.encode())?;
-        Ok(SegmentSummary {
-            bytes: self.out.bytes,
-            hash: self.out.hash.digest128(),
-            rows: self.rows,
-            time_min: self.time_min,
-            time_max: self.time_max,
-            series,
-            suspects: suspects.map(|rows| rows.len()),
-        })
-    }
-
-    /// Id, kind and name of the columns that have a value.
-    fn schema(&self) -> Vec<u8> {
-        let mut columns: Vec<_> = self.spec.columns.iter().collect();
-        columns.sort_by_key(|column| column.id);
-        columns.retain(|column| self.tags.contains_key(&column.id) || self.fields.contains_key(&column.id));
-        let mut out = Vec::new();
-        for column in columns {
-            out.extend_from_slice(&column.id.0.to_le_bytes());
-            out.push(column.kind.code());
-            crate::bytes::put_bytes(&mut out, column.name.as_bytes());
-        }
-        out
-    }
-
-    /// Appends a section and pads it.
-    pub(super) fn section(&mut self, kind: SectionKind, required: bool, column: ColumnId, bytes: &[u8]) -> Result<()> {
-        let crc32 = crc32fast::hash(bytes);
-        let offset = self.out.bytes;
-        self.out.sections.push(Section { kind, required, column, offset, bytes: bytes.len() as u64, crc32 });
-        self.out.write(bytes)?;
-        let zeros = [0; super::ALIGNMENT];
-        self.out.write(zeros.get(..padding(self.out.bytes)).unwrap_or_default())
     }
 }
 

@@ -4,7 +4,7 @@ use zstd::bulk::Compressor;
 
 use super::{BLOCK_BYTES_MAX, KeyBlock, KeyIndex, put_varint};
 use crate::manifest::Encoding;
-use crate::segment::growth;
+use crate::segment::pieces::Pieces;
 
 /// A block ends at so many keys …
 const BLOCK_KEYS: u32 = 256;
@@ -26,7 +26,7 @@ pub(crate) struct KeysWriter {
     size: BlockSize,
     index: KeyIndex,
     /// The finished blocks: the keys section.
-    packed: Vec<u8>,
+    packed: Pieces,
     block: Vec<u8>,
     /// What follows the keys of the block.
     tail: Vec<u8>,
@@ -57,7 +57,7 @@ impl KeysWriter {
             compressor: None,
             size,
             index: KeyIndex::default(),
-            packed: Vec::new(),
+            packed: Pieces::default(),
             block: Vec::new(),
             tail: Vec::new(),
             block_keys: 0,
@@ -74,13 +74,14 @@ impl KeysWriter {
 
     /// What it holds until [`Self::finish`], of which all is handed on.
     pub(in crate::segment) fn memory_bytes(&self) -> usize {
-        let buffers = [&self.packed, &self.block, &self.tail, &self.separator, &self.last];
-        buffers.into_iter().map(Vec::capacity).sum::<usize>() + self.index.memory_bytes()
+        let buffers = [&self.block, &self.tail, &self.separator, &self.last];
+        let buffers: usize = buffers.into_iter().map(Vec::capacity).sum();
+        self.packed.memory_bytes() + buffers + self.index.memory_bytes()
     }
 
-    /// What it may take at once beside what it holds and so many bytes of keys: what is packed doubles.
+    /// What it may take at once beside what it holds and so many bytes of keys: the index doubles, and a block is packed.
     pub(in crate::segment) fn growth(&self, key_bytes: usize) -> usize {
-        growth(self.packed.capacity(), self.packed.len(), key_bytes)
+        self.packed.growth() + self.index.memory_bytes() + 2 * self.size.bytes.max(key_bytes)
     }
 
     /// The greatest key so far.
@@ -141,14 +142,14 @@ impl KeysWriter {
             crc32: crc32fast::hash(&stored),
             separator_end: self.index.separators.len(),
         });
-        self.packed.extend_from_slice(&stored);
+        self.packed.push(stored.into_boxed_slice());
         self.block.clear();
         self.block_keys = 0;
         self.block_key_bytes = 0;
     }
 
     /// The keys section and its index.
-    pub(crate) fn finish(mut self) -> (Vec<u8>, KeyIndex) {
+    pub(in crate::segment) fn finish(mut self) -> (Pieces, KeyIndex) {
         self.end_block();
         (self.packed, self.index)
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::decode_column;
+use crate::codec::{decode_column, encode_column};
 use crate::manifest::Encoding;
 use crate::schema::FieldType;
 
@@ -39,7 +39,7 @@ impl Shape {
             }
         }
         assert_eq!(writer.runs(), self.stripes.iter().map(|(_, runs)| runs.len()).sum::<usize>());
-        writer.encode(&mut scratch)
+        writer.finish(&mut scratch).concat()
     }
 
     fn decoded(&self, bytes: &[u8], decoded_max: u32) -> Result<RunDirectory, String> {

@@ -140,7 +140,7 @@ fn run(part: &PartJob, memory: &Arc<Accountant>, control: &Control, rows_max: us
     let mut sink = Nowhere;
     let mut writer = SegmentWriter::new(&mut sink, spec);
     merge(&mut writer, part, rows_max, control, &held)?;
-    writer.finish()
+    writer.finish_within(&mut |bytes| held.set(HeldPart::Writer, bytes))
 }
 
 type Inputs = fn(&World, &Table) -> Vec<Arc<Segment>>;
@@ -229,4 +229,46 @@ fn a_merge_of_many_series_fits_a_small_limit() {
     let peak = |of: MemoryUse| usage.iter().find(|row| row.of == Some(of)).map_or(0, |row| row.bytes_peak);
     // A few bytes for each run, and what one of them takes while it is read.
     assert!(peak(MemoryUse::Directories) < 10 * MIB, "{usage:?}");
+}
+
+/// Ten tags as devices have them, a different host each and few values of the others.
+fn few_values(at: u32, mixed: u64) -> Vec<String> {
+    let region = ["us-east-1", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1", "sa-east-1"][mixed as usize % 6];
+    let zone = ["a", "b", "c"][(mixed >> 8) as usize % 3];
+    vec![
+        format!("host_{at}"),
+        region.to_owned(),
+        format!("{region}{zone}"),
+        (mixed >> 16 & 127).to_string(),
+        ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"][(mixed >> 24) as usize % 3].to_owned(),
+        ["x64", "x86"][(mixed >> 32) as usize % 2].to_owned(),
+        ["SF", "NYC", "LON", "CHI"][(mixed >> 34) as usize % 4].to_owned(),
+        ((mixed >> 40) % 20).to_string(),
+        (mixed >> 48 & 1).to_string(),
+        ["production", "staging", "test"][(mixed >> 52) as usize % 3].to_owned(),
+    ]
+}
+
+/// What a series more takes, in stripes of few rows and of many: what stays until the end of the segment, and the plan of two
+/// rows with it.
+#[test]
+fn a_merge_holds_few_bytes_for_each_series() {
+    const SERIES: [u32; 2] = [50_000, 150_000];
+    let table = wide_table(TableMode::Append);
+    let charged = |series: u32| {
+        let world = world();
+        let part = part(&table, series_of(&world, &table, series, few_values), true);
+        [5_000, 1 << 20].map(|rows_max| {
+            let memory = Accountant::unlimited();
+            let (done, most) = peak_of(|| run(&part, &memory, &Control::unthrottled(), rows_max));
+            assert_eq!(done.unwrap().series, series);
+            let charged = peak(&memory);
+            eprintln!("{series} series, stripes of {rows_max}: {most} bytes held, {charged} charged");
+            assert!(most <= charged, "{most} bytes were held, {charged} charged");
+            charged
+        })
+    };
+    let (few, many) = (charged(SERIES[0]), charged(SERIES[1]));
+    let [kept, planned] = [0, 1].map(|at| (many[at] - few[at]) / u64::from(SERIES[1] - SERIES[0]));
+    assert!(kept <= 45 && planned <= 130, "{kept} and {planned} bytes a series");
 }
