@@ -189,7 +189,8 @@ fn a_thousand_scans_of_many_series() {
 #[test]
 fn deletes_that_name_much() {
     const NAMED: i64 = 10_000;
-    let engine = open(&SimDisk::new(1), &SimClock::new(1), &options(32 * MIB)).unwrap();
+    let disk = SimDisk::new(1);
+    let engine = open(&disk, &SimClock::new(1), &options(32 * MIB)).unwrap();
     let times: Vec<i64> = (0..2 * NAMED).collect();
     write(&engine, vec![table("cpu", times.clone(), Values::I64(times))]);
     let id = engine.snapshot().catalog().all_tables().next().unwrap().id;
@@ -198,6 +199,8 @@ fn deletes_that_name_much() {
         engine.delete(id, Erase::Where(Predicate::In { column: ColumnId::TIME, values }), "DELETE")
     };
     let held = || engine.memory().used(MemoryUse::Deletes);
+    // As long as no cut can be written none of them goes.
+    disk.set_capacity(Some(0));
     let refused = (0..100).find_map(|_| delete(NAMED, 0).err());
     assert!(matches!(refused, Some(Error::DeletesWaiting { .. })), "{refused:?}");
     let share = engine.memory().shares().admitted_bytes() / 4;
@@ -208,6 +211,7 @@ fn deletes_that_name_much() {
     write(&engine, vec![table("cpu", vec![2 * NAMED], Values::I64(vec![1]))]);
     assert_eq!(count(&engine.snapshot()).unwrap(), NAMED as usize + 1);
     check_empty(&engine);
+    disk.set_capacity(None);
     engine.optimize("main", "cpu", false).unwrap();
     let gone = (0..500).any(|_| {
         std::thread::sleep(Duration::from_millis(10));

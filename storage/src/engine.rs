@@ -120,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: Arc<Tasks>,
     /// Set once, when there are threads.
     pub(crate) to_keeper: OnceLock<Sender<Task>>,
+    /// A [`Task::Look`] is on its way.
+    pub(crate) keeper_woken: AtomicBool,
     /// What snapshots keep.
     pub(crate) leases: Arc<Leases>,
     /// Who waits for memory or the log.

@@ -218,6 +218,14 @@ impl Tombstones {
         self.tables.values().flat_map(|pending| pending.iter())
     }
 
+    /// Whether it is one of them.
+    pub(crate) fn has(&self, tombstone: &Tombstone) -> bool {
+        let pending = self.tables.get(&tombstone.delete.table);
+        pending.is_some_and(|pending| {
+            pending.binary_search_by_key(&tombstone.sequence, |tombstone| tombstone.sequence).is_ok()
+        })
+    }
+
     /// What they hold in memory.
     pub(crate) fn bytes(&self) -> u64 {
         self.all().map(|tombstone| tombstone.charge.bytes()).sum()

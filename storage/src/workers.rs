@@ -83,6 +83,8 @@ pub(crate) enum Task {
     },
     /// No byte of batches up to this one is in the log.
     LogZeroed(u64),
+    /// Deletes may be a reason to do something.
+    Look,
     Stop,
 }
 
@@ -371,6 +373,10 @@ fn keeper_loop(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         shared.leases.expire();
+        if matches!(task, Some(Task::Look)) {
+            // Before it looks: who comes later sends another.
+            shared.keeper_woken.swap(false, Ordering::AcqRel);
+        }
         let mut outcome = Ok(());
         match task {
             Some(Task::Cut { sealed, reply }) => {
@@ -383,8 +389,8 @@ fn keeper_loop(
             Some(Task::Optimize { table, is_final, reply }) => keeper.optimize(table, is_final, Some(reply)),
             Some(Task::LogZeroed(through)) => keeper.log_is_zeroed(through),
             Some(Task::Stop) => return,
-            None if keeper.has_pending() => {}
-            None => {
+            Some(Task::Look) | None if keeper.has_pending() => {}
+            Some(Task::Look) | None => {
                 keeper.tidy_trash();
                 keeper.ballast_mut().restore();
             }

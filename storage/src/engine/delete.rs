@@ -11,6 +11,7 @@ use crate::schema::TableId;
 use crate::sync::lock;
 use crate::tombstone::Erase;
 use crate::wal::BatchKind;
+use crate::workers::Task;
 
 impl Engine {
     /// Takes rows away that were written before; in an `upsert` table by key. Durable, and seen by every read, on return.
@@ -50,6 +51,7 @@ impl Engine {
             match shared.submit(resolved, BatchKind::Delete, None, false, &mut scratch, Some(&room))? {
                 Reply::Done(sequence) => {
                     shared.counters.deletes.fetch_add(1, Ordering::Relaxed);
+                    shared.show_keeper(table);
                     return Ok(Written { sequence, rows: 0, duplicate: false });
                 }
                 Reply::Duplicate => return Err(Error::invalid("delete", "it has no source position")),
@@ -65,6 +67,21 @@ impl Engine {
 }
 
 impl Shared {
+    /// Where so many deletes wait that they may be a reason for a cut, the keeper looks at them now. It does so behind each
+    /// cut by itself.
+    fn show_keeper(&self, table: TableId) {
+        let tombstones = self.published_tombstones();
+        if !tombstones.may_be_due(table, self.counters.memory.shares())
+            || self.pressure.cutting.load(Ordering::Acquire)
+            || self.keeper_woken.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        if let Some(to_keeper) = self.to_keeper.get() {
+            let _gone = to_keeper.send(Task::Look);
+        }
+    }
+
     /// Whether one more delete may wait that holds so many bytes.
     fn check_waiting(&self, table: TableId, bytes: u64) -> Result<()> {
         let seen = self.published.load_full();

@@ -85,6 +85,7 @@ impl Engine {
             pressure,
             tasks,
             to_keeper: OnceLock::new(),
+            keeper_woken: AtomicBool::new(false),
             room: Default::default(),
             lock: Mutex::new(Some(directory)),
         });

@@ -4,7 +4,7 @@
 //! for a while, twice as long after each failure as after the one before; then it counts again, until a cut has been made.
 //! Time and orders of people move it as before. Only in memory: after an open everything is tried once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Keeper;
 use crate::compaction::Plan;
@@ -61,7 +61,7 @@ impl Stuck {
     /// Forgets those that have gone.
     pub(super) fn retain(&mut self, left: &Tombstones) {
         if !self.pauses.is_empty() {
-            let left: std::collections::BTreeSet<u64> = left.all().map(|tombstone| tombstone.sequence).collect();
+            let left: BTreeSet<u64> = left.all().map(|tombstone| tombstone.sequence).collect();
             self.pauses.retain(|sequence, _| left.contains(sequence));
         }
     }
@@ -98,15 +98,22 @@ impl Keeper {
         is_crowded(pending, |tombstone| self.stuck.rests(tombstone, now_ns))
     }
 
-    /// Whether deletes, those too that no cut has seen, hold so much that one should. What is on its way is no reason.
+    /// Whether deletes, those too that no cut has seen, hold so much, or are so many of one table, that one should. What is
+    /// on its way is no reason.
     pub(super) fn would_go_by_cut(&self, tombstones: &Tombstones) -> bool {
         let (now_ns, cut_sequence) = (self.world.clock.monotonic_ns(), self.manifest.state().cut.sequence);
+        // What is shown may still hold deletes that went with the last cut.
+        let mut waiting = Tombstones::clone(tombstones);
+        waiting.retain(|tombstone| cut_sequence < tombstone.sequence || self.tombstones.has(tombstone));
         let are_going = self.are_much();
+        let crowded: BTreeSet<TableId> = self.tombstones.crowded(|pending| self.is_crowded(pending)).collect();
         let needs_none = |tombstone: &Tombstone| {
-            let is_going = are_going && tombstone.sequence <= cut_sequence && !self.stuck.is_back(tombstone, now_ns);
+            let is_due = are_going || crowded.contains(&tombstone.delete.table);
+            let is_going = is_due && tombstone.sequence <= cut_sequence && !self.stuck.is_back(tombstone, now_ns);
             is_going || self.stuck.rests(tombstone, now_ns)
         };
-        tombstones.are_much(self.counters.memory.shares(), needs_none)
+        waiting.are_much(self.counters.memory.shares(), needs_none)
+            || waiting.crowded(|pending| is_crowded(pending, needs_none)).next().is_some()
     }
 }
 

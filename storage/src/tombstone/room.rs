@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TABLE_TOMBSTONES_MAX, TOMBSTONES_BYTES_MAX, Tombstone, Tombstones};
+use super::{Pending, TABLE_TOMBSTONES_MAX, TOMBSTONES_BYTES_MAX, Tombstone, Tombstones};
 use crate::error::{Error, Result};
 use crate::memory::MemoryShares;
 use crate::schema::TableId;
@@ -49,6 +49,16 @@ impl Tombstones {
             *(if is_stuck(tombstone) { &mut stuck } else { &mut others }) += tombstone.charge.bytes();
         }
         are_many(stuck, others, waiting_bytes_max(shares), 2)
+    }
+
+    /// The tables of which this is true.
+    pub(crate) fn crowded(&self, is_crowded: impl Fn(&Pending) -> bool) -> impl Iterator<Item = TableId> {
+        self.tables.iter().filter(move |(_, pending)| is_crowded(pending)).map(|(table, _)| *table)
+    }
+
+    /// Whether the next of a table may be a reason for segments to be written again.
+    pub(crate) fn may_be_due(&self, table: TableId, shares: &MemoryShares) -> bool {
+        is_crowded(&self.of(table), |_| false) || self.are_much(shares, |_| false)
     }
 }
 

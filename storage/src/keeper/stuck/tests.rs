@@ -7,9 +7,9 @@ use crate::disk::sim::SimDisk;
 use crate::draft::{Draft, DraftSeries, DraftTable};
 use crate::memory::MemoryShares;
 use crate::schema::{ColumnId, TableId, TableMode};
-use crate::tombstone::{Erase, Literal, Predicate, ValueSet};
+use crate::tombstone::{Comparison, Erase, Literal, Predicate, TABLE_TOMBSTONES_MAX, ValueSet};
 use crate::values::{FieldColumn, Values};
-use crate::{Engine, Options, Threads, World};
+use crate::{Engine, Error, Options, Threads, World};
 
 const NAMED: i64 = 12_000;
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -104,4 +104,75 @@ fn what_cannot_go_is_tried_again_after_a_while_and_not_for_each_delete() {
     }
     let fresh = engine.stats().tombstone_bytes - held;
     assert!(2 < more && (max - held) / 2 <= fresh, "{fresh} more made a cut: {held} of {max} were held");
+}
+
+fn open(disk: &SimDisk, clock: &SimClock) -> Engine {
+    // The keeper of an idle store looks around once a minute.
+    let options = Options {
+        threads: Threads::Background,
+        trash_period: Duration::from_secs(60),
+        disk_reserve_bytes: 0,
+        ..Options::default()
+    };
+    Engine::open(World::of(disk, clock), options).unwrap()
+}
+
+/// Takes no row away that is not gone already, from among those that are there. `false`: too many wait.
+fn delete_again(engine: &Engine) -> bool {
+    let value = Literal::I64(5);
+    let erase = Erase::Where(Predicate::Compare { column: ColumnId::TIME, op: Comparison::Equal, value });
+    match engine.delete(TableId(0), erase, "DELETE") {
+        Ok(_) => true,
+        Err(Error::DeletesWaiting { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A full memtable is far away, and so is half of the bound.
+#[test]
+fn many_small_deletes_of_a_table_make_room_for_more() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let engine = open(&disk, &clock);
+    engine.write("main", &draft()).unwrap();
+    let mut waits = 0;
+    for at in 0..600 {
+        while !delete_again(&engine) {
+            waits += 1;
+            assert!(waits < 10_000, "delete {at} waits, {:?}", engine.stats());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let stats = engine.stats();
+    assert!((2..=600 / 8).contains(&stats.cuts), "{} cuts", stats.cuts);
+    assert!(stats.merges > 0, "{} compactions", stats.merges);
+}
+
+/// Each cut is for fewer of them, but not for each.
+#[test]
+fn small_deletes_that_cannot_go_make_few_cuts() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let engine = open(&disk, &clock);
+    engine.write("main", &draft()).unwrap();
+    engine.cut().unwrap();
+    let segment = (0..500).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        engine.snapshot().segments(TableId(0)).unwrap().pop()
+    });
+    let segment = segment.unwrap();
+    disk.flip_bit(&segment.file, segment.offset + 40, 3).unwrap();
+    let first = engine.stats().cuts;
+    let mut at = 0;
+    while delete_again(&engine) {
+        at += 1;
+        let (cuts, failed) = (engine.stats().cuts - first, engine.stats().compactions_failed);
+        assert!(cuts <= 16 && failed <= 16, "{cuts} cuts, {failed} failures after {at} deletes");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(at, TABLE_TOMBSTONES_MAX);
+    let (cuts, failed) = settled(&engine, 0, 0);
+    assert!(first < cuts && 0 < failed, "{cuts} cuts, {failed} failures");
+    for _ in 0..50 {
+        assert!(!delete_again(&engine));
+    }
+    assert_eq!(settled(&engine, cuts, failed), (cuts, failed), "what is refused makes none");
 }
