@@ -193,25 +193,38 @@ pub struct Swept {
     pub more: bool,
 }
 
-/// Removes files that have lain in the trash for at least `keep` by the wall clock, the oldest first and at most `files_max`.
-/// Names that are not ours stay.
+/// Removes files that have lain in the trash for at least `keep` by the wall clock, the oldest first and at most `files_max`;
+/// with zero all of them, whatever the clock says. For one that came when the clock was ahead the time begins now, so these
+/// count too. Names that are not ours stay.
 pub fn sweep_trash(world: &World, keep: Duration, files_max: u64) -> Result<Swept> {
     let mut swept = Swept::default();
     let keep_ns = i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX);
-    let until = world.clock.wall_ns().saturating_sub(keep_ns);
+    let now = world.clock.wall_ns();
+    let until = now.saturating_sub(keep_ns);
     let entries = world.disk.list(TRASH_DIR.as_ref()).map_err(|error| Error::io("list", TRASH_DIR, error))?;
+    let mut seen = 0;
     for entry in entries {
         let stamp = entry.name.split_once('-').filter(|(digits, _)| digits.len() == 20);
-        let Some(stamp) = stamp.and_then(|(digits, _)| digits.parse::<i64>().ok()) else { continue };
-        if stamp <= until && !entry.is_dir {
-            if swept.files == files_max {
-                swept.more = true;
-                break;
-            }
-            let path = Path::new(TRASH_DIR).join(&entry.name);
+        let Some((stamp, name)) = stamp.and_then(|(digits, name)| Some((digits.parse::<i64>().ok()?, name))) else {
+            continue;
+        };
+        let is_due = stamp <= until || keep.is_zero();
+        if entry.is_dir || (!is_due && stamp <= now.max(0)) {
+            continue;
+        }
+        if seen == files_max {
+            swept.more = true;
+            break;
+        }
+        seen += 1;
+        let path = Path::new(TRASH_DIR).join(&entry.name);
+        if is_due {
             world.disk.remove(&path).map_err(|error| Error::io("remove", path, error))?;
             swept.files += 1;
             swept.bytes += entry.bytes;
+        } else {
+            let to = format!("{TRASH_DIR}/{:020}-{name}", now.max(0));
+            world.disk.rename(&path, to.as_ref()).map_err(|error| Error::io("rename", path, error))?;
         }
     }
     Ok(swept)

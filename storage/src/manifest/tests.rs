@@ -3,6 +3,7 @@
 use std::io;
 
 use super::*;
+use crate::clock::Clock;
 use crate::clock::sim::SimClock;
 use crate::disk::sim::{Fault, Op, SimDisk, Survival};
 use crate::disk::{Disk, File, write_all_at};
@@ -356,6 +357,34 @@ fn unnamed_files_of_former_processes_go_to_the_trash_and_nothing_else_does() {
     assert_eq!((first.files, first.more), (1, true));
     let second = sweep_trash(&store.world(), day, 1).unwrap();
     assert_eq!(second, Swept { files: 1, bytes: 74 - first.bytes, more: false });
+    assert_eq!(store.names("trash"), ["notes"]);
+}
+
+/// A clock that was ahead when a file came is no reason to keep it for as long.
+#[test]
+fn a_clock_that_is_set_back_keeps_no_trash() {
+    let (store, day) = (Store::new(), std::time::Duration::from_secs(24 * 3600));
+    let wall_ns = store.clock.wall_ns();
+    let manifest = store.open();
+    store.clock.set_wall_ns(wall_ns + 366 * day.as_nanos() as i64);
+    for _ in 0..3 {
+        let file = manifest.file_ids().next().unwrap();
+        data_file(&store.disk, file, 100);
+        move_to_trash(&store.world(), &file.path()).unwrap();
+    }
+    store.disk.put_file("trash/notes", b"not ours").unwrap();
+    store.clock.set_wall_ns(wall_ns);
+    let sweep = |keep, files_max| sweep_trash(&store.world(), keep, files_max).unwrap();
+    // Its day begins when it is seen; no more are looked at than asked for.
+    assert_eq!(sweep(day, 2), Swept { more: true, ..Swept::default() });
+    assert_eq!(sweep(day, 2), Swept::default());
+    store.clock.advance_ns(day.as_nanos() as u64 - 1);
+    assert_eq!(sweep(day, 9), Swept::default());
+    store.clock.advance_ns(1);
+    assert_eq!(sweep(day, 2), Swept { files: 2, bytes: 200, more: true });
+    // Where nothing is kept, no time says otherwise.
+    store.clock.set_wall_ns(wall_ns - 1);
+    assert_eq!(sweep(std::time::Duration::ZERO, 9), Swept { files: 1, bytes: 100, more: false });
     assert_eq!(store.names("trash"), ["notes"]);
 }
 
