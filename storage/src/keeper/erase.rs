@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Keeper;
-use super::age::Age;
+use super::age::{Age, Due};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, Cut, DATA_DIR, Erasure, Erasures, FileId, TRASH_DIR, names};
 use crate::placement::Placement;
@@ -162,24 +162,24 @@ impl Keeper {
     pub(crate) fn is_cut_due(&mut self, tombstones: &Tombstones) -> bool {
         let cut_sequence = self.manifest.state().cut.sequence;
         let is_unseen = |tombstone: &&Arc<Tombstone>| cut_sequence < tombstone.sequence;
-        let unseen = || tombstones.all().filter(is_unseen).map(|tombstone| tombstone.delete.at_ns);
-        let due_ns = self.due_ns(unseen().max());
-        unseen().next().is_some() && (self.would_go_by_cut(tombstones) || unseen().any(|at_ns| at_ns <= due_ns))
+        let unseen = || tombstones.all().filter(is_unseen);
+        let Some(last) = unseen().map(|tombstone| tombstone.sequence).max() else { return false };
+        let due = self.due(last);
+        self.would_go_by_cut(tombstones)
+            || unseen().any(|tombstone| due.has(tombstone.sequence, tombstone.delete.at_ns))
     }
 
     fn is_round_due(&mut self) -> bool {
-        let due_ns = self.due_ns(self.eraser.open.values().map(|erasure| erasure.at_ns).max());
-        OPEN_MAX <= self.eraser.open.len() || self.eraser.open.values().any(|erasure| erasure.at_ns <= due_ns)
+        let Some(((last, _), _)) = self.eraser.open.last_key_value() else { return false };
+        let due = self.due(*last);
+        let mut open = self.eraser.open.values();
+        OPEN_MAX <= open.len() || open.any(|erasure| due.has(erasure.sequence, erasure.at_ns))
     }
 
-    /// Of deletes up to this moment half of the bound is over. `last_ns` is the last one's.
-    fn due_ns(&mut self, last_ns: Option<i64>) -> i64 {
-        let half_ns = i64::try_from((self.options.delete_bound / 2).as_nanos()).unwrap_or(i64::MAX);
-        let clock = Arc::clone(&self.world.clock);
-        if let Some(last_ns) = last_ns {
-            self.eraser.age.show(last_ns, &*clock);
-        }
-        self.eraser.age.now_ns(&*clock).saturating_sub(half_ns)
+    /// The deletes of which half of the bound is over; `last` is the last one that there is.
+    fn due(&mut self, last: u64) -> Due {
+        let half_ns = u64::try_from((self.options.delete_bound / 2).as_nanos()).unwrap_or(u64::MAX);
+        self.eraser.age.due(last, half_ns, &*self.world.clock)
     }
 
     fn is_left_in_segments(&self, through: u64) -> bool {
