@@ -190,8 +190,16 @@ impl Tombstone {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many series this thread has judged.
+    pub(crate) static JUDGED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// What tombstones leave of the rows of a series that are older than all of them.
 pub(crate) fn fate(tombstones: &[Arc<Tombstone>], key: &[u8]) -> Fate {
+    #[cfg(test)]
+    JUDGED.set(JUDGED.get() + 1);
     let mut fate = Fate::default();
     for tombstone in tombstones {
         tombstone.decide(key, &mut fate);

@@ -159,6 +159,11 @@ impl State {
                     }
                 }
             }
+            Some(Touched::Same(ordinals, fate)) => {
+                for ordinal in sorted.slots().filter(|ordinal| ordinals.has(*ordinal)) {
+                    take(sorted.run(ordinal).map_or(&[][..], |(_, rows)| rows), fate);
+                }
+            }
             Some(Touched::Many) | None => {
                 let (one, mut scratch) = (std::slice::from_ref(tombstone), Vec::new());
                 for ordinal in sorted.slots() {

@@ -11,7 +11,7 @@ use crate::generation::Generation;
 use crate::memory::{Accountant, MemoryShares, MemoryUse};
 use crate::schema::{DatabaseId, Table, TableId, TableMode};
 use crate::series;
-use crate::tombstone::{Comparison, Delete, Erase, KeyList, Literal, Predicate, ValueSet};
+use crate::tombstone::{Comparison, Delete, Erase, JUDGED, KeyList, Literal, Predicate, ValueSet};
 use crate::values::{FieldColumn, Values};
 
 const TABLE: TableId = TableId(1);
@@ -41,10 +41,10 @@ fn key(host: u32) -> Vec<u8> {
     key
 }
 
-fn empty(memory: &Arc<Accountant>) -> MemSet {
+fn empty(memory: &Arc<Accountant>, hosts: u32) -> MemSet {
     let set = MemSet::new(Arc::new(Generation::new(1)), memory);
     let mut definitions = SeriesDefinitions::new(TABLE);
-    (0..HOSTS).for_each(|host| definitions.push(host, &key(host)));
+    (0..hosts).for_each(|host| definitions.push(host, &key(host)));
     let fingerprint = |key: &[u8]| series::fingerprint(7, TABLE, key);
     set.generation.table(TABLE).define(&definitions, fingerprint).unwrap();
     set
@@ -138,8 +138,12 @@ struct Facts {
 
 impl Facts {
     fn new(memory: Arc<Accountant>) -> Self {
+        Self::of(memory, HOSTS)
+    }
+
+    fn of(memory: Arc<Accountant>, hosts: u32) -> Self {
         let (rows, deletes, tombstones) = (Vec::new(), Vec::new(), Vec::new());
-        Self { set: empty(&memory), memory, rows, deletes, tombstones }
+        Self { set: empty(&memory, hosts), memory, rows, deletes, tombstones }
     }
 
     fn delete(&mut self, sequence: u64, named: Named) {
@@ -305,4 +309,24 @@ fn a_chunk_without_a_row_is_not_there() {
     assert_eq!((count(1), count(2), count(3)), (1, 0, 1));
     let chunks: Vec<Arc<Chunk>> = facts.seen(3, &OfScan).unwrap().into_iter().map(|seen| seen.chunk).collect();
     assert_eq!(chunks[0].times, [5]);
+}
+
+/// However many chunks there are, and whoever reads them.
+#[test]
+fn a_delete_of_many_series_judges_each_once() {
+    const SERIES: u32 = 20_000;
+    let mut facts = Facts::of(Accountant::unlimited(), SERIES);
+    let rows = |count: u32| (0..count).map(|row| (row, 5, Some(i64::from(row)))).collect::<Vec<Row>>();
+    facts.append(1, &rows(SERIES));
+    facts.append(2, &rows(1000));
+    facts.delete(3, Named::HostsAbove((0..SERIES).step_by(4).collect(), 11));
+    facts.append(4, &rows(50));
+    facts.delete(5, Named::Others(8));
+    let before = JUDGED.get();
+    let seen = facts.seen(5, &OfScan).unwrap();
+    assert_eq!(rows_of(&seen), facts.want(5));
+    assert_eq!(rows_of(&seen), [(8, 5, Some(8)); 3]);
+    let chunks = facts.seen(4, &OfScan).unwrap();
+    assert_eq!((chunks.len(), rows_of(&chunks)), (3, facts.want(4)));
+    assert_eq!(JUDGED.get() - before, 2 * SERIES as usize);
 }
