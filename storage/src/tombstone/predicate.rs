@@ -152,6 +152,21 @@ impl<'a> Datum<'a> {
             _ => return None,
         })
     }
+
+    /// Whether the two are equal, and of both zeros the same one.
+    fn is_identical(self, literal: &Literal) -> Option<bool> {
+        match (self, literal) {
+            (Self::F64(value), Literal::F64(other)) => Some(value.to_bits() == other.to_bits()),
+            // No integer is −0.0.
+            (Self::F64(value), Literal::I64(_) | Literal::U64(_)) if is_negative_zero(value) => Some(false),
+            (Self::I64(_) | Self::U64(_), Literal::F64(other)) if is_negative_zero(*other) => Some(false),
+            _ => Some(self.compare(literal)?.is_eq()),
+        }
+    }
+}
+
+fn is_negative_zero(value: f64) -> bool {
+    value.to_bits() == (-0.0_f64).to_bits()
 }
 
 /// By value; a NaN is above every number, as in the total order.
@@ -212,9 +227,7 @@ impl Predicate {
             Self::Constant(known) => *known,
             Self::IsAbsent(column) => Some(value(*column).is_none()),
             Self::Compare { column, op, value: literal } => match (op, value(*column)?, literal) {
-                (Comparison::Identical, Datum::F64(value), Literal::F64(other)) => {
-                    Some(value.to_bits() == other.to_bits())
-                }
+                (Comparison::Identical, value, literal) => value.is_identical(literal),
                 (op, value, literal) => Some(op.holds(value.compare(literal)?)),
             },
             Self::In { column, values } => Some(values.contains(value(*column)?)),

@@ -30,6 +30,26 @@ fn integers_and_doubles_compare_by_value() {
     assert_eq!(Datum::Bool(true).compare(&Literal::I64(1)), None);
 }
 
+/// Rows of before a column of integers became one of doubles hold integers; who names what a row holds names no other.
+#[test]
+fn a_value_is_identical_to_itself_only() {
+    #[track_caller]
+    fn check(value: Datum<'static>, literal: Literal, want: bool) {
+        let is = compare(FIELD, Comparison::Identical, literal);
+        assert_eq!(is.judge(&|_| Some(value)), Some(want), "{value:?} {is:?}");
+    }
+    check(Datum::F64(0.0), Literal::F64(0.0), true);
+    check(Datum::F64(-0.0), Literal::F64(0.0), false);
+    check(Datum::I64(0), Literal::F64(0.0), true);
+    check(Datum::I64(0), Literal::F64(-0.0), false);
+    check(Datum::U64(0), Literal::F64(-0.0), false);
+    check(Datum::F64(-0.0), Literal::I64(0), false);
+    check(Datum::F64(0.0), Literal::U64(0), true);
+    check(Datum::I64(-3), Literal::F64(-3.0), true);
+    check(Datum::I64(9_007_199_254_740_993), Literal::F64(9_007_199_254_740_992.0), false);
+    check(Datum::F64(f64::NAN), Literal::F64(f64::NAN), true);
+}
+
 #[test]
 fn what_is_unknown_is_not_true_and_its_opposite_neither() {
     let absent = |_: ColumnId| None::<Datum<'static>>;
