@@ -26,7 +26,9 @@ impl Shared {
         if matches!(refused, Error::Limit { what: SERIES_OF_STORE, .. }) {
             return self.wait_to_try_again(refused, since_ns, waits);
         }
+        // One that is under way does as well, and uses up none.
         if self.has_threads()
+            && !self.pressure.cutting.load(Ordering::Acquire)
             && self.stored.takes_cut(self.world.clock.monotonic_ns())
             && !self.pressure.cutting.swap(true, Ordering::AcqRel)
         {
@@ -54,5 +56,57 @@ impl Shared {
     pub(crate) fn wake_waiters(&self) {
         drop(lock(&self.room.0));
         self.room.1.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use crate::clock::sim::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::draft::{Draft, DraftSeries, DraftTable};
+    use crate::schema::TableMode;
+    use crate::values::{FieldColumn, Values};
+    use crate::{Engine, Error, Options, World};
+
+    fn write(engine: &Engine, host: &str) -> Result<(), Error> {
+        let mut series = DraftSeries::default();
+        series.push_tag(0, host.as_bytes());
+        series.finish();
+        let table = DraftTable {
+            name: "cpu".to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["host".to_owned()],
+            series,
+            row_series: vec![0],
+            times: vec![1],
+            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![1]) }],
+        };
+        engine.write("main", &Draft { tables: vec![table], position: None }).map(drop)
+    }
+
+    #[test]
+    fn who_is_refused_for_new_series_beside_a_cut_uses_up_no_other() {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let mut options = Options { disk_reserve_bytes: 0, ..Options::default() };
+        options.limits.table_series_max = 1;
+        let engine = Engine::open(World::of(&disk, &clock), options).unwrap();
+        write(&engine, "a").unwrap();
+        let refused = |host| {
+            let refused = write(&engine, host);
+            assert!(matches!(refused, Err(Error::Limit { what: "series", .. })), "{refused:?}");
+        };
+        let first = engine.stats().cuts;
+        engine.shared.pressure.cutting.store(true, Ordering::Release);
+        refused("b");
+        engine.shared.pressure.cutting.store(false, Ordering::Release);
+        refused("b");
+        let is_cut = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            engine.stats().cuts == first + 1
+        });
+        assert!(is_cut, "no cut was asked for");
     }
 }
