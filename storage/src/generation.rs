@@ -124,9 +124,11 @@ impl Generation {
     ) -> Result<(), Full> {
         let full = |what, reason| Full { error: Error::Limit { what, reason }, room: Vec::new() };
         for (table, missing) in tables.iter().zip(missing).filter(|(_, missing)| missing.new + missing.stored > 0) {
-            let (name, sum) = (table.name, missing.known + missing.new + missing.stored);
+            // Those that left count: the ordinals of a batch that is logged have to be read again.
+            let (name, sum) = (table.name, missing.ordinals + missing.new + missing.stored);
             if sum > ORDINALS_MAX as usize {
-                return Err(full("series", format!("table {name:?} would have {sum} series since the last cut")));
+                let reason = format!("table {name:?} would have named {sum} series since the last cut");
+                return Err(full("series", reason));
             }
             if missing.key_bytes > KEY_BYTES_MAX {
                 let bytes = missing.key_bytes;

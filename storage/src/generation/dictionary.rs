@@ -3,12 +3,17 @@
 //! A tag that is not in the dictionary leaves a mark in [`Seen`], a table of two bytes a slot: half of it tells the tag, half
 //! the key. So most tags that only one series has never enter, not even if a refused batch names it again. Both are bounded;
 //! whatever finds no room stands in its key.
+//!
+//! What refused batches named enters, too, and stays. So which tags have room depends on batches that no log has, and with
+//! bounds a replay could leave out a tag of which millions of keys were accepted because it had a number. A replay has no
+//! bounds: each tag that the log repeats gets a number, which for a tag of just two keys takes some thirty bytes more.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::strings::Strings;
-use super::token::TAGS_END;
+use super::token::{NUMBER_BYTES_MAX, TAGS_END, THREE_BYTES_END};
+use crate::series::KEY_COLUMN_BYTES;
 
 /// Tags that a dictionary may have: what an index of 2^19 slots holds.
 const TAGS_MAX: usize = (1 << 19) / 8 * 7;
@@ -16,8 +21,10 @@ const TAGS_MAX: usize = (1 << 19) / 8 * 7;
 const TAG_BYTES_MAX: u64 = 8 << 20;
 const SEEN_MIN: usize = 16;
 const SEEN_MAX: usize = 1 << 19;
+/// Without bounds. Whoever wants a tag of a few kilobytes forgotten names millions of others first.
+const SEEN_MAX_LIFTED: usize = 1 << 23;
 const SCRATCH_MAX: usize = 4096;
-const _: () = assert!(TAGS_MAX <= TAGS_END as usize);
+const _: () = assert!(TAGS_MAX <= THREE_BYTES_END as usize);
 
 /// Finds tags by their bytes. The bytes themselves are with the keys, because who reads keys needs them.
 #[derive(Debug, Default)]
@@ -26,6 +33,8 @@ pub(super) struct Dictionary {
     seen: Seen,
     /// Of hashes: whoever chooses values cannot choose these.
     seed: Option<u64>,
+    /// All that comes is in the log.
+    is_lifted: bool,
     /// A key is packed in it.
     pub(super) scratch: Vec<u8>,
 }
@@ -47,6 +56,22 @@ struct Seen {
 }
 
 impl Dictionary {
+    /// From here on all that comes is in the log, and the batches that brought it were accepted because of what they took packed
+    /// by a dictionary that refused batches may have filled otherwise.
+    pub(super) fn lift_bounds(&mut self) {
+        self.is_lifted = true;
+    }
+
+    /// Whether another tag may enter.
+    fn fits(&self, tag: &[u8], tags: &Strings) -> bool {
+        if tags.len() < TAGS_MAX && tags.used_with(1, tag.len()) <= TAG_BYTES_MAX {
+            return true;
+        }
+        // As it is in a key, a tag takes its bytes less a column.
+        let is_shorter = tags.len() < THREE_BYTES_END as usize || KEY_COLUMN_BYTES + NUMBER_BYTES_MAX < tag.len();
+        self.is_lifted && tags.len() < TAGS_END as usize && is_shorter
+    }
+
     /// The number of a tag, if it has one or is given one. `key` is a fingerprint of the key that has it.
     pub(super) fn number(&mut self, tag: &[u8], key: u128, tags: &mut Strings) -> Option<u32> {
         let hash = xxh3_64_with_seed(tag, *self.seed.get_or_insert((key >> 64) as u64));
@@ -55,9 +80,8 @@ impl Dictionary {
         if let Some(entry) = self.index.find(spread(short), is_same) {
             return Some(entry.number);
         }
-        let number = tags.len();
-        let fits = number < TAGS_MAX && tags.used_with(1, tag.len()) <= TAG_BYTES_MAX;
-        if !fits || !self.seen.is_second(hash as u32, key as u8) || !tags.push(Some(tag)) {
+        let (number, seen_max) = (tags.len(), if self.is_lifted { SEEN_MAX_LIFTED } else { SEEN_MAX });
+        if !self.fits(tag, tags) || !self.seen.is_second(hash as u32, key as u8, seen_max) || !tags.push(Some(tag)) {
             return None;
         }
         let entry = Entry { hash: short, number: number as u32 };
@@ -86,8 +110,8 @@ fn spread(hash: u32) -> u64 {
 
 impl Seen {
     /// Whether another key had the tag. If not, notes that this one has.
-    fn is_second(&mut self, hash: u32, key: u8) -> bool {
-        if self.slots.len() < SEEN_MAX && self.slots.len() <= self.noted {
+    fn is_second(&mut self, hash: u32, key: u8, slots_max: usize) -> bool {
+        if self.slots.len() < slots_max && self.slots.len() <= self.noted {
             self.grow();
         }
         let at = hash as usize & (self.slots.len() - 1);

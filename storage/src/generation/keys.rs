@@ -10,13 +10,14 @@ mod tests;
 use std::cmp::Ordering;
 
 use super::dictionary::Dictionary;
-use super::strings::{STRING_BYTES_MAX, Strings};
+use super::strings::{STRING_BYTES_MAX, Strings, head_bytes};
 use super::token::{COLUMNS_MAX, Token, put, split};
 use crate::series::{KEY_COLUMN_BYTES, KEY_END, first_tag};
 use crate::wide::Wide;
 
-/// What the keys of a table may take; `used_with` says what they do.
-pub(super) const KEY_BYTES_MAX: u64 = STRING_BYTES_MAX;
+/// What `replayed_with` may say. The rest of what has a place is for tags that replay meets before they have a number, see
+/// [`Dictionary::lift_bounds`].
+pub(super) const KEY_BYTES_MAX: u64 = STRING_BYTES_MAX / 4 * 3;
 
 /// Keys by ordinal.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub(super) struct Keys {
     tags: Strings,
     /// What tags as they are begin with.
     columns: Vec<[u8; KEY_COLUMN_BYTES]>,
+    /// What the keys take at most where other tags have short numbers: as much may have to be in place after a replay.
+    replayed: u64,
 }
 
 /// The bytes of a key, piece by piece.
@@ -58,7 +61,7 @@ impl Keys {
                     key.push(value, value.len());
                     key.push(&KEY_END, KEY_END.len());
                 }
-                Token::Rest(bytes) => key.push(bytes, bytes.len()),
+                Token::Whole(bytes) | Token::Rest(bytes) => key.push(bytes, bytes.len()),
             }
             packed = rest;
         }
@@ -164,56 +167,77 @@ impl Keys {
         Pieces { keys: self, packed: self.packed.get(ordinal).unwrap_or_default(), value: None, at_end: false }
     }
 
-    /// Bytes that so many keys of so many bytes may take beside those that are there.
-    pub(super) fn used_with(&self, keys: usize, bytes: usize) -> u64 {
+    /// Bytes that so many keys of so many bytes may take in a replay beside those that are there.
+    pub(super) fn replayed_with(&self, keys: usize, bytes: usize) -> u64 {
         // One that is kept as it is has a byte that says so.
-        self.packed.used_with(keys, bytes + keys)
+        self.replayed + (keys * (head_bytes(usize::MAX) + 1) + bytes) as u64
     }
 
     /// The next ordinal gets a key with its fingerprint, or none. `false`: no place is left.
     pub(super) fn push(&mut self, key: Option<(&[u8], u128)>, dictionary: &mut Dictionary) -> bool {
         let Some((key, fingerprint)) = key else { return self.packed.push(None) };
-        let packed = self.pack(key, fingerprint, dictionary);
+        let (packed, bytes_max) = self.pack(key, fingerprint, dictionary);
         let has_place = self.packed.push(Some(&packed));
+        self.replayed += with_length(bytes_max, key.len());
         dictionary.keep_scratch(packed);
         has_place
     }
 
     /// Gives an ordinal that is there another key. `false`: no place is left.
     pub(super) fn set(&mut self, ordinal: u32, (key, fingerprint): (&[u8], u128), dictionary: &mut Dictionary) -> bool {
-        let packed = self.pack(key, fingerprint, dictionary);
+        let (packed, bytes_max) = self.pack(key, fingerprint, dictionary);
         let has_place = self.packed.set(ordinal, &packed);
+        self.replayed += with_length(bytes_max, key.len());
         dictionary.keep_scratch(packed);
         has_place
     }
 
     /// Takes the last ordinal away, and its key if that is the last, too. Its tags keep their numbers.
     pub(super) fn pop(&mut self) {
+        let last = self.len().checked_sub(1).and_then(|last| self.packed.get(last as u32));
+        let mut bytes_max = 0;
+        let mut key = 0;
+        let mut rest = last.unwrap_or_default();
+        while let Some((token, behind)) = split(rest) {
+            bytes_max += token.bytes_max();
+            key += match token {
+                Token::Tag(number) => self.tags.get_long(number).map_or(0, |(length, _)| length),
+                Token::Literal { value, .. } => KEY_COLUMN_BYTES + value.len() + KEY_END.len(),
+                Token::Whole(bytes) | Token::Rest(bytes) => bytes.len(),
+            };
+            rest = behind;
+        }
+        if last.is_some() {
+            self.replayed -= with_length(bytes_max, key);
+        }
         self.packed.pop();
     }
 
-    /// In the scratch of the dictionary, which the caller gives back.
-    fn pack(&mut self, key: &[u8], fingerprint: u128, dictionary: &mut Dictionary) -> Vec<u8> {
+    /// In the scratch of the dictionary, which the caller gives back. With [`Token::bytes_max`] of all of it.
+    fn pack(&mut self, key: &[u8], fingerprint: u128, dictionary: &mut Dictionary) -> (Vec<u8>, usize) {
         let mut packed = std::mem::take(&mut dictionary.scratch);
         packed.clear();
+        let mut bytes_max = 0;
         let mut rest = key;
         while let Some((tag, behind)) = first_tag(rest) {
             let token = match dictionary.number(tag, fingerprint, &mut self.tags) {
-                Some(number) => Some(Token::Tag(number)),
-                None => self.literal(tag),
+                Some(number) => Token::Tag(number),
+                None => self.literal(tag).unwrap_or(Token::Whole(tag)),
             };
-            let Some(token) = token else { break };
+            bytes_max += token.bytes_max();
             put(token, &mut packed);
             rest = behind;
         }
         if !rest.is_empty() {
+            bytes_max += Token::Rest(rest).bytes_max();
             put(Token::Rest(rest), &mut packed);
         }
         if key.len() < packed.len() {
             packed.clear();
             put(Token::Rest(key), &mut packed);
+            bytes_max = packed.len();
         }
-        packed
+        (packed, bytes_max)
     }
 
     /// `None`: the table has more columns than tokens can name.
@@ -266,7 +290,13 @@ impl<'a> Iterator for Pieces<'a> {
                 self.value = Some(value);
                 self.keys.columns.get(usize::from(column)).map(<[u8; KEY_COLUMN_BYTES]>::as_slice)
             }
-            Token::Rest(bytes) => Some(bytes),
+            Token::Whole(bytes) | Token::Rest(bytes) => Some(bytes),
         }
     }
+}
+
+/// What a key takes at most in a replay, with its length: never more than as it is.
+fn with_length(bytes_max: usize, key: usize) -> u64 {
+    let bytes = bytes_max.min(Token::Rest(&[]).bytes_max() + key);
+    (head_bytes(bytes) + bytes) as u64
 }

@@ -145,7 +145,7 @@ impl Strings {
 }
 
 /// Bytes of a string's length.
-fn head_bytes(string: usize) -> usize {
+pub(super) fn head_bytes(string: usize) -> usize {
     if string < usize::from(LONG) { 1 } else { 5 }
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Found {
 pub(super) struct Missing {
     /// Series that are there.
     pub(super) known: usize,
+    /// Ordinals that are given, also to series that left.
+    pub(super) ordinals: usize,
     /// Those that are nowhere.
     pub(super) new: usize,
     /// Those that segments have.
@@ -124,7 +126,13 @@ impl SeriesTable {
         let (count, bytes) = (found.missing.len(), keys.map(|key| key.len()).sum());
         let stored = found.missing.iter().filter(|at| series.is_stored(**at)).count();
         let inner = read(&self.inner);
-        Missing { known: inner.known(), new: count - stored, stored, key_bytes: inner.keys.used_with(count, bytes) }
+        Missing {
+            known: inner.known(),
+            ordinals: inner.keys.len(),
+            new: count - stored,
+            stored,
+            key_bytes: inner.keys.replayed_with(count, bytes),
+        }
     }
 
     /// What a batch would add.
@@ -141,9 +149,10 @@ impl SeriesTable {
         }
         Missing {
             known: inner.known(),
+            ordinals: inner.keys.len(),
             new: counted.len() - stored,
             stored,
-            key_bytes: inner.keys.used_with(counted.len(), bytes),
+            key_bytes: inner.keys.replayed_with(counted.len(), bytes),
         }
     }
 
@@ -386,6 +395,8 @@ impl Inner {
 
     /// `false`: the key has no place.
     fn define(&mut self, ordinal: u32, fingerprint: u128, key: &[u8]) -> bool {
+        // Whoever stages series knows them before the log does: this is a replay.
+        self.dictionary.lift_bounds();
         while self.keys.len() < ordinal as usize {
             // Ordinals of batches that were never logged leave holes.
             self.keys.push(None, &mut self.dictionary);

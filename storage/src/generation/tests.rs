@@ -2,6 +2,7 @@
 
 mod memory;
 mod model;
+mod replayed;
 
 use super::*;
 use crate::batch::SeriesDefinitions;
@@ -29,10 +30,14 @@ fn stage_within(
     let fingerprints: Vec<u128> = keys.iter().map(|key| fingerprint(7, TABLE, key)).collect();
     let table = generation.table(TABLE);
     let limits = SchemaLimits { table_series_max, database_series_max, ..SchemaLimits::default() };
-    let series = NewSeries { series: &table, name: "cpu", keys, fingerprints: &fingerprints, stored: &[] };
+    let series = new_series(&table, keys, &fingerprints);
     let (staged, mut found) = generation.stage((DatabaseId(1), "main"), &[series], &limits)?;
     let found = found.remove(0);
     Ok((staged, found.ordinals, found.undefined))
+}
+
+fn new_series<'a>(table: &'a Arc<SeriesTable>, keys: &'a [&'a [u8]], fingerprints: &'a [u128]) -> NewSeries<'a> {
+    NewSeries { series: table, name: "cpu", keys, fingerprints, stored: &[] }
 }
 
 fn define(generation: &Generation, ordinal: u32, key: &[u8]) -> Result<(), String> {
@@ -124,6 +129,28 @@ fn a_limit_names_who_is_full_and_by_how_much() {
         "database \"main\" has 2 series since the last cut, 3 more are new, 4",
     );
     assert_eq!(generation.series_count(), 2, "a refused batch leaves nothing behind");
+}
+
+/// Or the log would have a batch that nobody reads.
+#[test]
+fn no_ordinal_is_given_that_a_batch_cannot_have() {
+    let generation = Arc::new(Generation::new(1));
+    let table = generation.table(TABLE);
+    let (series, limits) = (new_series(&table, &[], &[]), SchemaLimits::default());
+    let check = |new: usize| {
+        let missing = Missing { known: 1, ordinals: ORDINALS_MAX as usize - 1, new, stored: 1 - new, key_bytes: 9 };
+        generation.check_limits(("main", 1), std::slice::from_ref(&series), &[missing], &limits)
+    };
+    assert!(check(1).is_ok() && check(0).is_ok());
+    define(&generation, 0, b"a").unwrap();
+    let (staged, _, _) = stage(&generation, &[b"b"], 9).unwrap();
+    let missing =
+        table.count_missing(&new_series(&table, &[b"c"], &[7]), &Found { missing: vec![0], ..Found::default() });
+    assert_eq!((missing.known, missing.ordinals, missing.new), (2, 2, 1));
+    drop(staged);
+    let one_more = Missing { ordinals: ORDINALS_MAX as usize, ..missing };
+    let full = generation.check_limits(("main", 1), &[series], &[one_more], &limits).unwrap_err();
+    assert!(full.error.to_string().contains("67108865"), "{}", full.error);
 }
 
 #[test]

@@ -88,9 +88,9 @@ proptest! {
         for (step, fingerprint) in steps.into_iter().zip(1_u128..) {
             match step {
                 Step::Push(key) => {
-                    let bound = keys.used_with(1, key.as_deref().map_or(0, <[u8]>::len));
+                    let bound = keys.replayed_with(1, key.as_deref().map_or(0, <[u8]>::len));
                     prop_assert!(keys.push(key.as_deref().map(|key| (key, fingerprint)), &mut dictionary));
-                    prop_assert!(keys.used_with(0, 0) <= bound);
+                    prop_assert!(keys.replayed_with(0, 0) <= bound);
                     model.push(key);
                 }
                 Step::Set(at, key) if !model.is_empty() => {
@@ -127,7 +127,7 @@ fn tags_that_keys_share_take_a_byte_or_two() {
         assert!(keys.push(Some((&make(host), fingerprint)), &mut dictionary));
     }
     // 13 for the host, 1 and 2 for the others, 1 for the length.
-    let each = (keys.used_with(0, 0) as f64) / 20_000.0;
+    let each = (keys.packed.used_with(0, 0) as f64) / 20_000.0;
     assert!((17.0..18.5).contains(&each), "{each} bytes a key");
     assert!((0..20_000).all(|host| keys.get(host, &mut scratch) == Some(&make(host))));
 }
