@@ -10,6 +10,7 @@ mod age;
 mod ahead;
 mod compact;
 mod erase;
+pub(crate) mod space;
 mod stuck;
 
 use std::collections::VecDeque;
@@ -67,6 +68,8 @@ pub(crate) struct Keeper {
     retired: Vec<(u64, FileId)>,
     /// When the trash is swept next, by the monotonic clock.
     sweep_at_ns: u64,
+    /// At the last look less was free than the reserve.
+    is_tight: bool,
     /// The newest catalog that was cut.
     tables: Vec<Arc<Table>>,
     /// The deletes up to the last cut that some segment has not seen.
@@ -101,6 +104,7 @@ impl Keeper {
             pending: VecDeque::new(),
             retired: Vec::new(),
             sweep_at_ns: 0,
+            is_tight: false,
             tables,
             tombstones,
             compactions: compact::Compactions::default(),
@@ -149,6 +153,11 @@ impl Keeper {
     pub(crate) fn cut_next(&mut self) -> Result<Option<Placed>> {
         let Some(sealed) = self.pending.pop_front() else { return Ok(None) };
         let mut cut = self.cut(&sealed);
+        if matches!(cut, Err(Error::DiskFull { .. }))
+            && space::sweep_early(&self.world, &self.counters, space::bytes_of_cut(&self.options))
+        {
+            cut = self.cut(&sealed);
+        }
         // What gives space back gets the ballast: behind such a cut files of dropped tables go.
         if matches!(cut, Err(Error::DiskFull { .. })) && self.drops_segments(&sealed) && self.ballast.give_up() {
             cut = self.cut(&sealed);
@@ -214,6 +223,7 @@ impl Keeper {
         tracing::info!(sequence = sealed.sequence, rows, bytes, "cut memtables");
         // Not before: who gave it up needs its space for this very cut.
         self.ballast.restore();
+        self.keep_reserve();
         self.checkpoint_if_due()
     }
 
@@ -268,7 +278,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Moves what nothing names any more to the trash, and now and then deletes what has lain there long enough.
+    /// Moves what nothing names any more to the trash, and now and then deletes what has lain there long enough, or what the disk
+    /// has no room for.
     pub(crate) fn tidy_trash(&mut self) {
         let before = self.retired.len();
         self.trash_retired();
@@ -276,6 +287,7 @@ impl Keeper {
         if self.sweep_at_ns <= self.world.clock.monotonic_ns() || (moved && self.options.trash_keep.is_zero()) {
             self.sweep_trash();
         }
+        self.keep_reserve();
     }
 
     /// Deletes what has lain in the trash long enough, a bounded number of files; the next sweep deletes more.

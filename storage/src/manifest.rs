@@ -43,7 +43,7 @@ pub(crate) use self::erasures::Erasures;
 pub use self::marks::{Encoding, Marks};
 pub use self::state::State;
 pub(crate) use self::store::names;
-pub use self::store::{DATA_DIR, Swept, TRASH_DIR, move_to_trash, sweep_trash};
+pub use self::store::{DATA_DIR, Swept, TRASH_DIR, move_to_trash, sweep_oldest, sweep_trash};
 
 /// Gives out file ids of one epoch. Shared by all who write data files.
 #[derive(Debug)]

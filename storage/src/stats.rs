@@ -36,6 +36,8 @@ pub(crate) struct Counters {
     pub(crate) compaction_rows: AtomicU64,
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
+    /// Removed from the trash before their time, because the disk was full.
+    pub(crate) trash_early_bytes: AtomicU64,
     pub(crate) deletes: AtomicU64,
     /// Deletes that a cut has seen and whose bytes may still be somewhere, and those whose bytes are gone since the open.
     pub(crate) erasures_open: AtomicU64,
@@ -103,6 +105,7 @@ pub struct EngineStats {
     pub compaction_bytes_read: u64,
     pub compaction_bytes_written: u64,
     pub compaction_paused_ns: u64,
+    pub trash_early_bytes: u64,
     pub deletes: u64,
     pub erasures_open: u64,
     pub erasures_ended: u64,
@@ -173,6 +176,7 @@ impl Counters {
             compaction_rows: get(&self.compaction_rows),
             compaction_bytes_read: get(&self.compaction_bytes_read),
             compaction_bytes_written: get(&self.compaction_bytes_written),
+            trash_early_bytes: get(&self.trash_early_bytes),
             deletes: get(&self.deletes),
             erasures_open: get(&self.erasures_open),
             erasures_ended: get(&self.erasures_ended),

@@ -366,7 +366,11 @@ fn keeper_loop(
 ) {
     let mut replies: Vec<CutReply> = Vec::new();
     loop {
-        let wait = if keeper.has_pending() { CUT_RETRY } else { shared.options.trash_period };
+        let wait = match (keeper.has_pending(), keeper.is_tight()) {
+            (true, _) => CUT_RETRY,
+            (false, true) => CUT_RETRY.min(shared.options.trash_period),
+            (false, false) => shared.options.trash_period,
+        };
         let task = match tasks.recv_timeout(wait) {
             Ok(task) => Some(task),
             Err(RecvTimeoutError::Timeout) => None,

@@ -141,6 +141,11 @@ fn engine(page: &mut Page, stats: &EngineStats) {
         ("storage_compaction_rows_total", "Rows written by compactions.", stats.compaction_rows),
         ("storage_compaction_read_bytes_total", "Bytes of pages that compactions read.", stats.compaction_bytes_read),
         ("storage_compaction_written_bytes_total", "Bytes that compactions wrote.", stats.compaction_bytes_written),
+        (
+            "storage_trash_early_bytes_total",
+            "Bytes removed from the trash before their time, because the disk was full.",
+            stats.trash_early_bytes,
+        ),
         ("storage_compaction_paused_ms_total", "How long compactions paused.", stats.compaction_paused_ns / 1_000_000),
         ("storage_replayed_batches_total", "Batches replayed from the log at the start.", stats.replayed_batches),
         ("storage_replayed_rows_total", "Rows replayed from the log at the start.", stats.replayed_rows),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::{Engine, Inline, Shared, StopOnDrop};
 use crate::ballast::Ballast;
 use crate::error::{Error, Result};
+use crate::keeper::space::{bytes_of_cut, sweep_early};
 use crate::lease::Leases;
 use crate::memory::Accountant;
 use crate::open::Opened;
@@ -37,6 +38,9 @@ impl Engine {
         let counters = Counters { memory: Accountant::new(options.memory), ..Counters::default() };
         let counters = Arc::new(counters);
         let mut opened = crate::open::open(&world, &options, &counters);
+        if matches!(opened, Err(Error::DiskFull { .. })) && sweep_early(&world, &counters, bytes_of_cut(&options)) {
+            opened = crate::open::open(&world, &options, &counters);
+        }
         if matches!(opened, Err(Error::DiskFull { .. })) && Ballast::new(&world, options.ballast_bytes, 0).give_up() {
             opened = crate::open::open(&world, &options, &counters);
         }

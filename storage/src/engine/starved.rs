@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Inline, Shared};
 use crate::error::{Error, Result};
+use crate::keeper::space::{bytes_of_cut, sweep_early};
 use crate::sync::lock;
 
 /// While what is in memory does not fit the disk, so often it is looked whether more is free by now.
@@ -14,8 +15,8 @@ const RESUME_PERIOD: Duration = Duration::from_secs(1);
 const RESUME_LOOKS_MAX: u32 = 60;
 
 impl Shared {
-    /// Opens the store again, without `try_anyway` only if more is free than when that failed last. What it finds is what is in memory, and all
-    /// that readers saw stays visible. `Ok(None)`: somebody else did.
+    /// Opens the store again, without `try_anyway` only if more is free than when that failed last, or the trash gives something
+    /// back. What it finds is what is in memory, and all that readers saw stays visible. `Ok(None)`: somebody else did.
     pub(super) fn resume(&self, try_anyway: bool) -> Result<Option<Inline>> {
         let mut tried_bytes = lock(&self.starved_bytes);
         if !self.starved.load(Ordering::Acquire) {
@@ -23,7 +24,8 @@ impl Shared {
         }
         let free = || self.world.disk.free_bytes().unwrap_or(0);
         let (free_bytes, reserve_bytes) = (free(), self.options.disk_reserve_bytes);
-        if free_bytes <= *tried_bytes && !try_anyway {
+        let is_freed = || sweep_early(&self.world, &self.counters, bytes_of_cut(&self.options));
+        if free_bytes <= *tried_bytes && !is_freed() && !try_anyway {
             return Err(Error::DiskFull { free_bytes, reserve_bytes });
         }
         match crate::open::open(&self.world, &self.options, &self.counters) {

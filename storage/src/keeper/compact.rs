@@ -29,7 +29,7 @@ use crate::tombstone::Tombstones;
 const SYNC_BYTES: u64 = 8 << 20;
 
 /// What failed is tried again after this time, where no cut comes before: 10 minutes.
-const RETRY_NS: u64 = 600_000_000_000;
+pub(super) const RETRY_NS: u64 = 600_000_000_000;
 
 /// What an `OPTIMIZE TABLE` has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct Compactions {
     /// What failed since the last cut, and when it may be tried again by the monotonic clock: one damaged partition holds no
     /// other up, and an idle engine tries again too.
     held: BTreeMap<(TableId, i64), u64>,
+    /// What had no space on the disk, and until when it waits. A cut makes the disk no emptier.
+    without_space: BTreeMap<(TableId, i64), u64>,
     /// What is due to be erased comes next, because the last turn was a merge's.
     erasing_first: bool,
     /// What found no room.
@@ -96,6 +98,7 @@ impl Keeper {
         let now = self.world.clock.monotonic_ns();
         let quiet = u64::try_from(self.options.recompress_after.as_nanos()).unwrap_or(u64::MAX);
         self.compactions.held.clear();
+        self.compactions.without_space.retain(|_, retry_ns| now < *retry_ns);
         self.stuck.note_cut(now);
         self.compactions.grown_ns.retain(|_, grown| now.saturating_sub(*grown) < quiet);
         self.compactions.grown_ns.extend(grown.map(|place| (place, now)));
@@ -123,6 +126,7 @@ impl Keeper {
         let done = Optimized { segments_before, bytes_before, ..Optimized::default() };
         // What failed before is tried once more.
         self.compactions.held.retain(|(held, _), _| *held != table);
+        self.compactions.without_space.retain(|(held, _), _| *held != table);
         self.compactions.open.push(Open { order, done, error: None, reply });
     }
 
@@ -150,6 +154,10 @@ impl Keeper {
         }
         loop {
             let plan = self.pick()?;
+            if let Some(error) = self.lacks_space(&plan) {
+                self.failed(&plan, 0, error);
+                continue;
+            }
             match self.job(&plan) {
                 Ok(job) => {
                     self.compactions.erasing_first = plan.reason == Reason::Merge;
@@ -223,7 +231,9 @@ impl Keeper {
                 start,
                 segments: segments.iter().map(|segment| &segment.entry).collect(),
                 is_at_rest: is_quiet && is_past(table, start, late_ns, now_ns),
-                is_held: known.held.get(&(id, start)).is_some_and(|retry_ns| monotonic_ns < *retry_ns),
+                is_held: [&known.held, &known.without_space]
+                    .iter()
+                    .any(|held| held.get(&(id, start)).is_some_and(|retry_ns| monotonic_ns < *retry_ns)),
                 refused: known.refused.of(id, start, monotonic_ns),
             })
         });
@@ -341,8 +351,9 @@ impl Keeper {
         }
     }
 
-    /// What cannot be compacted, say for damage, is left alone until the next cut, or for [`RETRY_NS`]. What found no
-    /// room is remembered elsewhere, unless that would not keep it from being picked again.
+    /// What cannot be compacted, say for damage, is left alone until the next cut, or for [`RETRY_NS`], for want of space on the
+    /// disk for all of that time. What found no room in memory is remembered elsewhere, unless that would not keep it from being
+    /// picked again.
     fn failed(&mut self, plan: &Plan, at: usize, error: Error) {
         let is_refused = matches!(error, Error::TooLarge { .. });
         let is_of_part = is_refused || matches!(error, Error::Damaged { .. } | Error::Corrupt { .. });
@@ -362,7 +373,10 @@ impl Keeper {
         if !is_refused || is_order || plan.reason.is_copy() {
             self.note_stuck(plan, &concerned);
             let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
-            self.compactions.held.extend(concerned.into_iter().map(|place| (place, retry_ns)));
+            let known = &mut self.compactions;
+            let has_space = !matches!(error, Error::DiskFull { .. });
+            let held = if has_space { &mut known.held } else { &mut known.without_space };
+            held.extend(concerned.into_iter().map(|place| (place, retry_ns)));
         }
         if matches!(error, Error::Cancelled) {
             tracing::info!(reason = plan.reason.name(), "a compaction was given up");

@@ -230,6 +230,28 @@ pub fn sweep_trash(world: &World, keep: Duration, files_max: u64) -> Result<Swep
     Ok(swept)
 }
 
+/// Removes the files that have lain in the trash longest, whatever they are of age, until so many bytes and at most `files_max` are
+/// gone. Names that are not ours stay.
+pub fn sweep_oldest(world: &World, bytes: u64, files_max: u64) -> Result<Swept> {
+    let mut swept = Swept::default();
+    let entries = world.disk.list(TRASH_DIR.as_ref()).map_err(|error| Error::io("list", TRASH_DIR, error))?;
+    let is_ours = |name: &str| {
+        let stamp = name.split_once('-').map(|(digits, _)| digits);
+        stamp.is_some_and(|digits| digits.len() == 20 && digits.parse::<i64>().is_ok())
+    };
+    for entry in entries.into_iter().filter(|entry| !entry.is_dir && is_ours(&entry.name)) {
+        if bytes <= swept.bytes || swept.files == files_max {
+            swept.more = true;
+            break;
+        }
+        let path = Path::new(TRASH_DIR).join(&entry.name);
+        world.disk.remove(&path).map_err(|error| Error::io("remove", path, error))?;
+        swept.files += 1;
+        swept.bytes += entry.bytes;
+    }
+    Ok(swept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

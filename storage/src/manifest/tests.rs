@@ -77,6 +77,23 @@ fn data_file(disk: &SimDisk, file: FileId, bytes: usize) {
 }
 
 #[test]
+fn a_full_disk_gets_the_oldest_files_of_the_trash_and_no_more_than_it_lacks() {
+    let store = Store::new();
+    store.open();
+    for (name, bytes) in [("c", 30), ("a", 10), ("b", 20)] {
+        store.disk.put_file(name, &vec![0; bytes]).unwrap();
+        move_to_trash(&store.world(), name.as_ref()).unwrap();
+        store.clock.advance_ns(1);
+    }
+    store.disk.put_file("trash/notes", b"not ours").unwrap();
+    let sweep = |bytes, files_max| sweep_oldest(&store.world(), bytes, files_max).unwrap();
+    assert_eq!(sweep(0, 9), Swept { files: 0, bytes: 0, more: true });
+    assert_eq!(sweep(31, 1), Swept { files: 1, bytes: 30, more: true });
+    assert_eq!(sweep(11, 9), Swept { files: 2, bytes: 30, more: false });
+    assert_eq!(store.names("trash"), ["notes"]);
+}
+
+#[test]
 fn a_fresh_store_keeps_its_identity() {
     let store = Store::new();
     let (mut manifest, state) = Manifest::open(&store.world()).unwrap();
