@@ -2,12 +2,14 @@
 //!
 //! Shared by the thread that compacts, which reports and asks, and everybody else, who watches and gives it up.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::schema::TableId;
 use crate::sync::lock;
 
 /// One pause is no longer, and what is owed beyond is forgiven.
@@ -64,6 +66,8 @@ struct Throttle {
 /// One compaction as others see it.
 pub(crate) struct Control {
     cancelled: Mutex<bool>,
+    /// Tables of it that were dropped meanwhile.
+    dropped: Mutex<BTreeSet<TableId>>,
     wake: Condvar,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -81,6 +85,7 @@ impl Control {
     pub(crate) fn unthrottled() -> Self {
         Self {
             cancelled: Mutex::new(false),
+            dropped: Mutex::default(),
             wake: Condvar::new(),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -103,6 +108,17 @@ impl Control {
     pub(crate) fn cancel(&self) {
         *lock(&self.cancelled) = true;
         self.wake.notify_all();
+    }
+
+    /// Gives the work up, for it is of tables that are gone.
+    pub(crate) fn cancel_for(&self, dropped: impl Iterator<Item = TableId>) {
+        lock(&self.dropped).extend(dropped);
+        self.cancel();
+    }
+
+    /// The tables for which it was given up.
+    pub(crate) fn dropped(&self) -> BTreeSet<TableId> {
+        lock(&self.dropped).clone()
     }
 
     pub(crate) fn rows(&self) -> u64 {

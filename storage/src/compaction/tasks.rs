@@ -139,6 +139,16 @@ impl Tasks {
         let meant = state.running.iter().filter(|(task, _)| is_meant(task));
         meant.map(|(_, control)| control.cancel()).count()
     }
+
+    /// Gives up those that run and have a table that is gone.
+    pub(crate) fn cancel_dropped(&self, is_gone: impl Fn(TableId) -> bool) {
+        for (task, control) in &lock(&self.state).running {
+            let mut gone = task.partitions.iter().map(|(table, _)| *table).filter(|table| is_gone(*table)).peekable();
+            if gone.peek().is_some() {
+                control.cancel_for(gone);
+            }
+        }
+    }
 }
 
 fn progress(task: TaskInfo, control: &Control) -> TaskInfo {

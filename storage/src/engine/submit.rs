@@ -86,8 +86,7 @@ impl Shared {
         let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved));
         dropped.inspect_err(|_| self.registry.restore(before))?;
         let catalog = self.registry.catalog();
-        let is_gone = |table: &crate::schema::TableId| catalog.table_by_id(*table).is_none();
-        self.tasks.cancel(|task| task.partitions.iter().any(|(table, _)| is_gone(table)));
+        self.tasks.cancel_dropped(|table| catalog.table_by_id(table).is_none());
         Ok(())
     }
 
@@ -142,8 +141,66 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use crate::clock::sim::SimClock;
+    use crate::compaction::{Job, Reason};
     use crate::disk::sim::SimDisk;
+    use crate::draft::{Draft, DraftSeries, DraftTable};
+    use crate::schema::TableMode;
+    use crate::sync::lock;
+    use crate::values::{FieldColumn, Values};
     use crate::{Engine, Error, Options, Threads, World};
+
+    fn table(name: &str) -> DraftTable {
+        let mut series = DraftSeries::default();
+        series.push_tag(0, b"a");
+        series.finish();
+        DraftTable {
+            name: name.to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["host".to_owned()],
+            series,
+            row_series: vec![0],
+            times: vec![1],
+            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![1]) }],
+        }
+    }
+
+    /// What a compaction of two tables was when one of them went, by itself or with the cut behind it, is tried again for the
+    /// other at once: nobody waits for what another table lost.
+    #[test]
+    fn a_drop_holds_up_no_other_table_of_a_compaction() {
+        for is_begun_before in [true, false] {
+            let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+            let options = Options { threads: Threads::None, disk_reserve_bytes: 0, ..Options::default() };
+            let engine = Engine::open(World::of(&disk, &clock), options).unwrap();
+            let draft = Draft { tables: vec![table("cpu"), table("mem")], position: None };
+            engine.write("main", &draft).unwrap();
+            engine.cut().unwrap();
+            clock.advance_ns(7 * 86_400 * 1_000_000_000);
+            let inline = || lock(engine.shared.inline.get().unwrap());
+            let next = || inline().keeper.next_job().map(|job| (job.plan.reason, job.plan.parts.len(), job));
+            let begin = |parts: usize| -> Job {
+                let (reason, found, job) = next().unwrap();
+                assert_eq!((reason, found), (Reason::Recompress, parts));
+                job
+            };
+            let job = if is_begun_before {
+                let job = begin(2);
+                engine.drop_table("main", "cpu").unwrap();
+                job
+            } else {
+                engine.drop_table("main", "cpu").unwrap();
+                begin(2)
+            };
+            let done = job.run(&engine.shared.world);
+            if !is_begun_before {
+                engine.cut().unwrap();
+            }
+            assert!(inline().keeper.finish(done).unwrap().is_none(), "it is given up");
+            let done = begin(1).run(&engine.shared.world);
+            assert!(inline().keeper.finish(done).unwrap().is_some());
+            assert!(next().is_none());
+        }
+    }
 
     #[test]
     fn who_is_bounced_for_ever_is_told_what_rows_hold() {

@@ -155,7 +155,7 @@ impl Keeper {
         loop {
             let plan = self.pick()?;
             if let Some(error) = self.lacks_space(&plan) {
-                self.failed(&plan, 0, error);
+                self.failed(&plan, 0, error, &BTreeSet::new());
                 continue;
             }
             match self.job(&plan) {
@@ -166,7 +166,7 @@ impl Keeper {
                     self.tasks.begin(&plan, &job.control, self.world.clock.wall_ns());
                     return Some(job);
                 }
-                Err(error) => self.failed(&plan, 0, error),
+                Err(error) => self.failed(&plan, 0, error, &BTreeSet::new()),
             }
         }
     }
@@ -306,7 +306,7 @@ impl Keeper {
             Err((at, error)) => {
                 let note = self.refuse(&plan, at, &error);
                 self.tasks.end(&control, Err(&error), &note, now_ns);
-                self.failed(&plan, at, error);
+                self.failed(&plan, at, error, &control.dropped());
                 return Ok(None);
             }
         };
@@ -353,8 +353,8 @@ impl Keeper {
 
     /// What cannot be compacted, say for damage, is left alone until the next cut, or for [`RETRY_NS`], for want of space on the
     /// disk for all of that time. What found no room in memory is remembered elsewhere, unless that would not keep it from being
-    /// picked again.
-    fn failed(&mut self, plan: &Plan, at: usize, error: Error) {
+    /// picked again. Nor are partitions held up because a table went that was in one compaction with them.
+    fn failed(&mut self, plan: &Plan, at: usize, error: Error, dropped: &BTreeSet<TableId>) {
         let is_refused = matches!(error, Error::TooLarge { .. });
         let is_of_part = is_refused || matches!(error, Error::Damaged { .. } | Error::Corrupt { .. });
         let of_part = plan.parts.get(at).filter(|_| is_of_part);
@@ -363,7 +363,11 @@ impl Keeper {
         let is_order = plan.reason == Reason::Optimize;
         // Whoever gave an order gets a try of its own.
         let concerned = of_part.into_iter().chain(plan.parts.iter().filter(|_| of_part.is_none()));
-        let concerned = concerned.filter(|part| is_order || !open.contains(&part.table)).map(place);
+        // What is gone already is not picked again, and what is going not before the cut that takes it away.
+        let is_over = matches!(error, Error::Cancelled) && !self.all_live(plan);
+        let is_going = |part: &crate::compaction::Part| dropped.is_empty() || dropped.contains(&part.table);
+        let concerned = concerned.filter(|part| is_order || !(is_over || open.contains(&part.table)) && is_going(part));
+        let concerned = concerned.map(place);
         let concerned: Vec<_> = concerned.collect();
         if plan.reason == Reason::Mend {
             // Once: the next round of the scrubber finds it again.
