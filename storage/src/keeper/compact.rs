@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use super::Keeper;
+use super::space::gives_back;
 use crate::compaction::control::Control;
 use crate::compaction::pick::{Limits, Order, Partition, View, is_past, part_of_order, pick};
 use crate::compaction::refused::Refusals;
@@ -378,8 +379,8 @@ impl Keeper {
             self.note_stuck(plan, &concerned);
             let retry_ns = self.world.clock.monotonic_ns().saturating_add(RETRY_NS);
             let known = &mut self.compactions;
-            let has_space = !matches!(error, Error::DiskFull { .. });
-            let held = if has_space { &mut known.held } else { &mut known.without_space };
+            let waits = matches!(error, Error::DiskFull { .. }) && !gives_back(plan.reason);
+            let held = if waits { &mut known.without_space } else { &mut known.held };
             held.extend(concerned.into_iter().map(|place| (place, retry_ns)));
         }
         if matches!(error, Error::Cancelled) {

@@ -4,7 +4,7 @@
 //! that space and have to give way. Files in the trash are a way back for people, which nothing needs: where less is free than the
 //! reserve, or a cut or an open found the disk full, the oldest go before their time, no more than what is missing. Compactions
 //! write before they free anything: one that would not leave the reserve waits for [`super::compact::RETRY_NS`], through cuts, unless
-//! it is what gives space or deleted rows back; then it may use the reserve.
+//! it is what gives space or deleted rows back; then it may use the reserve, and is tried again behind each cut.
 
 use std::sync::atomic::Ordering;
 
@@ -39,14 +39,16 @@ impl Keeper {
 
     /// What a compaction lacks, if it has to wait.
     pub(super) fn lacks_space(&self, plan: &Plan) -> Option<Error> {
-        let reserve_bytes = match plan.reason {
-            Reason::Deletes | Reason::Erasure | Reason::Leftovers => 0,
-            _ => self.options.disk_reserve_bytes,
-        };
+        let reserve_bytes = if gives_back(plan.reason) { 0 } else { self.options.disk_reserve_bytes };
         let (free_bytes, wanted_bytes) =
             (self.world.disk.free_bytes().ok()?, reserve_bytes.saturating_add(plan.bytes()));
         (free_bytes < wanted_bytes).then_some(Error::DiskFull { free_bytes, reserve_bytes: wanted_bytes })
     }
+}
+
+/// Whether it is done to give space or deleted rows back: it need not leave the reserve, and each cut tries it again.
+pub(super) fn gives_back(reason: Reason) -> bool {
+    matches!(reason, Reason::Deletes | Reason::Erasure | Reason::Leftovers)
 }
 
 /// What a cut or an open that found the disk full gets from the trash.
