@@ -36,6 +36,8 @@ use super::{PAGE_CELLS_MAX, POSTINGS_SERIES_MIN, STRIPE_ROWS_MAX};
 const CUT_ROWS: usize = PAGE_STRING_BYTES_MAX / STRING_BYTES_MAX;
 /// What was encoded of a column goes to the sink when it is this long.
 const WRITE_BYTES: usize = 1 << 20;
+/// Different values of a tag have no more bytes: readers hold where each ends as u32.
+const TAG_BYTES_MAX: usize = u32::MAX as usize;
 
 /// What a segment is about.
 #[derive(Clone, Debug)]
@@ -92,6 +94,7 @@ pub struct SegmentWriter<'a, S: Sink + ?Sized> {
     last_time: i64,
     suspects: Option<RowSet>,
     pub(super) postings_series_min: u32,
+    pub(super) tag_bytes_max: usize,
     scratch: EncodeScratch,
     buffer: Vec<u8>,
 }
@@ -145,6 +148,7 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             last_time: i64::MIN,
             suspects: None,
             postings_series_min: POSTINGS_SERIES_MIN,
+            tag_bytes_max: TAG_BYTES_MAX,
             scratch,
             buffer: Vec::new(),
         }
@@ -153,7 +157,8 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
     /// Writes a stripe of at least one row. Panics if its rows are out of order or its counts contradict each other.
     ///
     /// # Errors
-    /// The sink's, and [`Error::Limit`] if the segment would have more pages than a reader allows.
+    /// The sink's, [`Error::Limit`] if the segment would have more pages than a reader allows, and [`Error::TooLarge`] if the
+    /// values of a tag would have 4 GiB.
     pub fn stripe(&mut self, input: &StripeInput<'_>) -> Result<()> {
         for field in input.fields {
             let known = self.fields.contains_key(&field.column);
@@ -317,6 +322,11 @@ impl<'a, S: Sink + ?Sized> SegmentWriter<'a, S> {
             let tag = tag.ok().and_then(|(column, value)| Some((column, self.tags.get_mut(&column)?, value)));
             assert!(tag.is_some(), "a series key holds tags of the schema");
             let Some((column, tag, value)) = tag else { continue };
+            let (bytes, bytes_max) = (tag.value_bytes() + value.len(), self.tag_bytes_max);
+            if bytes_max < bytes {
+                let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
+                return Err(Error::TooLarge { what: "values of a tag in a segment", bytes, bytes_max });
+            }
             if tag.push(series, &value, &mut self.scratch) {
                 continue;
             }

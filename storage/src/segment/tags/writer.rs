@@ -86,6 +86,14 @@ impl TagWriter {
         }
     }
 
+    /// The bytes of its different values.
+    pub(in crate::segment) fn value_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Ascending(tag) => tag.bytes as usize,
+            Form::Mixed(tag) => tag.values.bytes.len(),
+        }
+    }
+
     /// No series has the tag.
     pub(in crate::segment) fn is_absent(&self) -> bool {
         matches!(&self.0, Form::Ascending(tag) if tag.count == 0)

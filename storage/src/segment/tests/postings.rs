@@ -1,6 +1,7 @@
 //! Series by tag, by way of key order and postings, against a scan of all keys.
 
 use super::model::*;
+use crate::error::Error;
 use crate::schema::ColumnId;
 use crate::segment::footer::SectionKind;
 use crate::segment::{SegmentReader, SegmentWriter, TagValues};
@@ -29,6 +30,27 @@ fn hosts(count: usize) -> Model {
         key(if host % 5 == 0 { &tags[..2] } else { &tags })
     });
     keys.map(|key| (key, row.clone())).collect()
+}
+
+/// A merge of what cuts were let in for may have more values than a segment can: it is refused, and the process lives.
+#[test]
+fn a_segment_with_too_many_bytes_of_a_tag_is_refused() {
+    let model = hosts(20);
+    let names: usize = (0..20).map(|host| format!("host_{host}").len()).sum();
+    let write = |bytes_max: usize| {
+        let (mut bytes, mut refused) = (Vec::new(), None);
+        let mut writer = SegmentWriter::new(&mut bytes, spec());
+        writer.tag_bytes_max = bytes_max;
+        for_each_stripe(&model, 100, |stripe| refused = writer.stripe(stripe).err());
+        refused
+    };
+    assert!(write(names).is_none());
+    // The last name, and one of the first zone, where names still ascend.
+    for bytes_max in [names - 1, names / 4] {
+        let refused = write(bytes_max);
+        let is_told = matches!(refused, Some(Error::TooLarge { bytes_max: told, .. }) if told == bytes_max as u64);
+        assert!(is_told, "{refused:?}");
+    }
 }
 
 fn scan(model: &Model, column: u32, values: &[Option<&str>]) -> Vec<u32> {
