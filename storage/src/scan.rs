@@ -371,7 +371,7 @@ impl Reading {
             && let Some(unit) = self.units.pop_front()
         {
             let spec = context.spec(&unit);
-            self.groups.extend(groups::regroup(unit, &spec, &context.memory)?);
+            self.groups.extend(groups::regroup(unit, &spec, context)?);
         }
         Ok(self.groups.pop_front())
     }

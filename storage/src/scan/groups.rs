@@ -12,14 +12,18 @@
 
 use std::sync::Arc;
 
-use super::Unit;
+use super::{Context, Unit};
 use crate::error::{Error, Result};
-use crate::memory::{Accountant, MemoryUse};
+use crate::memory::MemoryUse;
 use crate::memscan::MemSource;
 use crate::merge::{MergeSpec, Source, TagFilter};
 use crate::placement::Segment;
+use crate::priority::give_way;
 use crate::schema::TableMode;
 use crate::segment::HeldRuns;
+
+/// A look goes on for so many series before others may run, and before it is asked whether the snapshot is still held.
+const LOOK_SERIES: usize = 256;
 
 /// Sources that may hold versions of the same row are merged, the others are not: a source may repeat keys of the older ones
 /// that it overlaps in time, unless it is a segment that is known not to. A source that is alone compares no key.
@@ -34,15 +38,15 @@ pub(super) fn group(mode: TableMode, sources: Vec<Source>) -> Vec<Unit> {
 /// The groups that are left of one about to be read, once it is known what its memory repeats. They are of the same keys.
 ///
 /// # Errors
-/// [`Error::TooLarge`] if there is no room to look.
-pub(super) fn regroup(unit: Unit, spec: &MergeSpec, memory: &Arc<Accountant>) -> Result<Vec<Unit>> {
+/// [`Error::TooLarge`] if there is no room to look, [`Error::SnapshotExpired`].
+pub(super) fn regroup(unit: Unit, spec: &MergeSpec, context: &Context) -> Result<Vec<Unit>> {
     let is_memory = |source: &Source| matches!(source, Source::Memory(_));
     if spec.keys || spec.mode == TableMode::Append || unit.sources.len() < 2 || !unit.sources.iter().any(is_memory) {
         return Ok(vec![unit]);
     }
     let Unit { sources, key_from, key_to, rows } = unit;
     let groups = grouped(sources, |newer, older| match (newer, older) {
-        (Source::Memory(newer), Source::Segment(older, _)) => repeats(newer, older, spec, memory),
+        (Source::Memory(newer), Source::Segment(older, _)) => repeats(newer, older, spec, context),
         _ => Ok(true),
     })?;
     let part = |sources| Unit { sources, key_from: key_from.clone(), key_to: key_to.clone(), rows };
@@ -87,11 +91,15 @@ fn grouped(
 }
 
 /// Whether rows of memory may have keys of a segment, of the series that are read. Up to the first series that has.
-fn repeats(newer: &MemSource, older: &Arc<Segment>, spec: &MergeSpec, memory: &Arc<Accountant>) -> Result<bool> {
+fn repeats(newer: &MemSource, older: &Arc<Segment>, spec: &MergeSpec, context: &Context) -> Result<bool> {
     let Ok(reader) = older.reader() else { return Ok(true) };
     let (mut keys, mut runs, mut scratch) = (None, HeldRuns::default(), Vec::new());
-    let charge = memory.hold(MemoryUse::Scans, 0);
-    for ordinal in newer.series.iter().copied() {
+    let charge = context.memory.hold(MemoryUse::Scans, 0);
+    for (at, ordinal) in newer.series.iter().copied().enumerate() {
+        if at % LOOK_SERIES == 0 {
+            give_way();
+            context.lease.check()?;
+        }
         if !newer.has_within(ordinal, older.entry.time_min, older.entry.time_max) {
             continue;
         }
@@ -202,7 +210,7 @@ mod tests {
                 unit.key_from = (hosts.0 > 0).then(|| key(&table, hosts.0).into());
                 unit.key_to = (hosts.1 < HOSTS.len()).then(|| key(&table, hosts.1).into());
                 let spec = part.context.spec(&unit);
-                for group in regroup(unit, &spec, &part.context.memory).unwrap() {
+                for group in regroup(unit, &spec, &part.context).unwrap() {
                     found.merged.push(group.sources.len());
                     let charge = part.context.memory.hold(MemoryUse::Scans, 0);
                     let spec = part.context.spec(&group);
