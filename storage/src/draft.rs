@@ -65,6 +65,25 @@ impl DraftTable {
     }
 }
 
+#[cfg(test)]
+impl DraftTable {
+    /// Rows of one series of an `upsert` table: of the tag `host`, with the field `v`.
+    pub(crate) fn of_host(name: &str, host: &str, times: Vec<i64>, values: crate::values::Values) -> Self {
+        let mut series = DraftSeries::default();
+        series.push_tag(0, host.as_bytes());
+        series.finish();
+        Self {
+            name: name.to_owned(),
+            mode: TableMode::Upsert,
+            tags: vec!["host".to_owned()],
+            series,
+            row_series: vec![0; times.len()],
+            times,
+            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values }],
+        }
+    }
+}
+
 /// Sets of tag values, in one arena. Absent and empty tags are left out; within a set the order is free, no tag twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftSeries {

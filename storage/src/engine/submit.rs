@@ -143,25 +143,13 @@ mod tests {
     use crate::clock::sim::SimClock;
     use crate::compaction::{Job, Reason};
     use crate::disk::sim::SimDisk;
-    use crate::draft::{Draft, DraftSeries, DraftTable};
-    use crate::schema::TableMode;
+    use crate::draft::{Draft, DraftTable};
     use crate::sync::lock;
-    use crate::values::{FieldColumn, Values};
+    use crate::values::Values;
     use crate::{Engine, Error, Options, Threads, World};
 
     fn table(name: &str) -> DraftTable {
-        let mut series = DraftSeries::default();
-        series.push_tag(0, b"a");
-        series.finish();
-        DraftTable {
-            name: name.to_owned(),
-            mode: TableMode::Upsert,
-            tags: vec!["host".to_owned()],
-            series,
-            row_series: vec![0],
-            times: vec![1],
-            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![1]) }],
-        }
+        DraftTable::of_host(name, "a", vec![1], Values::I64(vec![1]))
     }
 
     /// What a compaction of two tables was when one of them went, by itself or with the cut behind it, is tried again for the

@@ -66,24 +66,12 @@ mod tests {
 
     use crate::clock::sim::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::draft::{Draft, DraftSeries, DraftTable};
-    use crate::schema::TableMode;
-    use crate::values::{FieldColumn, Values};
+    use crate::draft::{Draft, DraftTable};
+    use crate::values::Values;
     use crate::{Engine, Error, Options, World};
 
     fn write(engine: &Engine, host: &str) -> Result<(), Error> {
-        let mut series = DraftSeries::default();
-        series.push_tag(0, host.as_bytes());
-        series.finish();
-        let table = DraftTable {
-            name: "cpu".to_owned(),
-            mode: TableMode::Upsert,
-            tags: vec!["host".to_owned()],
-            series,
-            row_series: vec![0],
-            times: vec![1],
-            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![1]) }],
-        };
+        let table = DraftTable::of_host("cpu", host, vec![1], Values::I64(vec![1]));
         engine.write("main", &Draft { tables: vec![table], position: None }).map(drop)
     }
 

@@ -61,28 +61,17 @@ mod tests {
     use super::*;
     use crate::clock::sim::SimClock;
     use crate::disk::sim::SimDisk;
-    use crate::draft::{Draft, DraftSeries, DraftTable};
-    use crate::schema::{ColumnId, TableId, TableMode};
+    use crate::draft::{Draft, DraftTable};
+    use crate::schema::{ColumnId, TableId};
     use crate::tombstone::{Comparison, Erase, Literal, Predicate};
-    use crate::values::{FieldColumn, Values};
+    use crate::values::Values;
     use crate::{Engine, Options, Threads, World};
 
     const MINUTE_NS: u64 = 60_000_000_000;
     const YEAR_NS: i64 = 365 * 86_400 * 1_000_000_000;
 
     fn write(engine: &Engine) {
-        let mut series = DraftSeries::default();
-        series.push_tag(0, b"a");
-        series.finish();
-        let table = DraftTable {
-            name: "cpu".to_owned(),
-            mode: TableMode::Upsert,
-            tags: vec!["host".to_owned()],
-            series,
-            row_series: vec![0; 2],
-            times: vec![0, 9],
-            fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![1, 2]) }],
-        };
+        let table = DraftTable::of_host("cpu", "a", vec![0, 9], Values::I64(vec![1, 2]));
         engine.write("main", &Draft { tables: vec![table], position: None }).unwrap();
     }
 

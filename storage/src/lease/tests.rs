@@ -8,7 +8,7 @@ use crate::disk::sim::SimDisk;
 use crate::draft::{Draft, DraftSeries, DraftTable};
 use crate::memory::{MemoryShares, MemoryUse};
 use crate::scan::ScanRequest;
-use crate::schema::{ColumnId, TableId, TableMode};
+use crate::schema::{ColumnId, TableId};
 use crate::time::TimeRange;
 use crate::values::{FieldColumn, Values};
 use crate::{Engine, Error, Options, Snapshot, Threads, World};
@@ -31,19 +31,8 @@ fn open(threads: Threads, clock: &SimClock) -> Engine {
 
 /// Rows of one series, a row for each ns from `from` on.
 fn rows(host: &str, from: i64) -> Draft {
-    let mut series = DraftSeries::default();
-    series.push_tag(0, host.as_bytes());
-    series.finish();
     let times: Vec<i64> = (from..from + ROWS).collect();
-    let table = DraftTable {
-        name: "cpu".to_owned(),
-        mode: TableMode::Upsert,
-        tags: vec!["host".to_owned()],
-        series,
-        row_series: vec![0; times.len()],
-        fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(times.clone()) }],
-        times,
-    };
+    let table = DraftTable::of_host("cpu", host, times.clone(), Values::I64(times));
     Draft { tables: vec![table], position: None }
 }
 

@@ -5,12 +5,11 @@ use crate::clock::sim::SimClock;
 use crate::compaction::Reason;
 use crate::compaction::tasks::TaskState;
 use crate::disk::sim::SimDisk;
-use crate::draft::{Draft, DraftSeries, DraftTable};
+use crate::draft::{Draft, DraftTable};
 use crate::engine::Engine;
 use crate::memory::{MemoryShares, MemoryUse};
 use crate::options::{Options, Threads};
-use crate::schema::TableMode;
-use crate::values::{FieldColumn, Values};
+use crate::values::Values;
 use crate::world::World;
 
 const MINUTE_NS: u64 = 60 * 1_000_000_000;
@@ -25,20 +24,9 @@ fn open(disk: &SimDisk, clock: &SimClock, limit_bytes: u64) -> Engine {
 }
 
 fn cut(engine: &Engine, table: &str, rows: i64, segment: i64) {
-    let mut series = DraftSeries::default();
-    series.push_tag(0, b"a");
-    series.finish();
     let times: Vec<i64> = (0..rows).map(|row| row * 100 + segment).collect();
     let values = Values::I64(times.clone());
-    let table = DraftTable {
-        name: table.to_owned(),
-        mode: TableMode::Upsert,
-        tags: vec!["host".to_owned()],
-        series,
-        row_series: vec![0; times.len()],
-        times,
-        fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values }],
-    };
+    let table = DraftTable::of_host(table, "a", times, values);
     engine.write(MAIN_DATABASE, &Draft { tables: vec![table], position: None }).unwrap();
     engine.cut().unwrap();
 }

@@ -9,12 +9,11 @@ use crate::clock::sim::SimClock;
 use crate::compaction::Reason;
 use crate::compaction::tasks::TaskState;
 use crate::disk::sim::SimDisk;
-use crate::draft::{Draft, DraftSeries, DraftTable};
+use crate::draft::{Draft, DraftTable};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::options::{Options, Threads};
-use crate::schema::TableMode;
-use crate::values::{FieldColumn, Values};
+use crate::values::Values;
 use crate::world::World;
 
 const RESERVE: u64 = 40_000;
@@ -36,20 +35,10 @@ fn open(disk: &SimDisk, clock: &SimClock, threads: Threads, disk_reserve_bytes: 
 
 /// Rows that do not get smaller.
 fn write(engine: &Engine, rows: i64, segment: i64) -> Result<()> {
-    let mut series = DraftSeries::default();
-    series.push_tag(0, b"a");
-    series.finish();
     let times: Vec<i64> = (0..rows).map(|row| row * 100 + segment).collect();
     let values = times.iter().map(|time| xxh3_64(&time.to_le_bytes()).cast_signed());
-    let table = DraftTable {
-        name: "cpu".to_owned(),
-        mode: TableMode::Upsert,
-        tags: vec!["host".to_owned()],
-        series,
-        row_series: vec![0; times.len()],
-        fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(values.collect()) }],
-        times,
-    };
+    let values = Values::I64(values.collect());
+    let table = DraftTable::of_host("cpu", "a", times, values);
     engine.write(MAIN_DATABASE, &Draft { tables: vec![table], position: None }).map(|_| ())
 }
 

@@ -4,30 +4,19 @@ use std::time::Duration;
 
 use crate::clock::sim::SimClock;
 use crate::disk::sim::SimDisk;
-use crate::draft::{Draft, DraftSeries, DraftTable};
+use crate::draft::{Draft, DraftTable};
 use crate::memory::MemoryShares;
-use crate::schema::{ColumnId, TableId, TableMode};
+use crate::schema::{ColumnId, TableId};
 use crate::tombstone::{Comparison, Erase, Literal, Predicate, TABLE_TOMBSTONES_MAX, ValueSet};
-use crate::values::{FieldColumn, Values};
+use crate::values::Values;
 use crate::{Engine, Error, Options, Threads, World};
 
 const NAMED: i64 = 12_000;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 fn draft() -> Draft {
-    let mut series = DraftSeries::default();
-    series.push_tag(0, b"a");
-    series.finish();
     let times: Vec<i64> = (0..2 * NAMED).collect();
-    let table = DraftTable {
-        name: "cpu".to_owned(),
-        mode: TableMode::Upsert,
-        tags: vec!["host".to_owned()],
-        series,
-        row_series: vec![0; times.len()],
-        fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(times.clone()) }],
-        times,
-    };
+    let table = DraftTable::of_host("cpu", "a", times.clone(), Values::I64(times));
     Draft { tables: vec![table], position: None }
 }
 
