@@ -46,7 +46,8 @@ const MERGE_FILES_MAX: usize = 16;
 const SORT_RESERVED_BYTES_MAX: usize = 10 << 20;
 /// Rows of a batch between operators: many for speed, few where a batch of each operator would be more than its memory.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 1024..=8192;
-/// Each partition has operators that hold a batch at least: with less memory for it there are fewer.
+/// Each partition has operators that hold a batch at least: there are fewer where less is assured. What a statement may have
+/// beyond that is gone once others came, and what was planned for it cannot be undone.
 const PARTITION_BYTES_MIN: usize = 2 << 20;
 /// What a value is taken for where a plan is judged by what it may read.
 const VALUE_BYTES: u64 = 8;
@@ -141,7 +142,7 @@ impl Session {
             .state
             .config()
             .clone()
-            .with_target_partitions(options.threads_of(pool).min(expected / PARTITION_BYTES_MIN).max(1))
+            .with_target_partitions(options.threads_of(pool).min(assured / PARTITION_BYTES_MIN).max(1))
             .with_batch_size((expected >> 12).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()))
             .with_sort_spill_reservation_bytes((assured / 8).min(SORT_RESERVED_BYTES_MAX));
         config.options_mut().catalog.default_catalog = context.database.clone();

@@ -83,10 +83,11 @@ fn statements_that_spill_at_the_same_time_all_end() {
     let directory = tempfile::tempdir().unwrap();
     let store = spilling(directory.path(), 4 * SMALL);
     let query = &store.query;
-    let asked: Vec<_> = (0..4)
+    // As many as may run at once, each with what it is assured of.
+    let asked: Vec<_> = (0..10)
         .map(|i| {
             let mut request = Request::new("main", SORTED);
-            request.pool = (i == 0).then_some(Pool::Batch);
+            request.pool = Some(if i < 2 { Pool::Batch } else { Pool::Interactive });
             let query = query.clone();
             store.runtime.spawn(async move { collect(&query, request).await })
         })
