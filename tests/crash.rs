@@ -2,25 +2,31 @@
 //! prefix of the history that holds everything acknowledged.
 //!
 //! A history lives several lives; each ends in a close, a power cut or a kill of the process at some call to the disk.
-//! Where the cuts fell is counted, and none of the places that matter may be missed.
+//! Between its operations comes what no answer may show ([`Upkeep`]): orders, compactions that are given up, scrubbing,
+//! flaws that are mended, time. Where the cuts fell is counted, and none of the places that matter may be missed.
 //! `MARIGRAM_CRASH_SEEDS=n` runs n seeds, from `MARIGRAM_CRASH_FROM=s` on; `MARIGRAM_CRASH_SEED=s` repeats one.
 
-use std::collections::BTreeMap;
+#[path = "crash/places.rs"]
+mod places;
+
 use std::time::Duration;
 
 use marigram_storage::clock::sim::{SimClock, SimRng};
-use marigram_storage::disk::sim::{Op as Call, SimDisk, Survival};
+use marigram_storage::disk::sim::{SimDisk, Survival};
+use marigram_storage::schema::DAY_NS;
 use marigram_storage::{Engine, Error, Options, Threads, World};
 use marigram_tests::rig::{differs, side_by_side};
-use marigram_tests::{History, Model, Op, read};
+use marigram_tests::{History, Model, Op, Upkeep, read};
 
-/// Where a crash fell, and how often.
-type Places = BTreeMap<&'static str, u64>;
+use self::places::{Death, Places};
+
+/// One operation in so many is something that no answer shows.
+const UPKEEP_PARTS: u64 = 20;
 
 fn options(rng: &mut SimRng) -> Options {
     let mut options = Options {
         memtable_bytes_max: 4 << 10 << rng.below(6),
-        wal_slot_bytes: 16 << 10 << rng.below(2),
+        wal_slot_bytes: 8 << 10 << rng.below(3),
         wal_bytes_max: 128 << 10,
         disk_reserve_bytes: 0,
         ballast_bytes: rng.below(2) << 11,
@@ -29,6 +35,10 @@ fn options(rng: &mut SimRng) -> Options {
         checkpoint_edits_max: 1 + rng.below(8),
         // What deletes leave behind goes at once, or not in this history.
         delete_bound: [Duration::ZERO, Duration::from_secs(24 * 3600)][rng.below(2) as usize],
+        trash_keep: [0, 3600, 24 * 3600, 24 * 3600].map(Duration::from_secs)[rng.below(4) as usize],
+        // Partitions come to rest at once, later, or not in this life.
+        recompress_after: [0, 600, 24 * 3600, 24 * 3600].map(Duration::from_secs)[rng.below(4) as usize],
+        late_grace: [None, Some(Duration::ZERO), Some(Duration::from_secs(3600))][rng.below(3) as usize],
         threads: Threads::None,
         ..Options::default()
     };
@@ -42,6 +52,8 @@ struct Run {
     history: History,
     disk: SimDisk,
     clock: SimClock,
+    /// Whether time passes; else it stands still.
+    has_time: bool,
     /// What must be there.
     certain: Model,
     /// What the operation in flight would make of it.
@@ -57,7 +69,33 @@ enum Doing {
     Delete,
     Alter,
     Cut,
+    Optimize,
+    Cancel,
+    Scrub,
+    /// Nothing that calls the disk.
+    Nothing,
     Close,
+}
+
+impl Doing {
+    fn of(op: &Op) -> Self {
+        match op {
+            Op::Write(..) => Self::Write,
+            Op::DropTable(..) | Op::DropDatabase(_) => Self::Drop,
+            Op::Delete(..) => Self::Delete,
+            Op::Alter(..) => Self::Alter,
+            Op::Cut => Self::Cut,
+        }
+    }
+
+    fn of_upkeep(upkeep: &Upkeep) -> Self {
+        match upkeep {
+            Upkeep::Optimize(..) => Self::Optimize,
+            Upkeep::Cancel(..) => Self::Cancel,
+            Upkeep::Scrub | Upkeep::Flaw(_, true) => Self::Scrub,
+            Upkeep::Flaw(_, false) | Upkeep::Pass(_) | Upkeep::Jump(_) => Self::Nothing,
+        }
+    }
 }
 
 /// When the power fails, in calls to the disk.
@@ -75,7 +113,12 @@ impl Run {
         let history = History::altering(rng.next_u64());
         let disk = SimDisk::new(rng.next_u64());
         let clock = SimClock::new(rng.next_u64());
-        Self { rng, history, disk, clock, certain: Model::default(), possible: None }
+        let has_time = rng.below(4) == 0;
+        // What is written then is of today, and late rows are expected still.
+        if has_time && rng.chance(4) {
+            clock.set_wall_ns(DAY_NS);
+        }
+        Self { rng, history, disk, clock, has_time, certain: Model::default(), possible: None }
     }
 
     fn open(&mut self) -> Result<Engine, Error> {
@@ -83,14 +126,14 @@ impl Run {
         Engine::open(World::of(&self.disk, &self.clock), options)
     }
 
-    /// Some operations on one engine. `Ok(Some)`: the disk died, at that call and after so many calls of that act.
-    fn live(&mut self, blow: Blow) -> Result<Option<(Doing, u64)>, String> {
+    /// Some operations on one engine. `Ok(Some)`: the disk died.
+    fn live(&mut self, blow: Blow) -> Result<Option<Death>, String> {
         if let Blow::InOpen(calls) = blow {
             self.disk.crash_at(self.disk.calls() + calls);
         }
         let engine = match self.open() {
             Ok(engine) => engine,
-            Err(_) if self.disk.is_dead() => return Ok(Some((Doing::Open, 0))),
+            Err(_) if self.disk.is_dead() => return Ok(Some(Death::in_open())),
             Err(error) => return Err(format!("open failed on a sound disk: {error}")),
         };
         self.compare(&engine)?;
@@ -109,14 +152,15 @@ impl Run {
                     Err(error) => return Err(format!("close failed on a sound disk: {error}")),
                 }
             }
+            if self.rng.below(UPKEEP_PARTS) == 0 {
+                doing = self.keep(&engine)?;
+                if self.rng.below(4) == 0 && !self.disk.is_dead() {
+                    self.compare(&engine)?;
+                }
+                continue;
+            }
             let op = self.history.next_op();
-            doing = match op {
-                Op::Write(..) => Doing::Write,
-                Op::DropTable(..) | Op::DropDatabase(_) => Doing::Drop,
-                Op::Delete(..) => Doing::Delete,
-                Op::Alter(..) => Doing::Alter,
-                Op::Cut => Doing::Cut,
-            };
+            doing = Doing::of(&op);
             match op.run(&engine) {
                 Ok(()) => op.fold(&mut self.certain),
                 // A full log is answered, and nothing was done.
@@ -133,7 +177,16 @@ impl Run {
                 self.compare(&engine)?;
             }
         }
-        Ok(Some((doing, before)))
+        Ok(Some(Death::of(&engine, doing, before)))
+    }
+
+    /// Something that no answer may show.
+    fn keep(&mut self, engine: &Engine) -> Result<Doing, String> {
+        let upkeep = Upkeep::draw(&mut self.rng, self.has_time);
+        match upkeep.run(engine, &self.disk, &self.clock) {
+            Err(error) if !self.disk.is_dead() => Err(format!("{upkeep:?} failed on a sound disk: {error}")),
+            _ => Ok(Doing::of_upkeep(&upkeep)),
+        }
     }
 
     /// What the engine shows must be certain, or possible; then it is certain.
@@ -164,8 +217,8 @@ fn run(seed: u64, places: &mut Places) -> Result<(), String> {
         loop {
             match run.live(blow).map_err(|reason| format!("life {life}: {reason}"))? {
                 None => blow = Blow::Armed, // closed: it opens again on the same disk
-                Some((doing, before)) => {
-                    note(places, &run.disk, doing, before);
+                Some(death) => {
+                    death.note(places, &run.disk);
                     break;
                 }
             }
@@ -173,11 +226,11 @@ fn run(seed: u64, places: &mut Places) -> Result<(), String> {
         let draw = run.rng.next_u64();
         run.disk = match run.rng.below(8) {
             0 | 1 => {
-                *places.entry("end: kill").or_default() += 1;
+                *places.entry("end: kill".to_owned()).or_default() += 1;
                 run.disk.restart()
             }
             mode => {
-                *places.entry("end: power cut").or_default() += 1;
+                *places.entry("end: power cut".to_owned()).or_default() += 1;
                 run.disk.crash(Survival::ALL[mode as usize - 2], draw)
             }
         };
@@ -193,88 +246,6 @@ fn run(seed: u64, places: &mut Places) -> Result<(), String> {
     engine.close().map_err(|error| format!("close: {error}"))?;
     let engine = run.open().map_err(|error| format!("reopen: {error}"))?;
     run.compare(&engine).map_err(|reason| format!("after reopen: {reason}"))
-}
-
-/// Every place that a campaign must hit.
-const PLACES: [&str; 22] = [
-    "open",
-    "open: directories and first checkpoint",
-    "open: checkpoint",
-    "open: cut",
-    "open: edit",
-    "open: new log",
-    "open: trash",
-    "write: group",
-    "slot: made",
-    "slot: change",
-    "slot: ring wrap",
-    "drop: group",
-    "delete: group",
-    "alter: group",
-    "cut: data file",
-    "cut: edit",
-    "cut: named in the log",
-    "merge: data file",
-    "merge: edit",
-    "trash",
-    "close",
-    "end: kill",
-];
-
-fn note(places: &mut Places, disk: &SimDisk, doing: Doing, before: u64) {
-    let log = disk.log();
-    let Some(last) = log.last() else { return };
-    // The acts of this call of the engine, and what was done to slots in this life.
-    let act: Vec<_> = log.iter().filter(|call| call.number > before).collect();
-    let data_files = act.iter().filter(|call| call.op == Call::Create && call.path.starts_with("data/")).count();
-    let is_wal = last.path.starts_with("wal/");
-    let is_edit = last.path.starts_with("manifest/edit");
-    let is_manifest = last.path.starts_with("manifest");
-    let mut hit = |place| *places.entry(place).or_default() += 1;
-    if matches!(doing, Doing::Open) {
-        hit("open");
-        let on_wal = matches!(last.op, Call::Create | Call::Write | Call::Sync | Call::CreateDir);
-        match last.op {
-            Call::CreateDir if !is_wal => hit("open: directories and first checkpoint"),
-            Call::Rename => hit("open: trash"),
-            _ if last.path.starts_with("data") => hit("open: cut"),
-            Call::Link if is_edit => hit("open: edit"),
-            _ if is_manifest => hit("open: checkpoint"),
-            _ if is_wal && on_wal => hit("open: new log"),
-            _ => {}
-        }
-        return;
-    }
-    if matches!(doing, Doing::Close) {
-        hit("close");
-    }
-    if is_wal && last.op == Call::Create {
-        hit("slot: made");
-    } else if is_wal && matches!(last.op, Call::Write | Call::Sync) {
-        let is_head = |call: &&marigram_storage::disk::sim::Call| {
-            call.op == Call::Write && call.path == last.path && call.offset == 0 && call.bytes == 512
-        };
-        let heads = log.iter().filter(is_head).count();
-        let in_head = log.iter().rev().find(|call| call.op == Call::Write).is_some_and(|call| call.offset == 0);
-        if in_head {
-            hit(if heads > 1 { "slot: ring wrap" } else { "slot: change" });
-        } else if data_files > 0 {
-            hit("cut: named in the log");
-        } else {
-            hit(match doing {
-                Doing::Drop => "drop: group",
-                Doing::Delete => "delete: group",
-                Doing::Alter => "alter: group",
-                _ => "write: group",
-            });
-        }
-    } else if last.op == Call::Rename {
-        hit("trash");
-    } else if last.path.starts_with("data") && data_files > 0 {
-        hit(if data_files > 1 { "merge: data file" } else { "cut: data file" });
-    } else if is_manifest && data_files > 0 {
-        hit(if data_files > 1 { "merge: edit" } else { "cut: edit" });
-    }
 }
 
 fn seeds(default: u64) -> Vec<u64> {
@@ -304,7 +275,7 @@ fn what_is_shown_after_a_crash_is_a_prefix_with_everything_acknowledged() {
     println!("points: {}", seeds.len());
     // In fewer some place may be missed by chance.
     if seeds.len() >= 20_000 {
-        for place in PLACES {
+        for place in places::ALL {
             assert!(places.contains_key(place), "no crash fell on {place:?}");
         }
     }

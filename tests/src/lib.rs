@@ -9,6 +9,8 @@ pub mod history;
 pub mod model;
 pub mod relog;
 pub mod rig;
+pub mod upkeep;
 
 pub use history::{Alter, Doomed, History, Op};
 pub use model::{Model, read};
+pub use upkeep::Upkeep;

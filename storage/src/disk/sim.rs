@@ -57,6 +57,9 @@ impl Survival {
     pub const ALL: [Self; 6] = [Self::None, Self::All, Self::Random, Self::Prefix, Self::Pages, Self::Stale];
 }
 
+/// See [`SimDisk::watch`].
+pub type Watch = Arc<dyn Fn() + Send + Sync>;
+
 /// A simulated disk. Clones are the same disk.
 #[derive(Clone)]
 pub struct SimDisk {
@@ -71,6 +74,7 @@ struct State {
     log: Vec<Call>,
     crash_at: Option<u64>,
     dead: bool,
+    watch: Option<Watch>,
     plan: Plan,
     capacity: Option<u64>,
     used: u64,
@@ -118,6 +122,7 @@ impl SimDisk {
             log: Vec::new(),
             crash_at: None,
             dead: false,
+            watch: None,
             plan: Plan::default(),
             capacity: None,
             used: 0,
@@ -142,6 +147,11 @@ impl SimDisk {
     /// The `number`-th call, counted from 1, and all after it fail: the process is dead.
     pub fn crash_at(&self, number: u64) {
         self.lock_state().crash_at = Some(number);
+    }
+
+    /// Runs before every call from now on, while the disk is locked: it may do anything that calls no disk. `None`: nothing.
+    pub fn watch(&self, watch: Option<Watch>) {
+        self.lock_state().watch = watch;
     }
 
     /// Whether the power failed, or this disk was left by `crash`, `reboot` or `restart`.
@@ -194,7 +204,7 @@ impl SimDisk {
         state.dead = true;
         let mut after = state.clone();
         drop(state);
-        (after.calls, after.crash_at, after.dead, after.locked) = (0, None, false, false);
+        (after.calls, after.crash_at, after.dead, after.locked, after.watch) = (0, None, false, false, None);
         after.log.clear();
         after.plan.clear();
         let numbers: Vec<u32> = after.inodes.keys().copied().collect();
@@ -318,6 +328,9 @@ impl State {
     fn begin(&mut self, op: Op, path: &str, offset: u64, bytes: u64) -> io::Result<Step> {
         if self.dead {
             return Err(power_cut());
+        }
+        if let Some(watch) = &self.watch {
+            watch();
         }
         self.calls += 1;
         let call = Call { number: self.calls, op, path: path.into(), offset, bytes };
