@@ -391,6 +391,26 @@ fn an_idle_engine_erases_what_was_deleted() {
     run.check_erased();
 }
 
+/// Who cares for little else looks often enough for a short bound.
+#[test]
+fn an_idle_engine_keeps_a_short_bound() {
+    let mut run = Run::new(2);
+    run.engine = None;
+    run.options.threads = Threads::Background;
+    run.options.trash_period = Duration::from_secs(60);
+    run.options.delete_bound = Duration::from_secs(2);
+    run.engine = Some(open(&run.disk, &run.clock, &run.options).unwrap());
+    run.write();
+    run.delete();
+    let from = Instant::now();
+    run.clock.advance_ns(1_000_000_000);
+    while run.engine().stats().erasures_ended == 0 {
+        assert!(from.elapsed() < Duration::from_secs(30), "{:?}", run.engine().stats());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    run.check_erased();
+}
+
 /// What failed once is tried again, though nobody writes and so no cut comes.
 #[test]
 fn an_idle_engine_tries_again() {

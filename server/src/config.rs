@@ -11,6 +11,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use defaults::half_of_memory;
 use marigram_query::Pool;
 use marigram_storage::MemoryShares;
 use marigram_storage::disk::real::Reader;

@@ -16,7 +16,7 @@ use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, Wor
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Config, ConfigError, SETTINGS};
+use crate::config::{Config, ConfigError, SETTINGS, half_of_memory};
 use crate::http;
 use crate::metrics::Metrics;
 
@@ -105,6 +105,10 @@ impl Server {
 
     fn start_with(config: Config, world: World, spill: Option<PathBuf>) -> Result<Self, StartError> {
         let clock = SystemClock::new();
+        let limit_bytes = config.memory_limit;
+        if let Some(half_bytes) = half_of_memory().filter(|half| *half < limit_bytes) {
+            tracing::warn!(limit_bytes, half_bytes, "memory_limit is more than half of the memory that there is");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("http")

@@ -7,6 +7,11 @@ use crate::error::Error;
 use crate::memory::MemoryShares;
 use crate::registry::SchemaLimits;
 
+/// So many times within the bound of a delete the keeper of an idle engine looks whether something is to be erased.
+const LOOKS_PER_BOUND: u32 = 16;
+/// But no more often than that.
+const LOOK_PERIOD_MIN: Duration = Duration::from_millis(100);
+
 /// The settings of an [`crate::Engine`]. Every bound has a name here.
 #[derive(Clone)]
 pub struct Options {
@@ -65,6 +70,14 @@ pub struct Options {
     pub threads: Threads,
     /// Called once when a failed sync has ended all writing: the process should end within a second.
     pub on_poison: Option<PoisonHook>,
+}
+
+impl Options {
+    /// How long the keeper sleeps where nobody asks it for anything. A round of erasing begins at the first look behind half of
+    /// the bound, and has the other half for its steps, of which two may wait for a look each.
+    pub(crate) fn look_period(&self) -> Duration {
+        self.trash_period.min((self.delete_bound / LOOKS_PER_BOUND).max(LOOK_PERIOD_MIN))
+    }
 }
 
 /// See [`Options::on_poison`].

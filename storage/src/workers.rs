@@ -368,8 +368,8 @@ fn keeper_loop(
     loop {
         let wait = match (keeper.has_pending(), keeper.is_tight()) {
             (true, _) => CUT_RETRY,
-            (false, true) => CUT_RETRY.min(shared.options.trash_period),
-            (false, false) => shared.options.trash_period,
+            (false, true) => CUT_RETRY.min(shared.options.look_period()),
+            (false, false) => shared.options.look_period(),
         };
         let task = match tasks.recv_timeout(wait) {
             Ok(task) => Some(task),

@@ -1,14 +1,20 @@
 //! Settings that follow the machine, and those that follow `memory_limit`.
 
-/// Half of what the machine or its control group has, at least 128 MiB; 1 GiB where the system does not tell.
+/// With less, bodies and statements leave no room for rows.
+pub(super) const MEMORY_LIMIT_MIN: u64 = 128 << 20;
+
+/// Half of what the machine or its control group has, at least [`MEMORY_LIMIT_MIN`]; 1 GiB where the system does not tell.
 pub(super) fn default_memory_limit() -> u64 {
-    let Ok(mut system) = sysinfo::System::new() else {
-        return 1 << 30;
-    };
+    half_of_memory().map_or(1 << 30, |half| half.max(MEMORY_LIMIT_MIN))
+}
+
+/// Of the machine's or its control group's; `None` where the system does not tell.
+pub(crate) fn half_of_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     let machine = system.total_memory();
     let limit = system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine));
-    (limit / 2).max(128 << 20)
+    Some(limit / 2)
 }
 
 pub(super) fn default_memtable(memory_limit: u64) -> u64 {

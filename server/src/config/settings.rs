@@ -4,9 +4,10 @@
 mod tests;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use super::defaults::{default_inflight, default_memory_limit, default_memtable};
-use super::value::{at_least, boolean, bytes, count, duration, format_bytes, format_duration, put, within};
+use super::defaults::{MEMORY_LIMIT_MIN, default_inflight, default_memory_limit, default_memtable};
+use super::value::{at_least, boolean, bytes, count, duration, format_bytes, format_duration, lasts, put, within};
 use marigram_query::Pool;
 use marigram_storage::disk::real::Reader;
 
@@ -84,9 +85,10 @@ pub static SETTINGS: &[Setting] = &[
         key: "memory_limit",
         unit: "bytes",
         default: AUTO,
-        about: "What all that grows with input may hold together; auto: half of the machine's or the control group's memory.",
+        about: "What all that grows with input may hold together; auto: half of the machine's or the control group's memory; at least 128 MiB.",
         set: |config, text| {
-            config.memory_limit = if text == AUTO { default_memory_limit() } else { bytes(text)?.max(128 << 20) };
+            config.memory_limit =
+                if text == AUTO { default_memory_limit() } else { at_least(bytes(text)?, MEMORY_LIMIT_MIN)? };
             // What was derived from it is derived again; an explicit value comes in a later layer or line.
             config.memtable.bytes_max = default_memtable(config.memory_limit);
             config.query.memory_bytes_max = config.memory_limit / 4;
@@ -383,8 +385,8 @@ pub static SETTINGS: &[Setting] = &[
         key: "delete.bound",
         unit: "duration",
         default: "24 h",
-        about: "How long after a delete its rows may be left in files, unseen; half of it later the work begins.",
-        set: |config, text| put(&mut config.delete.bound, duration(text)),
+        about: "How long after a delete its rows may be left in files, unseen; half of it later the work begins; at least 10 s.",
+        set: |config, text| put(&mut config.delete.bound, lasts(duration(text)?, Duration::from_secs(10))),
         get: |config| format_duration(config.delete.bound),
     },
     Setting {

@@ -124,6 +124,10 @@ pub(super) fn at_least(bytes: u64, min: u64) -> Result<u64, String> {
     if bytes < min { Err(format!("it must be at least {}", format_bytes(min))) } else { Ok(bytes) }
 }
 
+pub(super) fn lasts(duration: Duration, min: Duration) -> Result<Duration, String> {
+    if duration < min { Err(format!("it must be at least {}", format_duration(min))) } else { Ok(duration) }
+}
+
 pub(super) fn within(value: u64, min: u64, max: u64) -> Result<u64, String> {
     if (min..=max).contains(&value) { Ok(value) } else { Err(format!("it must lie between {min} and {max}")) }
 }

@@ -27,3 +27,20 @@ fn derived_sizes_follow_the_memory_limit() {
     }
     assert_eq!(default_memtable(1 << 40), 1 << 30);
 }
+
+/// What cannot be kept is refused, not raised in silence.
+#[test]
+fn a_value_that_is_too_small_is_refused() {
+    #[track_caller]
+    fn check(key: &str, least: &str, below: &[&str]) {
+        let mut config = Config::default();
+        let setting = find(key).unwrap();
+        for text in below {
+            assert_eq!(setting.set(&mut config, text), Err(format!("it must be at least {least}")), "{key} {text}");
+        }
+        setting.set(&mut config, least).unwrap();
+        assert_eq!(setting.get(&config), least);
+    }
+    check("delete.bound", "10 s", &["0s", "9999 ms"]);
+    check("memory_limit", "128 MiB", &["0", "134217727"]);
+}
