@@ -20,6 +20,7 @@ mod draft;
 mod error;
 mod escape;
 mod fields;
+mod newcomers;
 mod number;
 mod parse;
 mod precision;
@@ -31,6 +32,7 @@ use marigram_storage::draft::Draft;
 use marigram_storage::schema::{ColumnKind, TableMode};
 
 pub use error::{BodyError, LineError, Refusal};
+pub use newcomers::Newcomers;
 pub use precision::Precision;
 
 /// How a body is read, and how much of it is too much.
@@ -83,6 +85,11 @@ pub trait Schema {
     /// The kind of a column; `None` if the table or the column does not exist yet. Asked when a body names a column for the
     /// first time.
     fn column(&self, table: &str, column: &str) -> Option<ColumnKind>;
+
+    /// Series that are new while there is no room for all of them. Asked when a body names a series for the first time.
+    fn newcomers(&self) -> Option<&Newcomers> {
+        None
+    }
 }
 
 /// The schema of an empty database.

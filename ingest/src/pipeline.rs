@@ -12,15 +12,18 @@
 //! Not here: unpacking, limits of what may be received, and words of replies belong to who talks to the sender; room for a
 //! body is asked of [`crate::admission`] before it is received.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use marigram_storage::catalog::Catalog;
-use marigram_storage::draft::SourcePosition;
+use marigram_storage::draft::{Draft, SourcePosition};
 use marigram_storage::schema::{ColumnKind, DatabaseId, TableMode};
 use marigram_storage::{Engine, Error as StorageError};
 
-use crate::line_protocol::{BodyError, LineError, ParseOptions, Parsed, Parser, Precision, Schema};
+use crate::line_protocol::{BodyError, LineError, Newcomers, ParseOptions, Parsed, Parser, Precision, Schema};
 use crate::metrics::Metrics;
 
 /// Stores bodies. Shared by all who have some.
@@ -103,8 +106,9 @@ pub enum Error {
     Storage(#[from] StorageError),
 }
 
-/// Each time, another writer must have made a column of another type in between.
-const CONFLICTS_MAX: usize = 4;
+/// How often a body is read. Each time but once for new series, another writer must have made columns, or series that are
+/// limited, in between.
+const READS_MAX: usize = 8;
 
 impl Pipeline {
     /// A road into `engine` that counts in `metrics`.
@@ -124,9 +128,11 @@ impl Pipeline {
             return Err(StorageError::NotFound { what: "database", name: body.database.to_owned() }.into());
         }
         let options = self.parse_options(body);
-        for _ in 0..CONFLICTS_MAX {
+        let mut newcomers = None;
+        let mut last = None;
+        for _ in 0..READS_MAX {
             let room = self.engine.make_room(memory_need(body.text))?;
-            let mut parsed = self.parse(body, &options)?;
+            let mut parsed = self.parse(body, &options, newcomers.as_ref())?;
             let is_good = parsed.lines_refused == 0;
             let is_taken = is_good || body.accept_partial;
             if !is_taken || (!is_good && parsed.rows == 0 && body.position.is_none()) {
@@ -139,12 +145,36 @@ impl Pipeline {
                     return Ok(Stored { replayed: true, ..Stored::default() });
                 }
                 Ok(written) => return Ok(self.stored(parsed, Some(written.rows))),
-                // Another writer made the column meanwhile: read again, so that the lines that do not fit are named.
-                Err(StorageError::TypeConflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => last = Some(self.before_next_read(error, body, &parsed.draft, &mut newcomers)?),
             }
         }
-        Err(Error::Contended)
+        Err(last.unwrap_or(Error::Contended))
+    }
+
+    /// What is refused where lines can be named that it is refused for: what to say if reading again does not help.
+    fn before_next_read(
+        &self,
+        refused: StorageError,
+        body: &Body<'_>,
+        draft: &Draft,
+        newcomers: &mut Option<Newcomers>,
+    ) -> Result<Error, Error> {
+        match refused {
+            // Another writer made the column meanwhile: the lines that do not fit are seen.
+            StorageError::TypeConflict { .. } => Ok(Error::Contended),
+            StorageError::Limit { what: "series", .. } => {
+                let Some(room) = self.engine.new_series_room(body.database, draft)? else { return Err(refused.into()) };
+                let is_first = newcomers.is_none();
+                let newcomers = newcomers.get_or_insert_with(|| Newcomers::of_database(body.database));
+                newcomers.learn(draft, &room);
+                if !is_first {
+                    // Others take what room there is.
+                    newcomers.close();
+                }
+                Ok(refused.into())
+            }
+            _ => Err(refused.into()),
+        }
     }
 
     /// Counts and tells what became of a body; `rows` is `None` where its good lines were not handed on.
@@ -161,11 +191,16 @@ impl Pipeline {
         Stored { rows: rows.unwrap_or_default(), replayed: false, refused }
     }
 
-    fn parse(&self, body: &Body<'_>, options: &ParseOptions) -> Result<Parsed, BodyError> {
+    fn parse(
+        &self,
+        body: &Body<'_>,
+        options: &ParseOptions,
+        newcomers: Option<&Newcomers>,
+    ) -> Result<Parsed, BodyError> {
         let catalog = self.engine.schema();
         let database = catalog.database(body.database).map(|database| database.id);
         let mut parser = self.parsers.take();
-        let parsed = parser.parse(body.text, options, &KnownColumns { database, catalog: &catalog });
+        let parsed = parser.parse(body.text, options, &Known { database, catalog: &catalog, newcomers });
         self.parsers.give(parser);
         parsed
     }
@@ -202,15 +237,20 @@ impl Limits {
 }
 
 /// The catalog as the parser asks for it.
-struct KnownColumns<'a> {
+struct Known<'a> {
     catalog: &'a Catalog,
     database: Option<DatabaseId>,
+    newcomers: Option<&'a Newcomers>,
 }
 
-impl Schema for KnownColumns<'_> {
+impl Schema for Known<'_> {
     fn column(&self, table: &str, column: &str) -> Option<ColumnKind> {
         let table = self.catalog.table(self.database?, table)?;
         table.column(column).map(|column| column.kind)
+    }
+
+    fn newcomers(&self) -> Option<&Newcomers> {
+        self.newcomers
     }
 }
 
@@ -231,144 +271,5 @@ impl ParserPool {
         if kept.len() < Self::KEPT_MAX {
             kept.push(parser);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use marigram_storage::clock::sim::SimClock;
-    use marigram_storage::disk::sim::SimDisk;
-    use marigram_storage::{Options, World};
-
-    use super::*;
-
-    /// A road into an engine on a disk of its own, without threads.
-    struct Road {
-        disk: SimDisk,
-        pipeline: Pipeline,
-    }
-
-    impl Road {
-        fn open(disk: SimDisk, create_databases: bool) -> Self {
-            let options = Options {
-                threads: marigram_storage::Threads::None,
-                create_databases,
-                wal_slot_bytes: 1 << 20,
-                wal_bytes_max: 4 << 20,
-                write_wait: Duration::ZERO,
-                disk_reserve_bytes: 0,
-                ..Options::default()
-            };
-            let engine = Engine::open(World::of(&disk, &SimClock::new(1)), options).unwrap();
-            let limits = Limits {
-                line_bytes_max: 1 << 20,
-                line_columns_max: 64,
-                table_columns_max: 64,
-                future_max: None,
-                create_databases,
-            };
-            Self { disk, pipeline: Pipeline::new(engine, limits, Arc::default()) }
-        }
-
-        fn new() -> Self {
-            Self::open(SimDisk::new(3), true)
-        }
-
-        fn store(&self, accept_partial: bool, number: Option<u64>, text: &str) -> Result<Stored, Error> {
-            let position = number.map(|to| SourcePosition { source: 9, from: to - 1, to });
-            let precision = Precision::Nanosecond;
-            let body = Body { database: "x", precision, accept_partial, position, now_ns: 1000, text: text.as_bytes() };
-            self.pipeline.store(&body)
-        }
-
-        /// Rows stored, lines refused, bodies replayed so far.
-        fn counted(&self) -> (u64, u64, u64) {
-            let metrics = self.pipeline.metrics();
-            (metrics.rows.get(), metrics.lines_refused.get(), metrics.bodies_replayed.get())
-        }
-    }
-
-    #[test]
-    fn good_lines_are_stored_and_bad_ones_named_and_each_is_counted_once() {
-        let road = Road::new();
-        let stored = road.store(true, None, "m v=1i 1\nbad\nm v=2i 2\nm v=\"x\" 3").unwrap();
-        let refused = stored.refused.unwrap();
-        assert_eq!((stored.rows, refused.count, refused.good, refused.good_stored), (2, 2, 2, true));
-        assert_eq!(refused.errors.iter().map(|error| error.line).collect::<Vec<_>>(), [2, 4]);
-        assert_eq!(road.counted(), (2, 2, 0));
-        let strict = road.store(false, None, "m v=3i 3\nbad").unwrap();
-        let refused = strict.refused.unwrap();
-        assert_eq!((strict.rows, refused.count, refused.good, refused.good_stored), (0, 1, 1, false));
-        assert_eq!(road.counted(), (2, 3, 0));
-        let typed = road.store(true, None, "m v=1.5 4").unwrap();
-        assert_eq!(typed.refused.unwrap().errors[0].line, 1, "the catalog knows the type");
-    }
-
-    #[test]
-    fn a_body_that_is_no_text_or_has_no_database_stores_nothing() {
-        let road = Road::new();
-        let body = Body {
-            database: "x",
-            precision: Precision::Nanosecond,
-            accept_partial: true,
-            position: None,
-            now_ns: 0,
-            text: b"m v=1 1\n\xff",
-        };
-        assert!(matches!(road.pipeline.store(&body), Err(Error::Body(BodyError::NotUtf8 { offset: 8 }))));
-        assert_eq!(road.counted(), (0, 0, 0));
-        let closed = Road::open(SimDisk::new(4), false);
-        let missing = closed.store(true, None, "m v=1 1");
-        assert!(matches!(missing, Err(Error::Storage(StorageError::NotFound { what: "database", .. }))), "{missing:?}");
-    }
-
-    #[test]
-    fn the_latest_time_follows_the_clock() {
-        let mut road = Road::new();
-        assert_eq!(road.store(true, None, "m v=1i 9223372036854775806").unwrap().rows, 1);
-        road.pipeline.limits.future_max = Some(Duration::from_nanos(500));
-        let stored = road.store(true, None, "m v=1i 1500\nm v=2i 1501\nm v=3i").unwrap(); // the clock shows 1000
-        assert_eq!((stored.rows, stored.refused.unwrap().errors[0].line), (2, 2));
-        assert_eq!(road.pipeline.metrics().lines_future.get(), 1);
-        road.pipeline.limits.future_max = Some(Duration::MAX);
-        assert_eq!(road.pipeline.limits.time_max_ns(1000), i64::MAX);
-    }
-
-    #[test]
-    fn a_numbered_body_is_settled_by_being_taken_whatever_it_holds() {
-        let road = Road::new();
-        let send = |number, text: &str| road.store(true, Some(number), text);
-        assert_eq!(send(7, "m v=7i 7\nbad").unwrap().rows, 1);
-        assert!(send(7, "m v=7i 7\nbad").unwrap().replayed);
-        let refused = send(8, "bad\nworse").unwrap().refused.unwrap();
-        assert_eq!((refused.count, refused.good), (2, 0));
-        assert!(send(8, "m v=8i 8").unwrap().replayed, "mended lines go under the next number");
-        assert_eq!(send(9, "").unwrap(), Stored::default());
-        assert_eq!(send(10, "# nothing\n\n").unwrap(), Stored::default());
-        let gap = send(12, "m v=12i 12");
-        assert!(matches!(gap, Err(Error::Storage(StorageError::PositionGap { expected: 10, sent: 11 }))), "{gap:?}");
-        // All of it is as durable as rows are.
-        let road = Road::open(road.disk.reboot(), true);
-        assert!(road.store(true, Some(10), "m v=10i 10").unwrap().replayed);
-        assert_eq!(road.store(true, Some(11), "m v=11i 11").unwrap().rows, 1);
-        assert_eq!(road.counted(), (1, 0, 1));
-    }
-
-    #[test]
-    fn a_numbered_body_that_was_not_taken_leaves_its_number_open() {
-        let road = Road::new();
-        assert_eq!(road.store(true, Some(1), "m v=1i 1").unwrap().rows, 1);
-        assert!(road.store(false, Some(2), "m v=2i 2\nbad").unwrap().refused.is_some());
-        assert_eq!(road.store(false, Some(2), "m v=2i 2").unwrap().rows, 1);
-        assert_eq!(road.store(false, Some(3), "m v=3i 3").unwrap().rows, 1);
-    }
-
-    #[test]
-    fn a_source_may_begin_with_a_body_that_stores_nothing_and_makes_nothing() {
-        let road = Road::new();
-        assert!(road.store(true, Some(5), "bad").unwrap().refused.is_some());
-        assert!(road.pipeline.engine.schema().database("x").is_none(), "no database for no rows");
-        assert!(road.store(true, Some(5), "m v=1i 1").unwrap().replayed);
-        assert_eq!(road.store(true, Some(6), "m v=1i 1").unwrap().rows, 1);
     }
 }

@@ -8,6 +8,7 @@ mod http {
     pub mod delete;
     pub mod failure;
     pub mod frame;
+    pub mod limits;
     pub mod query;
     pub mod resources;
     pub mod support;

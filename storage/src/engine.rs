@@ -39,7 +39,7 @@ use crate::keeper::Keeper;
 use crate::lease::{LeaseInfo, Leases};
 use crate::memory::Accountant;
 use crate::options::{Options, Threads};
-use crate::registry::Registry;
+use crate::registry::{NewSeriesRoom, Registry};
 use crate::room::Room;
 use crate::schema::TableId;
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
@@ -209,6 +209,13 @@ impl Engine {
             }
         }
         Err(shared.overloaded())
+    }
+
+    /// For who was refused with [`Error::Limit`] of `series` and sends the draft again without those that there is no room
+    /// for: which of its series are new, and how much room is left. `None`: too many to look for.
+    pub fn new_series_room(&self, database: &str, draft: &Draft) -> Result<Option<NewSeriesRoom>> {
+        self.shared.check_open()?;
+        self.shared.new_series_room(database, draft)
     }
 
     /// What is visible now. Waits for nobody. It expires after [`Options::snapshot_age_max`], or earlier if writes need the

@@ -77,6 +77,11 @@ impl Generation {
         self.series_count.load(Ordering::Relaxed)
     }
 
+    /// Series of one database in this generation.
+    pub(crate) fn admitted(&self, database: DatabaseId) -> u64 {
+        lock(&self.admitted).get(&database).copied().unwrap_or_default()
+    }
+
     /// Gives the series of one batch their ordinals, all of them or none. What the batch must define is in the result, too.
     pub(crate) fn stage(
         self: &Arc<Self>,

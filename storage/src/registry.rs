@@ -10,6 +10,7 @@ mod alter;
 mod keys;
 mod known;
 mod names;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use self::keys::DraftKeys;
 use self::known::OfDraft;
 pub(crate) use self::known::{FindStored, Lacking};
 use self::names::{Name, NameClaims, Shared, Unlogged};
+pub use self::room::{NewSeriesRoom, SeriesLimit, TableSeriesRoom};
 
 use crate::batch::{Batch, SERIES_BYTES_MAX, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
@@ -170,27 +172,15 @@ impl Registry {
         // Dropped last: what is refused is taken back from outside the gate.
         let names;
         let _passed = read(&self.shared.gate);
-        let filled = || draft.tables.iter().filter(|table| !table.times.is_empty());
-        let (database, catalog, generation, drops) = {
-            let mut state = lock(&self.shared.state);
-            if filled().next().is_none() && state.catalog.database(database_name).is_none() && create {
-                // Nothing to store makes nothing.
-                return Ok(state.resolved(Vec::new()));
-            }
-            let database = state.register_all(&self.limits, (database_name, create), filled())?;
-            let tables: Vec<TableId> =
-                filled().filter_map(|table| Some(state.catalog.table(database, &table.name)?.id)).collect();
-            names = NameClaims::new(&self.shared, state.unlogged.claim(database, &tables));
-            (database, Arc::clone(&state.catalog), Arc::clone(&state.generation), state.drops)
-        };
-        // Nothing gets an ordinal before everything that can be refused was looked at.
-        let mut named = Vec::new();
-        for table in filled() {
-            let Some(known) = catalog.table(database, &table.name) else {
-                return Err(Error::NotFound { what: "table", name: table.name.clone() });
-            };
-            named.push(self.name_series(known, table, &generation)?);
+        if let Some(nothing) = self.resolve_nothing(database_name, draft, create) {
+            return Ok(nothing);
         }
+        let against;
+        (names, against) = self.claim_names(database_name, draft, create)?;
+        let Against { database, catalog, generation, drops } = against;
+        // Nothing gets an ordinal before everything that can be refused was looked at.
+        let named = self.name_all(draft, &catalog, database, &generation)?;
+        let filled = || filled(draft);
         let keys: Vec<Vec<&[u8]>> = named.iter().map(|named| named.keys.slices()).collect();
         let of_draft = OfDraft { tables: filled().collect(), named: &named, keys: &keys };
         let (staged, ordinals) = of_draft.stage(&generation, (database, database_name), &self.limits, find_stored)?;
@@ -202,6 +192,42 @@ impl Registry {
             push_rows((named, keys), table, ordinals, &mut batch)?;
         }
         Ok(Resolved { batch, drops, rows, staged: Some(staged), names })
+    }
+
+    /// Nothing to store makes nothing.
+    fn resolve_nothing(&self, database: &str, draft: &Draft, create: bool) -> Option<Resolved> {
+        if !create || filled(draft).next().is_some() {
+            return None;
+        }
+        let state = lock(&self.shared.state);
+        state.catalog.database(database).is_none().then(|| state.resolved(Vec::new()))
+    }
+
+    /// Makes the names that a draft needs, and claims them. The caller is inside the gate.
+    fn claim_names(&self, database: &str, draft: &Draft, create: bool) -> Result<(NameClaims, Against)> {
+        let mut state = lock(&self.shared.state);
+        let database = state.register_all(&self.limits, (database, create), filled(draft))?;
+        let tables: Vec<TableId> =
+            filled(draft).filter_map(|table| Some(state.catalog.table(database, &table.name)?.id)).collect();
+        let names = NameClaims::new(&self.shared, state.unlogged.claim(database, &tables));
+        let (catalog, generation) = (Arc::clone(&state.catalog), Arc::clone(&state.generation));
+        Ok((names, Against { database, catalog, generation, drops: state.drops }))
+    }
+
+    /// The series of all tables of a draft, before they have ordinals.
+    fn name_all(
+        &self,
+        draft: &Draft,
+        catalog: &Catalog,
+        database: DatabaseId,
+        generation: &Generation,
+    ) -> Result<Vec<Named>> {
+        let name = |table: &DraftTable| {
+            let known = catalog.table(database, &table.name);
+            let known = known.ok_or_else(|| Error::NotFound { what: "table", name: table.name.clone() })?;
+            self.name_series(known, table, generation)
+        };
+        filled(draft).map(name).collect()
     }
 
     /// The keys of a draft's series, and where they will get their ordinals.
@@ -477,6 +503,19 @@ impl State {
         self.unlogged.add(Name::Column(table, id));
         Ok(())
     }
+}
+
+/// The tables of a draft that have rows.
+fn filled(draft: &Draft) -> impl Iterator<Item = &DraftTable> {
+    draft.tables.iter().filter(|table| !table.times.is_empty())
+}
+
+/// What a draft is resolved against.
+struct Against {
+    database: DatabaseId,
+    catalog: Arc<Catalog>,
+    generation: Arc<Generation>,
+    drops: u64,
 }
 
 /// The series of a draft's table, before they have ordinals.

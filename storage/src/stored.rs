@@ -2,7 +2,8 @@
 //!
 //! Stored is what a memtable that is being written out has, or a live segment of the partitions that rows fall into and of the
 //! one before each. A key costs a look into one block of a segment; keys are asked in their order, so each block is read once,
-//! and whoever sends more new series than there is room for is refused at the first one too many. One asks at a time.
+//! and whoever sends more new series than there is room for is refused at the first one too many. Who leaves out what there is no
+//! room for has all of them looked for, within a bound. One asks at a time.
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use crate::sync::lock;
 const PARTITIONS_MAX: usize = 4;
 /// So many segments, the newest.
 const SEGMENTS_MAX: usize = 64;
+/// So often, in all segments together, is one that is refused looked for in vain.
+const VAIN_LOOKS_MAX: usize = if cfg!(test) { 64 } else { 1 << 20 };
 /// New series that are refused ask for a cut, behind which as many may come again, so often at most.
 const CUT_PERIOD: Duration = Duration::from_secs(600);
 
@@ -38,10 +41,25 @@ pub(crate) struct StoredSeries {
 impl StoredSeries {
     /// Positions of the series that are stored, ascending. `None`: more than `unknown_max` series are not.
     pub(crate) fn find(&self, seen: &Published, lacking: &Lacking<'_>, unknown_max: usize) -> Option<Vec<u32>> {
+        self.find_among(seen, lacking, |_| unknown_max)
+    }
+
+    /// The same where more than `room` may be new. `None`: so many more that looking for them takes too long.
+    pub(crate) fn find_beyond(&self, seen: &Published, lacking: &Lacking<'_>, room: usize) -> Option<Vec<u32>> {
+        self.find_among(seen, lacking, |segments| room.saturating_add(VAIN_LOOKS_MAX / segments.max(1)))
+    }
+
+    fn find_among(
+        &self,
+        seen: &Published,
+        lacking: &Lacking<'_>,
+        unknown_max: impl FnOnce(usize) -> usize,
+    ) -> Option<Vec<u32>> {
         let _one = lock(&self.one);
         let memtables: Vec<Arc<SeriesTable>> =
             seen.memtables.iter().filter_map(|memtable| memtable.generation.known_table(lacking.table.id)).collect();
         let mut segments = Segments::near(&seen.placement, lacking.table, lacking.times);
+        let unknown_max = unknown_max(segments.0.len());
         let (mut stored, mut unknown) = (Vec::with_capacity(lacking.series.len()), 0);
         for same in lacking.series.chunk_by(|first, second| first.1 == second.1) {
             let Some((_, key, fingerprint)) = same.first() else { continue };

@@ -39,6 +39,9 @@ enum Series {
 pub(super) fn body(memory: &mut Memory, text: &str, options: &ParseOptions, schema: &dyn Schema) -> Parsed {
     memory.spellings.clear();
     memory.by_table.clear();
+    if let Some(newcomers) = schema.newcomers() {
+        newcomers.begin();
+    }
     let mut reader = Reader {
         text,
         bytes: text.as_bytes(),

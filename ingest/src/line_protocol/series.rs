@@ -210,14 +210,21 @@ impl Spellings {
         rules: &Rules<'_>,
     ) -> Result<u32, Fault> {
         let mut tags = std::mem::take(&mut self.tags);
-        let resolved = self.resolve_tags(body, &mut tags, table, rules);
-        let ordered = match resolved {
-            Ok(ordered) => ordered,
-            Err(fault) => {
-                self.tags = tags;
-                return Err(fault);
-            }
-        };
+        let learned = self.learn_tags(body, &new, index, &mut tags, table, rules);
+        self.tags = tags;
+        Ok(self.insert(new.hash, learned?, body))
+    }
+
+    fn learn_tags(
+        &mut self,
+        body: &[u8],
+        new: &NewKey,
+        index: u32,
+        tags: &mut [NewTag],
+        table: &mut TableDraft,
+        rules: &Rules<'_>,
+    ) -> Result<Known, Fault> {
+        let ordered = self.resolve_tags(body, tags, table, rules)?;
         let count = tags.len() as u32;
         let bytes = body.get(new.key.clone()).unwrap_or_default();
         let mut known = Known {
@@ -231,31 +238,30 @@ impl Spellings {
         };
         // Without escapes and in the order of the table, a series has one spelling; it stands for the others.
         if ordered && !new.escaped {
-            known.series = self.push_series(body, &tags, table);
-        } else {
-            let at = self.arena.len();
-            self.spell(body, &tags, table);
-            let canonical = self.arena.get(at..).unwrap_or_default();
-            let hash = self.hasher.hash_one(canonical);
-            let same_bytes = canonical == bytes;
-            match self.find(body, canonical, hash) {
-                Some(found) => {
+            known.series = self.push_series(body, tags, table, rules)?;
+            return Ok(known);
+        }
+        let at = self.arena.len();
+        self.spell(body, tags, table);
+        let canonical = self.arena.get(at..).unwrap_or_default();
+        let hash = self.hasher.hash_one(canonical);
+        let same_bytes = canonical == bytes;
+        match self.find(body, canonical, hash) {
+            Some(found) => {
+                self.arena.truncate(at);
+                known.series = self.known.get(found as usize).map_or(NONE, |known| known.series);
+            }
+            None => {
+                known.series = self.push_series(body, tags, table, rules).inspect_err(|_| self.arena.truncate(at))?;
+                if same_bytes {
                     self.arena.truncate(at);
-                    known.series = self.known.get(found as usize).map_or(NONE, |known| known.series);
-                }
-                None => {
-                    known.series = self.push_series(body, &tags, table);
-                    if same_bytes {
-                        self.arena.truncate(at);
-                    } else {
-                        let bytes = (self.arena.len() - at) as u32;
-                        self.insert(hash, Known { at: at as u32, bytes, in_arena: true, ..known }, body);
-                    }
+                } else {
+                    let bytes = (self.arena.len() - at) as u32;
+                    self.insert(hash, Known { at: at as u32, bytes, in_arena: true, ..known }, body);
                 }
             }
         }
-        self.tags = tags;
-        Ok(self.insert(new.hash, known, body))
+        Ok(known)
     }
 
     /// Finds or makes the column of each tag and sorts the tags by it; says whether they were sorted.
@@ -287,11 +293,22 @@ impl Spellings {
         Ok(ordered)
     }
 
-    fn push_series(&self, body: &[u8], tags: &[NewTag], table: &mut TableDraft) -> u32 {
+    /// The last that can be refused of a line.
+    fn push_series(
+        &self,
+        body: &[u8],
+        tags: &[NewTag],
+        table: &mut TableDraft,
+        rules: &Rules<'_>,
+    ) -> Result<u32, Fault> {
+        if let Some(newcomers) = rules.schema.newcomers() {
+            let named = tags.iter().map(|tag| (table.tag_name(tag.tag), self.value(body, tag)));
+            newcomers.admit(&table.name, named.collect())?;
+        }
         for tag in tags {
             table.series.push_tag(tag.tag, self.value(body, tag));
         }
-        table.series.finish()
+        Ok(table.series.finish())
     }
 
     fn value<'b>(&'b self, body: &'b [u8], tag: &NewTag) -> &'b [u8] {

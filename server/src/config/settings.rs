@@ -153,7 +153,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "write.table_series_max",
         unit: "count",
         default: "10000000",
-        about: "Series of one table that are new between two cuts, not stored in the partitions of their rows or the one before; a write that would add more is refused, and adds none.",
+        about: "Series of one table that are new between two cuts, not stored in the partitions of their rows or the one before; a line that would add one more is refused.",
         set: |config, text| put(&mut config.write.table_series_max, within(count(text, 1)?, 1, 60_000_000)),
         get: |config| config.write.table_series_max.to_string(),
     },

@@ -12,7 +12,7 @@ use crate::codec::EncodeScratch;
 use crate::committer::{Reply, Submission};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::registry::{Lacking, Registry, Resolved};
+use crate::registry::{Lacking, NewSeriesRoom, Registry, Resolved};
 use crate::room::Room;
 use crate::sync::lock;
 use crate::wal::queue::Refused;
@@ -25,6 +25,13 @@ impl Shared {
             self.stored.find(&self.published.load_full(), lacking, unknown_max)
         };
         self.registry.resolve_among(database, draft, self.options.create_databases, &find)
+    }
+
+    /// What is left of limits of new series, see [`super::Engine::new_series_room`].
+    pub(super) fn new_series_room(&self, database: &str, draft: &Draft) -> Result<Option<NewSeriesRoom>> {
+        let find =
+            |lacking: &Lacking<'_>, room: usize| self.stored.find_beyond(&self.published.load_full(), lacking, room);
+        self.registry.new_series_room(database, draft, self.options.create_databases, &find)
     }
 
     /// Encodes a batch, hands it to the committer and waits for its fate.

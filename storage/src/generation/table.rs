@@ -156,6 +156,11 @@ impl SeriesTable {
         }
     }
 
+    /// How many series there are.
+    pub(crate) fn known(&self) -> usize {
+        read(&self.inner).known()
+    }
+
     /// Positions of fingerprints that no series has.
     pub(crate) fn unknown(&self, fingerprints: &[u128]) -> Vec<u32> {
         read(&self.inner).find_all(fingerprints).missing

@@ -71,7 +71,7 @@ impl OfDraft<'_> {
         })
     }
 
-    fn lacking(&self, at: usize) -> Option<Lacking<'_>> {
+    pub(super) fn lacking(&self, at: usize) -> Option<Lacking<'_>> {
         let (named, keys, draft) = (self.named.get(at)?, self.keys.get(at)?, self.tables.get(at)?);
         let of = |at: &u32| Some((*at, *keys.get(*at as usize)?, *named.fingerprints.get(*at as usize)?));
         let unknown = named.series.unknown(&named.fingerprints);

@@ -1,5 +1,6 @@
 //! Who is stored goes on writing when a limit of new series is reached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StoredSeries;
@@ -8,7 +9,7 @@ use crate::disk::sim::SimDisk;
 use crate::draft::{Draft, DraftSeries, DraftTable};
 use crate::error::Result;
 use crate::registry::SchemaLimits;
-use crate::schema::{DAY_NS, TableMode};
+use crate::schema::{DAY_NS, Table, TableMode};
 use crate::values::{FieldColumn, Values};
 use crate::{Engine, Error, Options, Threads, World};
 
@@ -27,7 +28,7 @@ fn limits(table_series_max: usize, database_series_max: usize, series_max: usize
 }
 
 /// A row of each host.
-fn write_to(engine: &Engine, table: &str, hosts: &[&str], time: i64) -> Result<()> {
+fn draft_of(table: &str, hosts: &[&str], time: i64) -> Draft {
     let mut series = DraftSeries::default();
     for host in hosts {
         series.push_tag(0, host.as_bytes());
@@ -42,7 +43,11 @@ fn write_to(engine: &Engine, table: &str, hosts: &[&str], time: i64) -> Result<(
         times: vec![time; hosts.len()],
         fields: vec![FieldColumn { column: "v".to_owned(), rows: None, values: Values::I64(vec![1; hosts.len()]) }],
     };
-    engine.write("main", &Draft { tables: vec![table], position: None }).map(|_| ())
+    Draft { tables: vec![table], position: None }
+}
+
+fn write_to(engine: &Engine, table: &str, hosts: &[&str], time: i64) -> Result<()> {
+    engine.write("main", &draft_of(table, hosts, time)).map(|_| ())
 }
 
 fn write(engine: &Engine, hosts: &[&str], time: i64) -> Result<()> {
@@ -99,6 +104,59 @@ fn so_they_are_beyond_the_limit_of_their_database() {
     check_refused(write(&engine, &["n"], 3), "\"main\"");
     write(&engine, &["a", "b"], 3).unwrap();
     check_refused(write_to(&engine, "mem", &["a"], 3), "\"main\"");
+}
+
+/// Which table of a draft, what is left of its limit, and which of its series are new.
+type OfTable = (usize, u64, Vec<u32>);
+
+/// What is left of the limit of a database, and its tables.
+fn room(engine: &Engine, draft: &Draft) -> Option<(u64, Vec<OfTable>)> {
+    let room = engine.new_series_room("main", draft).unwrap()?;
+    let tables = room.tables.into_iter().map(|table| (table.table, table.limit.left(), table.new));
+    Some((room.database.left(), tables.collect()))
+}
+
+#[test]
+fn who_is_refused_is_told_which_series_are_new_and_what_room_is_left() {
+    let engine = open(&SimDisk::new(1), Threads::None, limits(4, 6, MANY));
+    write(&engine, &["a", "b"], 1).unwrap();
+    engine.cut().unwrap();
+    write(&engine, &["x", "y", "z"], 2).unwrap();
+    let named = || {
+        let columns = |table: &Arc<Table>| (table.name.clone(), table.columns.len());
+        (engine.schema().all_tables().map(columns).collect::<Vec<_>>(), engine.stats().memtable_series)
+    };
+    let before = named();
+    let mut draft = draft_of("cpu", &["n", "a", "x", "m", "b"], 3);
+    assert_eq!(room(&engine, &draft), Some((3, vec![(0, 1, vec![0, 3])])));
+    // Room for all of a table, not of the database. What has no rows, or only what is known, is not named.
+    draft.tables.splice(..0, draft_of("cpu", &["x"], 3).tables);
+    draft.tables.splice(..0, draft_of("none", &[], 3).tables);
+    draft.tables.extend(draft_of("mem", &["n", "a"], 3).tables);
+    assert_eq!(room(&engine, &draft), Some((3, vec![(2, 1, vec![0, 3]), (3, 4, vec![0, 1])])));
+    assert_eq!(named(), before, "nobody sees that it was asked");
+    engine.new_series_room("other", &draft).unwrap();
+    assert!(engine.schema().database("other").is_none());
+    write(&engine, &["n"], 3).unwrap();
+    assert_eq!(room(&engine, &draft_of("cpu", &["m", "n"], 3)), Some((2, vec![(0, 0, vec![0])])));
+}
+
+/// Each one that is not stored costs a look into each segment.
+#[test]
+fn very_many_new_series_are_not_looked_for() {
+    let engine = open(&SimDisk::new(1), Threads::None, limits(3, MANY, MANY));
+    for host in ["a", "b"] {
+        write(&engine, &[host], 1).unwrap();
+        engine.cut().unwrap();
+    }
+    write(&engine, &["x"], 2).unwrap();
+    // Two are left, and 64 looks in vain are enough for 32 beyond in two segments.
+    let hosts: Vec<String> = (0..35).map(|host| format!("n{host:02}")).collect();
+    let mut hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    assert_eq!(room(&engine, &draft_of("cpu", &hosts, 3)), None);
+    hosts.pop();
+    hosts.extend(["a", "b"]);
+    assert_eq!(room(&engine, &draft_of("cpu", &hosts, 3)), Some((MANY as u64 - 1, vec![(0, 2, (0..34).collect())])));
 }
 
 /// Until a cut is placed its series are in a memtable alone.
