@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -15,13 +16,15 @@ use marigram_storage::disk::sim::{Call, Fault, Op as DiskOp, SimDisk, Survival};
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{ColumnKind, DAY_NS, TableMode};
 use marigram_storage::values::{FieldColumn, Values};
-use marigram_storage::{Engine, Error, MemoryShares, Options};
+use marigram_storage::{Engine, Error, MemoryShares, Options, Reason};
 use marigram_tests::rig::{open, small_options, verdict};
-use marigram_tests::{Alter, Doomed, History, Model, Op, read};
+use marigram_tests::{Alter, Doomed, History, Model, Op, Upkeep, read};
 
 #[derive(Clone, Debug)]
 enum Step {
     Do(Op),
+    /// What no answer shows.
+    Keep(Upkeep),
     /// A cut whose data file cannot be created: the rows stay in memory and in the log, the generation has ended.
     FailedCut,
     Close,
@@ -95,6 +98,31 @@ fn scenarios() -> Vec<Scenario> {
     let mut cold = scenario("segments are written small", vec![write(), cut(), write(), cut()]);
     (cold.options.recompress_after, cold.options.late_grace) = (Duration::ZERO, Some(Duration::ZERO));
     all.push(cold);
+
+    // What leaves is resolved to its keys, some in segments and some in memory.
+    let by_keys = || Step::Do(Op::Delete("main".to_owned(), "cpu".to_owned(), Doomed::all(true)));
+    let mut others = History::new(17);
+    let mut of_cpu = || {
+        let drafts = std::iter::repeat_with(|| others.draft());
+        let has_cpu = |draft: &Draft| draft.tables.iter().any(|table| table.name == "cpu");
+        Step::Do(Op::Write("main".to_owned(), drafts.into_iter().find(has_cpu).unwrap()))
+    };
+    let mut keys = scenario(
+        "keys are deleted and erased",
+        vec![of_cpu(), cut(), of_cpu(), by_keys(), Step::Kill, of_cpu(), cut(), of_cpu(), by_keys(), cut()],
+    );
+    keys.options.delete_bound = Duration::ZERO;
+    all.push(keys);
+
+    let order = |table| Step::Keep(Upkeep::Optimize(table, true));
+    all.push(scenario(
+        "orders make segments small",
+        vec![write(), cut(), write(), order(0), delete(), write(), order(0), order(1), order(0)],
+    ));
+    all.push(scenario(
+        "flawed segments are mended",
+        vec![write(), cut(), Step::Keep(Upkeep::Flaw(1, true)), order(1), Step::Keep(Upkeep::Flaw(7, false)), order(1)],
+    ));
 
     let twice = History::new(13).draft();
     let again = || Step::Do(Op::Write("main".to_owned(), twice.clone()));
@@ -289,6 +317,19 @@ impl Run {
                         return Ok(Err(dead));
                     }
                 }
+                Step::Keep(upkeep) => {
+                    let kept = upkeep.run(&engine, &self.disk, &self.clock);
+                    if self.disk.is_dead() {
+                        return Ok(Err(Dead));
+                    }
+                    if let Err(error) = kept {
+                        self.typed(&error).map_err(|reason| format!("step {at}: {reason}"))?;
+                    }
+                    if engine.is_poisoned() {
+                        self.poisoned = true;
+                        self.restart();
+                    }
+                }
                 Step::FailedCut => {
                     self.disk.fail_next(DiskOp::Create, "data/", Fault::Eio);
                     let failed = engine.cut();
@@ -376,15 +417,18 @@ impl Run {
     fn typed(&self, error: &Error) -> Result<(), String> {
         match error {
             Error::Io { .. } | Error::DiskFull { .. } | Error::Overloaded { .. } | Error::Poisoned => Ok(()),
+            // What was struck is a read of a segment.
+            Error::Damaged { reason, .. } if reason.starts_with("cannot ") => Ok(()),
             error => Err(format!("not an error of the disk: {error}")),
         }
     }
 
-    /// The call that was struck.
-    fn struck(&self) -> Option<Call> {
+    /// The call that was struck, and those before it on all disks.
+    fn struck(&self) -> Option<(Call, Vec<Call>)> {
         let Blow::Fail(at, _) = self.blow else { return None };
-        let log = [self.log.clone(), self.disk.log()].concat();
-        log.get(at as usize - 1).cloned()
+        let mut log = [self.log.clone(), self.disk.log()].concat();
+        log.truncate(at as usize);
+        Some((log.pop()?, log))
     }
 }
 
@@ -437,8 +481,8 @@ fn applies(fault: Fault, call: &Call) -> bool {
 }
 
 /// A slot that is being made is not part of the log yet: its second sync makes it one.
-fn makes_slot(log: &[Call], struck: &Call) -> bool {
-    let before = log.iter().take(struck.number as usize - 1).filter(|call| call.path == struck.path);
+fn makes_slot(before: &[Call], struck: &Call) -> bool {
+    let before = before.iter().filter(|call| call.path == struck.path);
     let syncs = before.fold(None, |syncs, call| match call.op {
         DiskOp::Create => Some(0),
         DiskOp::Sync => syncs.map(|syncs| syncs + 1),
@@ -448,9 +492,9 @@ fn makes_slot(log: &[Call], struck: &Call) -> bool {
 }
 
 /// A free slot that is filled with zeros is not part of the log: it is opened for that, written behind its head, synced.
-fn fills_slot(log: &[Call], struck: &Call) -> bool {
+fn fills_slot(before: &[Call], struck: &Call) -> bool {
     let of_path = |call: &&Call| call.path == struck.path;
-    let before = log.iter().take(struck.number as usize - 1).rev().take_while(of_path);
+    let before = before.iter().rev().take_while(of_path);
     let ops: Vec<(DiskOp, u64)> = before.take(2).map(|call| (call.op, call.offset)).collect();
     match struck.op {
         DiskOp::Write => struck.offset == 512 && ops.first().is_some_and(|(op, _)| *op == DiskOp::Open),
@@ -477,11 +521,10 @@ fn fail_each_call(scenario: &Scenario, calls: &[Call]) -> Result<u64, String> {
 
 fn judge(run: &mut Run, fault: Fault) -> Result<(), String> {
     let stopped = run.poisoned || run.open_failed;
-    if let Some(struck) = run.struck().filter(|_| fault == Fault::Eio) {
+    if let Some((struck, before)) = run.struck().filter(|_| fault == Fault::Eio) {
         let on_log = struck.path.starts_with("wal/") && matches!(struck.op, DiskOp::Sync | DiskOp::Write);
-        let log = [run.log.clone(), run.disk.log()].concat();
         let must_stop = match struck.op {
-            _ if on_log => !makes_slot(&log, &struck) && !fills_slot(&log, &struck),
+            _ if on_log => !makes_slot(&before, &struck) && !fills_slot(&before, &struck),
             DiskOp::Sync | DiskOp::SyncDir => struck.path.starts_with("manifest"),
             _ => false,
         };
@@ -575,6 +618,21 @@ fn recompression() {
 }
 
 #[test]
+fn erasing_keys() {
+    over("keys are deleted and erased");
+}
+
+#[test]
+fn orders() {
+    over("orders make segments small");
+}
+
+#[test]
+fn mending() {
+    over("flawed segments are mended");
+}
+
+#[test]
 fn late_rows() {
     over("late rows repeat keys");
 }
@@ -586,12 +644,15 @@ fn changes_of_tables() {
 
 #[test]
 fn the_scenarios_reach_what_they_are_named_for() {
+    let reasons = RefCell::new(Vec::new());
     let stats = |name: &str| {
         let scenario = scenarios().into_iter().find(|scenario| scenario.name == name).unwrap();
         let mut run = Run::new(&scenario, Blow::None);
         assert!(run.play(&scenario.steps).unwrap().is_ok());
         let log = [run.log.clone(), run.disk.log()].concat();
-        (run.engine.unwrap().stats(), log)
+        let engine = run.engine.unwrap();
+        reasons.borrow_mut().clone_from(&engine.tasks().iter().map(|task| task.reason).collect());
+        (engine.stats(), log)
     };
     let heads = |log: &[Call]| {
         log.iter().filter(|call| call.op == DiskOp::Write && call.path.starts_with("wal/") && call.offset == 0).count()
@@ -612,6 +673,14 @@ fn the_scenarios_reach_what_they_are_named_for() {
     assert!(files > 1, "{files}: one cut is all that a replay of one generation needs");
     assert!(stats("segments are written small").0.compaction_rows > 0);
     assert!(stats("late rows repeat keys").0.rows_resent > 0);
+    let erased = stats("keys are deleted and erased").0;
+    assert!(erased.deletes > 0 && (erased.erasures_ended, erased.erasures_open) == (2, 0), "{erased:?}");
+    stats("orders make segments small");
+    let orders = reasons.borrow().iter().filter(|reason| **reason == Reason::Optimize).count();
+    assert!(orders >= 3, "{:?}", reasons.borrow());
+    stats("flawed segments are mended");
+    let mended = [Reason::Mend, Reason::Optimize].map(|reason| reasons.borrow().contains(&reason));
+    assert_eq!(mended, [true, true], "{:?}", reasons.borrow());
 }
 
 /// A file of data that failed is discarded alone: the rows stay readable, the next cut writes them.

@@ -182,6 +182,27 @@ impl Error {
         Self::Io { op, path: path.into(), source }
     }
 
+    /// The same for one more who waits for what failed; of what nobody waits for, only the text.
+    pub(crate) fn told_again(&self) -> Self {
+        match self {
+            Self::Cancelled => Self::Cancelled,
+            Self::Poisoned => Self::Poisoned,
+            Self::DiskFull { free_bytes, reserve_bytes } => {
+                Self::DiskFull { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes }
+            }
+            Self::TooLarge { what, bytes, bytes_max } => Self::TooLarge { what, bytes: *bytes, bytes_max: *bytes_max },
+            Self::Damaged { table, from, to, reason } => {
+                Self::Damaged { table: table.clone(), from: *from, to: *to, reason: reason.clone() }
+            }
+            Self::Corrupt { path, offset, reason } => Self::corrupt(path, *offset, reason.as_str()),
+            Self::Io { op, path, source } => {
+                let again = || io::Error::new(source.kind(), source.to_string());
+                Self::io(op, path, source.raw_os_error().map_or_else(again, io::Error::from_raw_os_error))
+            }
+            other => Self::invalid("compaction", other.to_string()),
+        }
+    }
+
     /// The bytes of a file are not those that were written, or the disk does not give them back.
     pub(crate) fn is_damage(&self) -> bool {
         match self {

@@ -390,26 +390,13 @@ impl Keeper {
             let part = plan.parts.get(at).map(place).unwrap_or((TableId(0), 0));
             tracing::warn!(%error, table = part.0.0, partition = part.1, "segments could not be compacted");
         }
-        let text = error.to_string();
         for open in &mut self.compactions.open {
             let concerned = of_part.map_or_else(
                 || plan.parts.iter().any(|part| part.table == open.order.table),
                 |part| part.table == open.order.table,
             );
             if concerned && is_order {
-                open.error = Some(match &error {
-                    Error::Cancelled => Error::Cancelled,
-                    Error::DiskFull { free_bytes, reserve_bytes } => {
-                        Error::DiskFull { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes }
-                    }
-                    Error::TooLarge { what, bytes, bytes_max } => {
-                        Error::TooLarge { what, bytes: *bytes, bytes_max: *bytes_max }
-                    }
-                    Error::Damaged { table, from, to, reason } => {
-                        Error::Damaged { table: table.clone(), from: *from, to: *to, reason: reason.clone() }
-                    }
-                    _ => Error::invalid("compaction", text.clone()),
-                });
+                open.error = Some(error.told_again());
             }
         }
     }
