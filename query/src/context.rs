@@ -9,7 +9,7 @@ use marigram_storage::time::TimeRange;
 use tokio::runtime::Handle;
 
 use crate::error::QueryError;
-use crate::request::{Pool, Principal, QueryOptions};
+use crate::request::{Pool, Principal, QueryOptions, Rules};
 use crate::running::{Entry, Registry};
 use crate::statement::TableName;
 use crate::store::Store;
@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) principal: Principal,
     /// Where the statement runs.
     pub(crate) pool: Pool,
+    /// Which operators of ours may be planned.
+    pub(crate) rules: Rules,
     /// Where it waits for what it stores or defines to be durable.
     pub(crate) writers: Handle,
     /// The current database. It exists where a statement reads tables.

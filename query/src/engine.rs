@@ -276,6 +276,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
         principal: request.principal.clone(),
         database: task.database.clone(),
         pool,
+        rules: request.rules,
         writers: shared.pools.writers()?,
     });
     let head = match statement {

@@ -29,6 +29,8 @@ use marigram_storage::aggregate::Side;
 
 use crate::error::{QueryError, QueryErrorKind};
 
+pub(crate) use time_bucket::{Buckets, TimeBucket};
+
 /// The PostgreSQL whose habits we have: clients choose their words by it.
 pub(crate) const POSTGRES_VERSION: &str = "16.6";
 

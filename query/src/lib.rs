@@ -22,6 +22,7 @@ mod running;
 mod scan;
 mod session;
 mod show;
+mod sorted_aggregate;
 mod statement;
 mod store;
 mod system;
@@ -30,6 +31,6 @@ mod virtual_table;
 
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
-pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Setting};
+pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Rules, Setting};
 pub use running::{PoolStats, QueryStats};
 pub use statement::ScalarParam;

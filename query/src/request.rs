@@ -93,6 +93,19 @@ impl Pool {
     }
 }
 
+/// Which operators of ours may be planned. Without one DataFusion answers, the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Aggregation over sorted runs.
+    pub sorted_aggregate: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { sorted_aggregate: true }
+    }
+}
+
 /// One statement to execute.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -110,6 +123,8 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Instead of the one that is configured or chosen by what the statement reads.
     pub pool: Option<Pool>,
+    /// What may be planned.
+    pub rules: Rules,
 }
 
 impl Request {
@@ -123,6 +138,7 @@ impl Request {
             read_only: false,
             timeout: None,
             pool: None,
+            rules: Rules::default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod checked_arithmetic;
 mod interruptible_joins;
+mod sorted_aggregates;
 
 pub(crate) use checked_arithmetic::CheckedArithmetic;
 pub(crate) use interruptible_joins::interruptible_joins;
+pub(crate) use sorted_aggregates::SortedAggregates;

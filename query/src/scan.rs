@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContextOfPoll, Poll};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult, assert_or_internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -24,8 +24,8 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
 use futures::Stream;
-use marigram_storage::schema::Table;
-use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats};
+use marigram_storage::schema::{ColumnKind, Table};
+use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats, SeriesRun};
 
 use crate::context::Context;
 use crate::error::QueryError;
@@ -37,6 +37,8 @@ pub(crate) struct ScanExec {
     request: Arc<ScanRequest>,
     /// What comes out: the requested columns, or none of them where only rows are counted.
     schema: SchemaRef,
+    /// Batches come with their runs.
+    series: bool,
     /// A partition stops after so many rows.
     fetch: Option<usize>,
     opened: Arc<Opened>,
@@ -72,7 +74,18 @@ impl ScanExec {
         schema: SchemaRef,
         fetch: Option<usize>,
     ) -> Result<Self, QueryError> {
-        let opened = Opened::new(&context, &table, &request)?;
+        Self::open_with(context, table, request, schema, fetch, false)
+    }
+
+    fn open_with(
+        context: Arc<Context>,
+        table: Arc<Table>,
+        request: ScanRequest,
+        schema: SchemaRef,
+        fetch: Option<usize>,
+        series: bool,
+    ) -> Result<Self, QueryError> {
+        let opened = Opened::new(&context, &table, &request, series)?;
         // An empty scan still is one partition, of no rows.
         let partitions = opened.lock().len().max(1);
         let properties = PlanProperties::new(
@@ -86,10 +99,57 @@ impl ScanExec {
             table,
             request: Arc::new(request),
             schema,
+            series,
             fetch,
             opened: Arc::new(opened),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Whether its rows may be aggregated by an operator of ours.
+    pub(crate) fn may_be_grouped(&self) -> bool {
+        self.context.rules.sorted_aggregate && self.fetch.is_none() && !self.series
+    }
+
+    fn is_tag(&self, name: &str) -> bool {
+        self.table.column(name).is_some_and(|column| column.kind == ColumnKind::Tag)
+    }
+
+    /// Its columns but for the tags.
+    pub(crate) fn schema_without_tags(&self) -> SchemaRef {
+        let rest = self.schema.fields().iter().filter(|field| !self.is_tag(field.name()));
+        Arc::new(Schema::new(rest.cloned().collect::<Vec<_>>()))
+    }
+
+    /// The same rows without their tags; with `series` they come with runs.
+    pub(crate) fn without_tags(&self, series: bool) -> Result<Self, QueryError> {
+        let schema = self.schema_without_tags();
+        let column = |name: &String| self.table.column(name).map(|column| column.id);
+        let columns = schema.fields().iter().filter_map(|field| column(field.name())).collect();
+        let request = ScanRequest { columns, ..ScanRequest::clone(&self.request) };
+        Self::open_with(Arc::clone(&self.context), Arc::clone(&self.table), request, schema, None, series)
+    }
+
+    /// One partition.
+    pub(crate) fn stream(&self, partition: usize, task: &TaskContext) -> DfResult<ScanStream> {
+        let (part, progress) = self.part(partition)?;
+        let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
+        Ok(ScanStream {
+            part,
+            progress,
+            context: Arc::clone(&self.context),
+            schema: Arc::clone(&self.schema),
+            rows_left: self.fetch.unwrap_or(usize::MAX),
+            memory: MemoryConsumer::new(format!("MarigramScan[{partition}]")).register(task.memory_pool()),
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            pages_read: counter("pages_read"),
+            pages_skipped: counter("pages_skipped"),
+            bytes_read: counter("bytes_read"),
         })
     }
 
@@ -103,14 +163,17 @@ impl ScanExec {
         if let Some(part) = take(&self.opened) {
             return Ok((part, Arc::clone(&self.opened.progress)));
         }
-        let again = Opened::new(&self.context, &self.table, &self.request)?;
+        let again = Opened::new(&self.context, &self.table, &self.request, self.series)?;
         Ok((take(&again).flatten(), again.progress))
     }
 }
 
 impl Opened {
-    fn new(context: &Context, table: &Table, request: &ScanRequest) -> Result<Self, QueryError> {
-        let Scan { parts, stats, .. } = context.snapshot.scan(table.id, request)?;
+    fn new(context: &Context, table: &Table, request: &ScanRequest, series: bool) -> Result<Self, QueryError> {
+        let Scan { parts, stats, .. } = match series {
+            true => context.snapshot.scan_series(table.id, request)?,
+            false => context.snapshot.scan(table.id, request)?,
+        };
         let progress = Arc::new(Progress { stats, counted: Mutex::default() });
         Ok(Self { parts: Mutex::new(parts.into_iter().map(Some).collect()), progress })
     }
@@ -193,20 +256,7 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (part, progress) = self.part(partition)?;
-        let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
-        Ok(Box::pin(ScanStream {
-            part,
-            progress,
-            context: Arc::clone(&self.context),
-            schema: Arc::clone(&self.schema),
-            rows_left: self.fetch.unwrap_or(usize::MAX),
-            memory: MemoryConsumer::new(format!("MarigramScan[{partition}]")).register(task.memory_pool()),
-            baseline: BaselineMetrics::new(&self.metrics, partition),
-            pages_read: counter("pages_read"),
-            pages_skipped: counter("pages_skipped"),
-            bytes_read: counter("bytes_read"),
-        }))
+        Ok(Box::pin(self.stream(partition, &task)?))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -219,6 +269,7 @@ impl ExecutionPlan for ScanExec {
             table: Arc::clone(&self.table),
             request: Arc::clone(&self.request),
             schema: Arc::clone(&self.schema),
+            series: self.series,
             fetch,
             opened: Arc::clone(&self.opened),
             properties: Arc::clone(&self.properties),
@@ -235,7 +286,8 @@ impl ExecutionPlan for ScanExec {
     }
 }
 
-struct ScanStream {
+/// The rows of one partition.
+pub(crate) struct ScanStream {
     part: Option<ScanPart>,
     progress: Arc<Progress>,
     context: Arc<Context>,
@@ -250,7 +302,14 @@ struct ScanStream {
 }
 
 impl ScanStream {
-    fn next(&mut self) -> Option<DfResult<RecordBatch>> {
+    /// The next rows, and which series they belong to.
+    pub(crate) fn next_runs(&mut self) -> Option<DfResult<(RecordBatch, Vec<SeriesRun>)>> {
+        let timer = self.baseline.elapsed_compute().clone();
+        let _timing = timer.timer();
+        self.next()
+    }
+
+    fn next(&mut self) -> Option<DfResult<(RecordBatch, Vec<SeriesRun>)>> {
         if self.rows_left == 0 {
             self.part = None;
         }
@@ -258,10 +317,10 @@ impl ScanStream {
             self.part = None;
             return Some(Err(error.into()));
         }
-        let next = self.part.as_mut()?.next();
+        let next = self.part.as_mut()?.next_runs();
         self.count();
-        let batch = match next {
-            Some(Ok(batch)) => batch,
+        let (batch, runs) = match next {
+            Some(Ok(next)) => next,
             Some(Err(error)) => {
                 self.part = None;
                 return Some(Err(QueryError::from(error).into()));
@@ -278,7 +337,7 @@ impl ScanStream {
         }
         let rows = batch.num_rows().min(self.rows_left);
         self.rows_left -= rows;
-        Some(self.shape(batch, rows))
+        Some(self.shape(batch, rows).map(|batch| (batch, runs)))
     }
 
     /// The batch under our schema; without columns where rows are only counted.
@@ -311,7 +370,7 @@ impl Stream for ScanStream {
         let timer = self.baseline.elapsed_compute().clone();
         let next = {
             let _timing = timer.timer();
-            self.next()
+            self.next().map(|next| next.map(|(batch, _)| batch))
         };
         self.baseline.record_poll(Poll::Ready(next))
     }

@@ -20,6 +20,8 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -34,7 +36,7 @@ use crate::functions;
 use crate::memory::{Budget, StatementMemory};
 use crate::pushdown;
 use crate::request::{Pool, QueryOptions};
-use crate::rules::{CheckedArithmetic, interruptible_joins};
+use crate::rules::{CheckedArithmetic, SortedAggregates, interruptible_joins};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
@@ -98,6 +100,7 @@ impl Template {
             .with_default_features()
             .with_config(config)
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_physical_optimizer_rules(physical_rules())
             .build();
         for function in functions::aggregate_functions() {
             state.register_udaf(function)?; // over the built-in one of the name
@@ -116,6 +119,13 @@ impl Template {
     pub(crate) fn spill_bytes(&self) -> u64 {
         self.runtime.disk_manager.used_disk_space()
     }
+}
+
+/// Ours, then DataFusion's.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(SortedAggregates)];
+    rules.extend(PhysicalOptimizer::new().rules);
+    rules
 }
 
 /// The session of one statement.

@@ -75,7 +75,7 @@ pub use priority::{lower_priority, shorten_slice};
 pub use registry::{NewSeriesRoom, SchemaLimits, SeriesLimit, TableSeriesRoom, TableSpec};
 pub use repair::{LostSegment, Repaired, repair};
 pub use room::Room;
-pub use scan::{BATCH_ROWS, Scan, ScanPart, ScanRequest, arrow_type};
+pub use scan::{BATCH_ROWS, Scan, ScanPart, ScanRequest, SeriesRun, arrow_type};
 pub use scrub::{DamagedSegment, Scrubbed};
 pub use snapshot::{DeleteInfo, DeleteNamed, DeleteState, MemtableInfo, SegmentInfo, Snapshot};
 pub use stats::{EngineStats, Repeated};

@@ -64,6 +64,15 @@ pub struct Scan {
     pub rows_max: u64,
 }
 
+/// Rows of a batch that belong to one series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesRun {
+    /// Its key, as [`crate::series`] reads it.
+    pub key: Arc<[u8]>,
+    /// How many rows, one behind the other.
+    pub rows: usize,
+}
+
 /// A share of a scan.
 pub struct ScanPart {
     context: Arc<Context>,
@@ -141,9 +150,11 @@ pub fn arrow_type(kind: ColumnKind) -> DataType {
     }
 }
 
-pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest) -> Result<Scan> {
+/// `series`: keys are read also where no tag is asked for.
+pub(crate) fn plan(lease: &Arc<Lease>, table: &Arc<Table>, request: &ScanRequest, series: bool) -> Result<Scan> {
     let snapshot = lease.published()?;
-    let context = Arc::new(Context::new(lease, snapshot.placement.directories().memory(), table, request)?);
+    let memory = snapshot.placement.directories().memory();
+    let context = Arc::new(Context::new(lease, memory, table, request, series)?);
     let mut units = Vec::new();
     for sources in partitions(&snapshot, table)?.into_values() {
         let meets = |source: &Source| request.time.meets(source.time_min(), source.time_max());
@@ -253,7 +264,13 @@ fn deal(units: Vec<Unit>, parts_max: usize) -> Vec<VecDeque<Unit>> {
 }
 
 impl Context {
-    fn new(lease: &Arc<Lease>, memory: &Arc<Accountant>, table: &Arc<Table>, request: &ScanRequest) -> Result<Self> {
+    fn new(
+        lease: &Arc<Lease>,
+        memory: &Arc<Accountant>,
+        table: &Arc<Table>,
+        request: &ScanRequest,
+        series: bool,
+    ) -> Result<Self> {
         let mut columns = Vec::with_capacity(request.columns.len());
         let mut schema = Vec::with_capacity(request.columns.len());
         let mut fields: Vec<(ColumnId, FieldType)> = Vec::new();
@@ -282,7 +299,7 @@ impl Context {
             table: Arc::clone(table),
             schema: Arc::new(Schema::new(schema)),
             times: columns.iter().any(|column| matches!(column, Output::Time)),
-            keys: columns.iter().any(|column| matches!(column, Output::Tag(_))),
+            keys: series || columns.iter().any(|column| matches!(column, Output::Tag(_))),
             columns,
             fields,
             range: request.time,
@@ -307,8 +324,8 @@ impl Context {
         }
     }
 
-    /// Turns filled rows into a batch; the values change hands.
-    fn batch(&self, filled: &mut RunBuffer) -> Result<RecordBatch> {
+    /// Turns filled rows into a batch; the values change hands. Its runs are there where keys are read.
+    fn batch(&self, filled: &mut RunBuffer) -> Result<(RecordBatch, Vec<SeriesRun>)> {
         let rows = filled.rows;
         let mut fields: Vec<Option<ArrayRef>> = Vec::with_capacity(self.fields.len());
         for column in &mut filled.buffer.columns {
@@ -323,11 +340,12 @@ impl Context {
                 Output::Field(at) => fields.get(*at).cloned().flatten().ok_or_else(broken)?,
             });
         }
+        let runs = filled.runs.drain(..).map(|(key, rows)| SeriesRun { key, rows: rows as usize }).collect();
         filled.clear();
         self.stats.rows.fetch_add(rows as u64, Ordering::Relaxed);
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
-            .map_err(|error| Error::invalid("batch", error.to_string()))
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options);
+        Ok((batch.map_err(|error| Error::invalid("batch", error.to_string()))?, runs))
     }
 }
 
@@ -339,6 +357,17 @@ impl Iterator for ScanPart {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.next_runs().map(|next| next.map(|(batch, _)| batch))
+    }
+}
+
+impl ScanPart {
+    /// The next batch, and which series its rows belong to, in their order: together as long as the batch. Only
+    /// [`crate::Snapshot::scan_series`] promises that runs are there.
+    ///
+    /// # Errors
+    /// As the iterator gives them; nothing follows.
+    pub fn next_runs(&mut self) -> Option<Result<(RecordBatch, Vec<SeriesRun>)>> {
         if self.ended {
             return None;
         }
@@ -346,11 +375,9 @@ impl Iterator for ScanPart {
         self.ended = !matches!(next, Some(Ok(_)));
         next.map(|next| next.map_err(|error| damaged(&self.context.table, error)))
     }
-}
 
-impl ScanPart {
     /// A batch, as long as the snapshot is held: one that expires meanwhile ends the scan, and what it kept is let go.
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn next_batch(&mut self) -> Result<Option<(RecordBatch, Vec<SeriesRun>)>> {
         let lease = &self.context.lease;
         lease.check()?;
         let batch = match &mut *lock(&self.held.0) {
@@ -376,7 +403,7 @@ impl Reading {
         Ok(self.groups.pop_front())
     }
 
-    fn step(&mut self, context: &Arc<Context>) -> Result<Option<RecordBatch>> {
+    fn step(&mut self, context: &Arc<Context>) -> Result<Option<(RecordBatch, Vec<SeriesRun>)>> {
         loop {
             let Some(merge) = &mut self.current else {
                 let Some(unit) = self.next_group(context)? else { return Ok(None) };

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::placement::Segment;
 use crate::scan::{self, Scan, ScanRequest};
-use crate::schema::TableId;
+use crate::schema::{Table, TableId};
 use crate::tombstone::{self, Erase};
 
 /// One prefix of the facts.
@@ -209,10 +209,18 @@ impl Snapshot {
 
     /// Plans a scan. The parts run when they are iterated, and hold this snapshot.
     pub fn scan(&self, table: TableId, request: &ScanRequest) -> Result<Scan> {
-        let Some(table) = self.catalog.table_by_id(table) else {
-            return Err(Error::NotFound { what: "table", name: format!("id {}", table.0) });
-        };
-        scan::plan(&self.lease, table, request)
+        scan::plan(&self.lease, self.table(table)?, request, false)
+    }
+
+    /// The same where who reads takes series by their keys: batches come with runs ([`scan::ScanPart::next_runs`]), also where
+    /// no tag is a column of theirs.
+    pub fn scan_series(&self, table: TableId, request: &ScanRequest) -> Result<Scan> {
+        scan::plan(&self.lease, self.table(table)?, request, true)
+    }
+
+    fn table(&self, table: TableId) -> Result<&Arc<Table>> {
+        let unknown = || Error::NotFound { what: "table", name: format!("id {}", table.0) };
+        self.catalog.table_by_id(table).ok_or_else(unknown)
     }
 }
 

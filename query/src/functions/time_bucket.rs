@@ -23,7 +23,7 @@ const ORIGIN_MONTH: i64 = 2000 * 12;
 const TIME: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct TimeBucket {
+pub(crate) struct TimeBucket {
     signature: Signature,
 }
 
@@ -113,8 +113,8 @@ fn constant<'a>(value: &'a ColumnarValue, name: &str) -> Result<&'a ScalarValue>
 }
 
 /// A division of time.
-#[derive(Clone, Copy, Debug)]
-enum Buckets {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Buckets {
     /// Width, and the origin modulo the width.
     Fixed(i64, i64),
     /// Width and origin in months.
@@ -129,8 +129,53 @@ impl Buckets {
         }
     }
 
+    /// Each instant apart.
+    pub(crate) fn each() -> Self {
+        Self::Fixed(1, 0)
+    }
+
+    /// Those of a call of `time_bucket` with these arguments beside the time, if all are there.
+    pub(crate) fn of_time_bucket(arguments: &[&ScalarValue]) -> Option<Self> {
+        let (width, origin) = arguments.split_first()?;
+        let width = Width::from_scalar(width).ok()??;
+        match origin {
+            [] => Some(Self::new(width, None)),
+            [ScalarValue::TimestampNanosecond(Some(origin), None)] => Some(Self::new(width, Some(*origin))),
+            _ => None,
+        }
+    }
+
+    /// Those of a call of `date_trunc` of a time without zone.
+    pub(crate) fn of_date_trunc(arguments: &[&ScalarValue]) -> Option<Self> {
+        let [ScalarValue::Utf8(Some(unit)) | ScalarValue::Utf8View(Some(unit))] = arguments else { return None };
+        Some(match unit.to_lowercase().as_str() {
+            "second" => Self::Fixed(1_000_000_000, 0),
+            "minute" => Self::Fixed(60_000_000_000, 0),
+            "hour" => Self::Fixed(DAY_NS / 24, 0),
+            "day" => Self::Fixed(DAY_NS, 0),
+            "week" => Self::new(Width::Nanos(7 * DAY_NS), None), // from Mondays, as the origin is one
+            "month" => Self::new(Width::Months(1), None),
+            "quarter" => Self::new(Width::Months(3), None),
+            "year" => Self::new(Width::Months(12), None),
+            _ => return None,
+        })
+    }
+
+    /// Those of a call of `date_bin` with a width of fixed length.
+    pub(crate) fn of_date_bin(arguments: &[&ScalarValue]) -> Option<Self> {
+        let (width, origin) = arguments.split_first()?;
+        let Width::Nanos(width) = Width::from_scalar(width).ok()?? else { return None };
+        match origin {
+            [] => Some(Self::Fixed(width, 0)),
+            [ScalarValue::TimestampNanosecond(Some(origin), None)] => {
+                Some(Self::new(Width::Nanos(width), Some(*origin)))
+            }
+            _ => None,
+        }
+    }
+
     /// Start and end of the bucket that holds the time. The end is the last instant if it is beyond that.
-    fn of(self, time: i64) -> Result<(i64, i64)> {
+    pub(crate) fn of(self, time: i64) -> Result<(i64, i64)> {
         let out_of_range = || overflow("the start of the bucket is out of range");
         match self {
             Self::Fixed(width, phase) => {
