@@ -31,7 +31,7 @@ use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
-use crate::statement::{self, Insert, Parameters, Statement};
+use crate::statement::{self, Cancel, Insert, Parameters, Statement};
 use crate::store::Store;
 use crate::{definition, insert, show};
 use threads::Pools;
@@ -259,7 +259,10 @@ async fn route(task: &Task, named: Option<Pool>) -> Result<(), QueryError> {
 /// Runs a statement in a pool. `may_leave`: it is given back untouched where it is too large for it.
 async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryError> {
     let Task { shared, request, events, .. } = task;
-    let _permit = shared.pools.of(pool).admission.enter().await?;
+    let _permit = match statement::is_call(&request.sql) {
+        true => None,
+        false => Some(shared.pools.of(pool).admission.enter().await?),
+    };
     let statement = statement::parse(&request.sql, &Parameters(&request.params))?;
     if request.read_only && statement.writes() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
@@ -311,6 +314,10 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
         }
         Statement::Optimize { name, is_final } => {
             definition::optimize(context, name, is_final).await?;
+            Head::Done
+        }
+        Statement::Cancel(what) => {
+            cancel(&context, what)?;
             Head::Done
         }
         Statement::Set { name, value } => {
@@ -370,6 +377,17 @@ async fn start(
     }
     ran_in(task, session.pool());
     session.start(plan).await.map(Some)
+}
+
+/// Asks it to stop, which it does within a batch.
+fn cancel(context: &Context, what: Cancel) -> Result<(), QueryError> {
+    context.principal.may(Action::Administer, &context.database)?;
+    let (kind, id, is_there) = match what {
+        Cancel::Statement(id) => ("statement", id, context.registry.cancel(id)),
+        Cancel::Task(id) => ("task", id, context.store.writer()?.cancel_task(id)),
+    };
+    let absent = || QueryError::new(QueryErrorKind::Invalid, format!("no {kind} of id {id} runs")).with_state("42704");
+    is_there.then_some(()).ok_or_else(absent)
 }
 
 /// For `system.queries`.

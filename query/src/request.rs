@@ -35,6 +35,8 @@ pub enum Action {
     Delete,
     /// Creates or drops databases and tables.
     Define,
+    /// Stops statements and tasks of others.
+    Administer,
 }
 
 impl Principal {
@@ -62,6 +64,7 @@ impl fmt::Display for Action {
             Self::Write => "write",
             Self::Delete => "delete",
             Self::Define => "create or drop",
+            Self::Administer => "stop statements and tasks",
         })
     }
 }

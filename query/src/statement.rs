@@ -28,6 +28,9 @@ pub(crate) use create_table::CreateTable;
 pub(crate) use parameters::Parameters;
 pub use parameters::ScalarParam;
 
+/// A longer text waits for its turn, whatever it is.
+const CALL_BYTES_MAX: usize = 256;
+
 /// One statement.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Statement {
@@ -56,6 +59,8 @@ pub(crate) enum Statement {
         name: TableName,
         is_final: bool,
     },
+    /// `CALL cancel(id)`, `CALL cancel_task(id)`.
+    Cancel(Cancel),
     /// `DESCRIBE t`, `SHOW COLUMNS FROM t`.
     Describe(TableName),
     ShowDatabases,
@@ -70,6 +75,15 @@ pub(crate) enum Statement {
         name: String,
         value: String,
     },
+}
+
+/// What is to be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// By the id that `system.queries` shows.
+    Statement(u64),
+    /// By that of `system.tasks`.
+    Task(u64),
 }
 
 /// `INSERT INTO table (columns) source`.
@@ -112,6 +126,7 @@ impl Statement {
                 | Self::AlterTable(_)
                 | Self::DropTable { .. }
                 | Self::Optimize { .. }
+                | Self::Cancel(_)
         )
     }
 }
@@ -119,6 +134,12 @@ impl Statement {
 /// A name as its table knows it: unquoted ones fold to lower case.
 pub(crate) fn fold(ident: Ident) -> String {
     if ident.quote_style.is_some() { ident.value } else { ident.value.to_ascii_lowercase() }
+}
+
+/// Whether a text is a call, which does not wait behind statements that it may be there to stop. Such a text is short.
+pub(crate) fn is_call(sql: &str) -> bool {
+    let word = sql.trim_start().split_whitespace().next().unwrap_or_default();
+    sql.len() <= CALL_BYTES_MAX && word.eq_ignore_ascii_case("call")
 }
 
 /// Reads one statement and puts the parameters in their places.
@@ -180,7 +201,27 @@ fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     if parser.parse_keywords(&[Keyword::ALTER, Keyword::TABLE]) {
         return alter_table::parse(parser).map(Statement::AlterTable);
     }
+    if parser.parse_keyword(Keyword::CALL) {
+        return call(parser).map(Statement::Cancel);
+    }
     translate(parser.parse_statement()?)
+}
+
+/// Behind `CALL`: the name of a procedure and an id.
+fn call(parser: &mut Parser<'_>) -> Result<Cancel, QueryError> {
+    let name = single(parser.parse_object_name(false)?)?;
+    let what = match name.as_str() {
+        "cancel" => Cancel::Statement,
+        "cancel_task" => Cancel::Task,
+        _ => {
+            let message = format!("procedure {name:?} does not exist, there are cancel(id) and cancel_task(id)");
+            return Err(QueryError::new(QueryErrorKind::UnknownFunction, message));
+        }
+    };
+    parser.expect_token(&Token::LParen)?;
+    let id = parser.parse_literal_uint()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(what(id))
 }
 
 fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {

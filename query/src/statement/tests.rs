@@ -171,6 +171,21 @@ fn optimize_names_a_table_and_may_be_final() {
 }
 
 #[test]
+fn calls_name_what_they_stop() {
+    assert_eq!(read("CALL cancel(7)"), Ok(Statement::Cancel(Cancel::Statement(7))));
+    assert_eq!(read("call CANCEL_TASK ( 18 );"), Ok(Statement::Cancel(Cancel::Task(18))));
+    assert!(read("CALL cancel(7)").unwrap().writes());
+    refused("CALL restore(7)", "42883", "\"restore\"");
+    for sql in
+        ["CALL cancel", "CALL cancel()", "CALL cancel(-1)", "CALL cancel('1')", "CALL cancel(1, 2)", "CALL a.cancel(1)"]
+    {
+        refused(sql, "42601", "");
+    }
+    assert_eq!(["CALL cancel(1)", " call\ncancel(1)", "CALLER", "SELECT 1"].map(is_call), [true, true, false, false]);
+    assert!(!is_call(&format!("CALL cancel(1{})", " ".repeat(300))));
+}
+
+#[test]
 fn parts_that_nothing_plans_are_refused() {
     refused("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "0A000", "TABLESAMPLE");
     refused("SELECT * FROM t FOR UPDATE", "0A000", "FOR UPDATE");

@@ -151,6 +151,32 @@ fn a_running_statement_can_be_canceled_by_its_id() {
     assert!(!store.query.cancel(1));
 }
 
+/// Also where each place is taken: what makes room does not wait for room.
+#[test]
+fn a_running_statement_can_be_canceled_by_another() {
+    let store = Store::with(QueryOptions { concurrency: 1, ..QueryOptions::default() });
+    let request = store.runtime.spawn(store.query.execute(Request::new("main", ENDLESS)));
+    until(|| store.query.pool_stats(Pool::Interactive).running == 1);
+    let mut call = Request::new("main", "CALL cancel(1)");
+    call.timeout = Some(Duration::from_secs(20));
+    call.read_only = true;
+    assert_eq!(store.ask(call.clone()).unwrap_err().sqlstate, "25006");
+    call.read_only = false;
+    call.principal.is_admin = false;
+    assert_eq!(store.ask(call.clone()).unwrap_err().sqlstate, "42501");
+    call.principal.is_admin = true;
+    assert!(matches!(store.ask(call), Ok(Answer::Done)));
+    let error = store.runtime.block_on(request).unwrap().unwrap_err();
+    assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Canceled, "57014"));
+    until(|| store.query.running() == 0);
+    for (sql, says) in
+        [("CALL cancel(1)", "no statement of id 1 runs"), ("CALL cancel_task(1)", "no task of id 1 runs")]
+    {
+        let error = store.error(sql);
+        assert_eq!((error.sqlstate, error.message.as_str()), ("42704", says));
+    }
+}
+
 #[test]
 fn a_full_queue_refuses() {
     let store = Store::with(QueryOptions { concurrency: 1, queue_max: 1, ..QueryOptions::default() });
