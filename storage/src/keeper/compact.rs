@@ -305,6 +305,7 @@ impl Keeper {
             Ok(written) => written,
             Err((_, Error::Poisoned)) => return Err(Error::Poisoned),
             Err((at, error)) => {
+                let error = self.named(&plan, at, error);
                 let note = self.refuse(&plan, at, &error);
                 self.tasks.end(&control, Err(&error), &note, now_ns);
                 self.failed(&plan, at, error, &control.dropped());
@@ -339,6 +340,18 @@ impl Keeper {
             let live: BTreeSet<SegmentId> = live.into_iter().flatten().map(|segment| segment.entry.id()).collect();
             part.inputs.iter().all(|input| live.contains(input))
         })
+    }
+
+    /// Damage names its table; who read the segment knows only the id.
+    fn named(&self, plan: &Plan, at: usize, error: Error) -> Error {
+        let part = plan.parts.get(at);
+        let table = part.and_then(|part| self.tables.iter().find(|table| table.id == part.table));
+        match (error, table) {
+            (Error::Damaged { from, to, reason, .. }, Some(table)) => {
+                Error::Damaged { table: table.name.clone(), from, to, reason }
+            }
+            (error, _) => error,
+        }
     }
 
     /// Remembers the part that found no room, if that is what happened, and says so.

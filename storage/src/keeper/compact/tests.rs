@@ -7,8 +7,10 @@ use crate::compaction::tasks::TaskState;
 use crate::disk::sim::SimDisk;
 use crate::draft::{Draft, DraftTable};
 use crate::engine::Engine;
+use crate::error::Error;
 use crate::memory::{MemoryShares, MemoryUse};
 use crate::options::{Options, Threads};
+use crate::schema::TableId;
 use crate::values::Values;
 use crate::world::World;
 
@@ -36,6 +38,21 @@ fn tasks(engine: &Engine) -> Vec<(Reason, u64, TaskState)> {
     let mut tasks = engine.tasks();
     tasks.sort_by_key(|task| task.id);
     tasks.into_iter().map(|task| (task.reason, task.segments, task.state)).collect()
+}
+
+/// Who asked, and who looks later, learns the name and not an id.
+#[test]
+fn a_merge_that_meets_damage_names_the_table() {
+    let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+    let engine = open(&disk, &clock, 256 << 20);
+    cut(&engine, "mem", 10, 0);
+    cut(&engine, "cpu", 10, 0);
+    cut(&engine, "cpu", 10, 1);
+    let segment = engine.snapshot().segments(TableId(1)).unwrap().pop().unwrap();
+    disk.flip_bit(&segment.file, segment.offset + 40, 3).unwrap();
+    let error = engine.optimize("main", "cpu", false).unwrap_err();
+    assert!(matches!(&error, Error::Damaged { table, .. } if table == "cpu"), "{error}");
+    assert_eq!(engine.tasks()[0].error, Some(error.to_string()));
 }
 
 #[test]
