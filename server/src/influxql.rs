@@ -32,6 +32,13 @@ pub(crate) enum Statement {
     DropMeasurement(String),
 }
 
+impl Statement {
+    /// Whether what is stored is less for it.
+    pub(crate) fn takes_away(&self) -> bool {
+        matches!(self, Self::DropDatabase(_) | Self::DropMeasurement(_) | Self::Delete(_))
+    }
+}
+
 /// The measurements of a name, or of all names that match.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {

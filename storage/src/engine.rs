@@ -276,6 +276,12 @@ impl Engine {
         self.shared.starved.load(Ordering::Acquire)
     }
 
+    /// Whether a write that came now would be refused because the disk is full.
+    pub fn is_out_of_space(&self) -> bool {
+        let reserve_bytes = self.shared.options.disk_reserve_bytes;
+        self.is_starved() || self.shared.world.disk.free_bytes().is_ok_and(|free| free < reserve_bytes)
+    }
+
     /// How many rows of a table repeated a key, as the cuts since the open found them.
     pub fn repeated(&self, table: TableId) -> Repeated {
         self.shared.counters.repeated(table)

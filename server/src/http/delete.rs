@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use marigram_query::{Action, Principal, Request as Asked};
 use marigram_storage::schema::{Table, TableId};
 use marigram_storage::tombstone::{Comparison, Erase, Predicate};
@@ -30,7 +30,9 @@ pub(crate) async fn delete_v2(State(shared): State<Arc<Shared>>, request: Reques
 }
 
 async fn answer(shared: Arc<Shared>, request: Request) -> Result<(), Refusal> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // As InfluxDB takes it: what is sent is JSON, whatever the header says.
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // The parameters of the address come first, then what the body says.
     let params = request_params(&shared, &parts, body).await?;
     // A write may leave it out, what takes rows away may not: who names it otherwise would lose those of another.

@@ -31,9 +31,14 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response<Body> 
     let failed = shared.failure();
     let (status, word) =
         if failed.is_none() { (StatusCode::OK, "pass") } else { (StatusCode::SERVICE_UNAVAILABLE, "fail") };
+    let message = match failed {
+        Some(reason) => reason,
+        None if shared.engine.is_out_of_space() => "ready for queries, writes wait for space on the disk",
+        None => "ready for queries and writes",
+    };
     let body = json!({
         "name": "influxdb",
-        "message": failed.unwrap_or("ready for queries and writes"),
+        "message": message,
         "status": word,
         "checks": [],
         "version": super::INFLUXDB_VERSION,

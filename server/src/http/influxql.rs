@@ -1,14 +1,15 @@
 //! `GET,POST /query`: InfluxQL answered in InfluxDB 1's JSON, or CSV by `Accept`.
 //!
 //! Statements run one after another; after one that fails the others are not executed, as in InfluxDB. A text that cannot
-//! be read runs nothing. `GET` may create a database: clients do that.
+//! be read runs nothing. `GET` may create a database: clients do that. It takes nothing away: a link that somebody follows, or a
+//! proxy that asks twice, must not.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use marigram_query::{Action, Principal};
 use marigram_storage::Error as StorageError;
 use marigram_storage::clock::Clock;
@@ -41,6 +42,10 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>,
     let statements = parse(text, shared.clock.wall_ns()).map_err(|error| Refusal::invalid(error.0))?;
     if STATEMENTS_MAX < statements.len() {
         return Err(Refusal::invalid(format!("error parsing query: more than {STATEMENTS_MAX} statements")));
+    }
+    if parts.method != Method::POST && statements.iter().any(Statement::takes_away) {
+        let message = "DELETE and DROP take something away and need a POST request, nothing was executed";
+        return Err(Refusal { message: message.to_owned(), ..Refusal::method_not_allowed("POST") });
     }
     let principal = auth::principal(&parts.headers);
     let database = params.database_or_default(&["db"]);

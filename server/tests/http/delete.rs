@@ -84,6 +84,37 @@ fn what_version_2_cannot_delete_by_is_refused_and_nothing_goes() {
     assert_eq!(server.left(), (CPU.to_owned(), MEM.to_owned()));
 }
 
+/// As InfluxDB takes it; curl calls what it sends a form.
+#[test]
+fn a_delete_is_json_whatever_its_header_says() {
+    for kind in ["application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-8"] {
+        let server = filled();
+        let body =
+            r#"{"start":"1970-01-01T00:00:00Z","stop":"2100-01-01T00:00:00Z","predicate":"_measurement=\"cpu\""}"#;
+        let answer = server.post("/api/v2/delete?bucket=one", &[("content-type", kind)], body);
+        assert_eq!((answer.status, answer.text().as_str()), (204, ""), "{kind}");
+        assert_eq!(server.left().0, "[]", "{kind}");
+        let answer = server.post("/api/v2/delete?bucket=one", &[("content-type", kind)], "start=1&stop=2");
+        assert_eq!((answer.status, answer.text().contains("not JSON")), (400, true), "{kind}");
+    }
+}
+
+#[test]
+fn nothing_is_taken_away_by_get() {
+    let server = filled();
+    for text in ["DELETE FROM cpu", "DROP SERIES FROM cpu", "DROP MEASUREMENT cpu", "DROP DATABASE one"] {
+        let text = format!("CREATE DATABASE made; {text}").replace(' ', "%20");
+        let answer = server.get(&format!("/query?db=one&q={text}"));
+        assert_eq!((answer.status, answer.header("allow")), (405, "POST"), "{text}");
+        assert!(answer.text().contains("need a POST request"), "{}", answer.text());
+    }
+    assert_eq!(server.left(), (CPU.to_owned(), MEM.to_owned()));
+    assert!(!server.get("/query?q=SHOW%20DATABASES").text().contains("made"));
+    // Agents do that.
+    assert_eq!(server.get("/query?q=CREATE%20DATABASE%20made").status, 200);
+    assert!(server.get("/query?q=SHOW%20DATABASES").text().contains("made"));
+}
+
 #[test]
 fn deletes_name_databases_as_writes_do() {
     let server = filled();

@@ -17,11 +17,19 @@ fn on(disk: &SimDisk) -> Server {
     Server::start_in(config(&dir, &[]), World::of(disk, &SimClock::new(1))).unwrap()
 }
 
+fn get(server: &Server, path: &str) -> String {
+    exchange(server, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
 fn post(server: &Server, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(server.http_addr()).unwrap();
     let head =
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    exchange(server, &format!("{head}{body}"))
+}
+
+fn exchange(server: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.http_addr()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -54,7 +62,10 @@ fn a_full_disk_is_507_while_reads_go_on_and_writes_resume_by_themselves() {
     let refused = post(&server, "/write?db=x", "m v=2i 2");
     assert!(refused.starts_with("HTTP/1.1 507"), "{refused}");
     assert!(post(&server, "/api/v3/query_sql?db=x&q=SELECT+v+FROM+m", "").contains("[{\"v\":1}"));
+    let health = get(&server, "/health");
+    assert!(health.starts_with("HTTP/1.1 200") && health.contains("writes wait for space on the disk"), "{health}");
     disk.set_capacity(None);
+    assert!(get(&server, "/health").contains("ready for queries and writes"));
     let clock = SystemClock::new();
     while !post(&server, "/write?db=x", "m v=2i 2").starts_with("HTTP/1.1 204") {
         assert!(clock.monotonic_ns() < 10_000_000_000, "writes did not resume");
