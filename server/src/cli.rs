@@ -130,6 +130,14 @@ pub(crate) fn say(line: impl Display) -> CliResult {
     put(format!("{line}\n").as_bytes())
 }
 
+/// Says on stdout too why there is no report, where somebody asked for JSON.
+fn told<T>(json: bool, made: CliResult<T>) -> CliResult<T> {
+    if let (true, Err(error)) = (json, &made) {
+        say(serde_json::json!({ "error": error.message, "hint": error.hint }))?;
+    }
+    made
+}
+
 /// Bytes on stdout. A reader that went away (`| head`) ends the process quietly, as other programs do.
 pub(crate) fn put(bytes: &[u8]) -> CliResult {
     let mut stdout = std::io::stdout().lock();

@@ -5,6 +5,7 @@
 mod http {
     pub mod abuse;
     pub mod connection;
+    pub mod damage;
     pub mod delete;
     pub mod failure;
     pub mod frame;

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::manifest::SegmentEntry;
 use crate::open::{LostLog, Salvage, open_with};
 use crate::options::{Options, Threads};
 use crate::stats::Counters;
@@ -83,7 +82,8 @@ pub fn repair(world: &World, options: &Options, dry_run: bool) -> Result<Repaire
         return Ok(repaired);
     }
     if repaired.verified.is_final {
-        let reason = repaired.verified.problems.iter().map(|problem| problem.reason.as_str()).collect::<Vec<_>>();
+        let of_manifest = repaired.verified.problems.iter().filter(|problem| problem.path.starts_with("manifest"));
+        let reason = of_manifest.map(|problem| problem.reason.as_str()).collect::<Vec<_>>();
         let reason = format!("it cannot be repaired, only restored: {}", reason.join("; "));
         return Err(Error::corrupt("manifest", 0, reason));
     }
@@ -105,7 +105,7 @@ pub fn repair(world: &World, options: &Options, dry_run: bool) -> Result<Repaire
     repaired.log = salvage.lost;
     // An open that began anew has a checkpoint of its own: the damaged ones say nothing any more.
     aside.checkpoints(&repaired.verified)?;
-    let removed: Vec<_> = repaired.verified.damaged.iter().map(SegmentEntry::id).collect();
+    let removed: Vec<_> = repaired.verified.damaged.iter().map(|(entry, _)| entry.id()).collect();
     if !removed.is_empty() {
         let (edit, freed) = opened.keeper.give_up_segments(removed)?;
         // Before anything that an edit freed is moved, a group of the log names it.
@@ -119,8 +119,8 @@ pub fn repair(world: &World, options: &Options, dry_run: bool) -> Result<Repaire
 }
 
 fn lost_segments(verified: &Verified) -> Vec<LostSegment> {
-    let told = verified.problems.iter().filter(|problem| problem.times.is_some() && !problem.rows_readable);
-    let lost = verified.damaged.iter().zip(told).map(|(entry, problem)| LostSegment {
+    let told = verified.damaged.iter().filter_map(|(entry, first)| Some((entry, verified.problems.get(*first)?)));
+    let lost = told.map(|(entry, problem)| LostSegment {
         table: problem.table.clone().unwrap_or_default(),
         path: problem.path.clone(),
         rows: entry.rows,
@@ -133,10 +133,10 @@ fn lost_segments(verified: &Verified) -> Vec<LostSegment> {
 
 /// The files in which every live segment is damaged.
 fn files_of(verified: &Verified) -> Vec<PathBuf> {
-    let mut files: Vec<_> = verified.damaged.iter().map(|entry| entry.file).collect();
+    let mut files: Vec<_> = verified.damaged.iter().map(|(entry, _)| entry.file).collect();
     files.dedup();
     let whole = files.into_iter().filter(|file| {
-        let damaged = verified.damaged.iter().filter(|entry| entry.file == *file).count();
+        let damaged = verified.damaged.iter().filter(|(entry, _)| entry.file == *file).count();
         verified.live.get(file).copied() == Some(damaged as u64)
     });
     whole.map(|file| file.path()).collect()

@@ -1,6 +1,6 @@
 //! Reading every byte of a store that nobody has open: what is damaged, and what is in the files.
 //!
-//! Nothing is changed. A problem names the file, where in it, and, for segments, the table and the range of time whose
+//! Nothing is changed. Damage of the manifest hides which files are live, not whether each is sound. A problem names the file, where in it, and, for segments, the table and the range of time whose
 //! rows can no longer be vouched for.
 
 use std::collections::BTreeMap;
@@ -56,8 +56,8 @@ pub struct Verified {
     pub unnamed_files: u64,
     /// What is damaged. Empty: everything is as it was written.
     pub problems: Vec<Problem>,
-    /// The segments among it whose rows cannot all be read.
-    pub(crate) damaged: Vec<SegmentEntry>,
+    /// The segments among it whose rows cannot all be read, and which of `problems` is the first of each.
+    pub(crate) damaged: Vec<(SegmentEntry, usize)>,
     /// How many live segments each file has.
     pub(crate) live: BTreeMap<FileId, u64>,
     /// The log among it: what replay could not read.
@@ -87,9 +87,13 @@ pub struct WalBatchInfo {
     pub rows: Vec<(TableId, u64)>,
 }
 
-/// Reads every byte of the manifest, the data files and the log. `Err` only if the store cannot be read at all.
+/// Reads every byte of the manifest, the data files and the log; where the manifest is damaged, of data files, each by itself.
+/// `Err` only if the store cannot be read at all.
 pub fn verify(world: &World) -> Result<Verified> {
-    let (state, findings) = Manifest::read(world)?;
+    let (state, findings) = match Manifest::read(world) {
+        Err(error) if error.is_damage() => return Verified::without_manifest(world, &error),
+        read => read?,
+    };
     let mut verified = Verified::default();
     for path in &findings.damaged_checkpoints {
         verified.add(path, None, None, "the checkpoint is damaged; an older one gave the same state".to_owned());
@@ -112,7 +116,7 @@ pub fn verify(world: &World) -> Result<Verified> {
         verified.live.insert(id, state.segments().filter(|entry| entry.file == id).count() as u64);
         let path = id.path();
         let entries = state.segments().filter(|entry| entry.file == id);
-        match open_file(world, &path, &state, (id.epoch, id.counter)) {
+        match open_file(world, id, Some(state.database_id)) {
             Ok(file) => {
                 for entry in entries {
                     verified.segment(&file, &path, entry, &catalog);
@@ -120,7 +124,7 @@ pub fn verify(world: &World) -> Result<Verified> {
             }
             Err(error) => {
                 for entry in entries {
-                    verified.problem_of(&path, entry, &catalog, &error);
+                    verified.problem_of(&path, entry, &catalog, Damage::of(&error));
                 }
             }
         }
@@ -188,31 +192,66 @@ fn inspect(world: &World, state: &State, visit: &mut dyn FnMut(WalBatchInfo) -> 
     })
 }
 
-/// The segments of one data file, found from its end, without a manifest. The last one comes first.
+/// The segments of one data file with a sound head, found from its end, without a manifest. The last one comes first.
 pub fn segments_of(file: &Arc<dyn File>, path: &Path) -> Result<Vec<SegmentReader>> {
+    FileHead::read(&**file, path)?;
     let mut end = file.bytes().map_err(|source| Error::io("read the length of", path, source))?;
     let mut readers = Vec::new();
     while end > FileHead::BYTES as u64 {
-        let start = SegmentReader::start_before(&**file, path, end)?;
-        if start >= end {
-            return Err(Error::corrupt(path, end, "a segment ends before it begins"));
-        }
+        let start = start_before(file, path, end)?;
         readers.push(SegmentReader::open(Arc::clone(file), path, start, end - start)?);
         end = start;
     }
     Ok(readers)
 }
 
-fn open_file(world: &World, path: &Path, state: &State, id: (u32, u32)) -> Result<Arc<dyn File>> {
-    let file = world.disk.open_read(path).map_err(|source| Error::io("open", path, source))?;
-    let head = FileHead::read(&*file, path)?;
-    if head.store != state.database_id {
+fn start_before(file: &Arc<dyn File>, path: &Path, end: u64) -> Result<u64> {
+    let start = SegmentReader::start_before(&**file, path, end)?;
+    if start >= end {
+        return Err(Error::corrupt(path, end, "a segment ends before it begins"));
+    }
+    Ok(start)
+}
+
+/// `store`: which one it has to belong to, where that is known.
+fn open_file(world: &World, id: FileId, store: Option<u128>) -> Result<Arc<dyn File>> {
+    let path = id.path();
+    let file = world.disk.open_read(&path).map_err(|source| Error::io("open", &path, source))?;
+    let head = FileHead::read(&*file, &path)?;
+    if store.is_some_and(|store| head.store != store) {
         return Err(Error::corrupt(path, 0, "the file belongs to another store"));
     }
-    if (head.file.epoch, head.file.counter) != id {
+    if (head.file.epoch, head.file.counter) != (id.epoch, id.counter) {
         return Err(Error::corrupt(path, 0, "the file has another file's name"));
     }
     Ok(Arc::from(file))
+}
+
+/// What of a segment is not as it was written.
+struct Damage {
+    /// Place and broken rule of each part.
+    parts: Vec<String>,
+    rows_readable: bool,
+}
+
+impl Damage {
+    fn of(error: &Error) -> Self {
+        Self { parts: vec![error.to_string()], rows_readable: false }
+    }
+
+    /// Reads all of a segment.
+    fn find(reader: &SegmentReader, hash: Option<u128>) -> Option<Self> {
+        let (first, rows_readable) = match reader.verify_rows(hash) {
+            Ok(None) => return None,
+            Ok(Some(error)) => (error.to_string(), true),
+            Err(error) => (error.to_string(), false),
+        };
+        let mut parts: Vec<String> = reader.damages().iter().map(Error::to_string).collect();
+        if !parts.contains(&first) {
+            parts.insert(0, first);
+        }
+        Some(Self { parts, rows_readable })
+    }
 }
 
 impl Verified {
@@ -220,39 +259,95 @@ impl Verified {
         self.problems.push(Problem { path: path.to_path_buf(), table, times, reason, rows_readable: false });
     }
 
-    fn problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, error: &Error) {
-        self.damaged.push(entry.clone());
-        self.add(path, Some(name_of(entry, catalog)), Some((entry.time_min, entry.time_max)), error.to_string());
+    fn problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, damage: Damage) {
+        if !damage.rows_readable {
+            self.damaged.push((entry.clone(), self.problems.len()));
+        }
+        self.parts(path, &name_of(entry, catalog), (entry.time_min, entry.time_max), damage);
     }
 
-    /// The segment stays what it is for readers.
-    fn readable_problem_of(&mut self, path: &Path, entry: &SegmentEntry, catalog: &Catalog, error: &Error) {
-        let (path, table) = (path.to_path_buf(), Some(name_of(entry, catalog)));
-        let times = Some((entry.time_min, entry.time_max));
-        self.problems.push(Problem { path, table, times, reason: error.to_string(), rows_readable: true });
+    fn parts(&mut self, path: &Path, table: &str, times: (i64, i64), damage: Damage) {
+        let Damage { parts, rows_readable } = damage;
+        self.problems.extend(parts.into_iter().map(|reason| Problem {
+            path: path.to_path_buf(),
+            table: Some(table.to_owned()),
+            times: Some(times),
+            reason,
+            rows_readable,
+        }));
     }
 
     fn segment(&mut self, file: &Arc<dyn File>, path: &Path, entry: &SegmentEntry, catalog: &Catalog) {
-        self.segments += 1;
-        self.segment_rows += entry.rows;
-        self.segment_bytes += entry.bytes;
-        let read = SegmentReader::open(Arc::clone(file), path, entry.offset, entry.bytes);
-        let checked = read.and_then(|reader| {
-            let readable = reader.verify_rows(Some(entry.hash))?;
-            let footer = reader.footer();
-            let found = (footer.table, footer.partition_start, reader.rows(), footer.sequence_min, footer.sequence_max);
-            let named = (entry.table, entry.partition_start, entry.rows, entry.sequence_min, entry.sequence_max);
-            if found == named && (footer.time_min, footer.time_max) == (entry.time_min, entry.time_max) {
-                Ok(readable)
-            } else {
-                Err(Error::corrupt(path, entry.offset, "it is not the segment that the manifest names"))
+        self.count(entry.rows, entry.bytes);
+        let damage = match SegmentReader::open(Arc::clone(file), path, entry.offset, entry.bytes) {
+            Err(error) => Some(Damage::of(&error)),
+            Ok(reader) => {
+                let footer = reader.footer();
+                let found =
+                    (footer.table, footer.partition_start, reader.rows(), footer.sequence_min, footer.sequence_max);
+                let named = (entry.table, entry.partition_start, entry.rows, entry.sequence_min, entry.sequence_max);
+                let is_named = found == named && (footer.time_min, footer.time_max) == (entry.time_min, entry.time_max);
+                match Damage::find(&reader, Some(entry.hash)) {
+                    Some(damage) if is_named || !damage.rows_readable => Some(damage),
+                    None if is_named => None,
+                    _ => {
+                        let reason = "it is not the segment that the manifest names";
+                        Some(Damage::of(&Error::corrupt(path, entry.offset, reason)))
+                    }
+                }
             }
-        });
-        match checked {
-            Ok(None) => {}
-            Ok(Some(error)) => self.readable_problem_of(path, entry, catalog, &error),
-            Err(error) => self.problem_of(path, entry, catalog, &error),
+        };
+        if let Some(damage) = damage {
+            self.problem_of(path, entry, catalog, damage);
         }
+    }
+
+    fn count(&mut self, rows: u64, bytes: u64) {
+        self.segments += 1;
+        self.segment_rows += rows;
+        self.segment_bytes += bytes;
+    }
+
+    /// Where nothing says which files are live: whether each is as it was written. Where the log begins is not known either.
+    fn without_manifest(world: &World, error: &Error) -> Result<Self> {
+        let mut verified = Self { is_final: true, ..Self::default() };
+        let path = match error {
+            Error::Corrupt { path, .. } | Error::Io { path, .. } => path.as_path(),
+            _ => Path::new("manifest"),
+        };
+        verified.add(path, None, None, format!("{error}; the log was not read, data files each by itself"));
+        let entries = world.disk.list(Path::new(DATA_DIR)).map_err(|source| Error::io("list", DATA_DIR, source))?;
+        let mut ids: Vec<_> = entries.iter().filter_map(|entry| FileId::from_name(&entry.name)).collect();
+        ids.sort_unstable();
+        for id in ids {
+            verified.files += 1;
+            let walk = open_file(world, id, None).and_then(|file| verified.walk(&file, &id.path()));
+            if let Err(error) = walk {
+                verified.add(&id.path(), None, None, error.to_string());
+            }
+        }
+        Ok(verified)
+    }
+
+    /// The segments of a file from its end. Behind an end that cannot be read nobody finds those before it.
+    fn walk(&mut self, file: &Arc<dyn File>, path: &Path) -> Result<()> {
+        let mut end = file.bytes().map_err(|source| Error::io("read the length of", path, source))?;
+        while end > FileHead::BYTES as u64 {
+            let start = start_before(file, path, end)?;
+            match SegmentReader::open(Arc::clone(file), path, start, end - start) {
+                Err(error) => self.add(path, None, None, error.to_string()),
+                Ok(reader) => {
+                    self.count(reader.rows(), reader.bytes());
+                    if let Some(damage) = Damage::find(&reader, None) {
+                        let footer = reader.footer();
+                        let (table, times) = (format!("id {}", footer.table.0), (footer.time_min, footer.time_max));
+                        self.parts(path, &table, times, damage);
+                    }
+                }
+            }
+            end = start;
+        }
+        Ok(())
     }
 }
 
@@ -268,7 +363,7 @@ mod tests {
     use crate::clock::sim::SimClock;
     use crate::disk::sim::SimDisk;
     use crate::draft::{Draft, DraftSeries, DraftTable};
-    use crate::schema::TableMode;
+    use crate::schema::{ColumnId, TableMode};
     use crate::values::{FieldColumn, Values};
     use crate::{Engine, Options, Threads};
 
@@ -352,6 +447,55 @@ mod tests {
         assert_eq!((problem.table.as_deref(), problem.times), (Some("cpu"), Some((0, 49))));
         disk.delete_file(&file).unwrap();
         assert_eq!(verify(&world).unwrap().problems.len(), 1);
+    }
+
+    /// Flips a bit in the pages of both columns of the only segment, the time's first. Returns the file.
+    fn damage_both_pages(disk: &SimDisk, world: &World) -> String {
+        let path = disk.files().into_iter().find(|file| file.starts_with("data/")).unwrap();
+        let file: Arc<dyn File> = Arc::from(world.disk.open_read(Path::new(&path)).unwrap());
+        let reader = segments_of(&file, Path::new(&path)).unwrap().pop().unwrap();
+        for column in [ColumnId::TIME, reader.columns().iter().find(|column| column.name == "v").unwrap().id] {
+            disk.flip_bit(&path, reader.offset() + reader.column_page(column, 0).unwrap().offset, 3).unwrap();
+        }
+        path
+    }
+
+    #[test]
+    fn each_damage_of_a_segment_is_named() {
+        let (disk, world) = store();
+        let path = damage_both_pages(&disk, &world);
+        let verified = verify(&world).unwrap();
+        assert_eq!(verified.problems.len(), 2, "{:?}", verified.problems);
+        assert_ne!(verified.problems[0].reason, verified.problems[1].reason);
+        assert!(verified.problems.iter().all(|problem| problem.path == Path::new(&path) && !problem.rows_readable));
+        // It is one segment all the same.
+        let repaired = crate::repair(&world, &Options::default(), true).unwrap();
+        assert_eq!(repaired.segments.len(), 1);
+        assert_eq!((repaired.segments[0].table.as_str(), &repaired.segments[0].path), ("cpu", &PathBuf::from(path)));
+    }
+
+    #[test]
+    fn data_files_are_checked_where_the_manifest_is_damaged() {
+        let (disk, world) = store();
+        let damaged = disk.files().into_iter().filter(|file| file.starts_with("manifest/"));
+        damaged.for_each(|file| disk.flip_bit(&file, 20, 3).unwrap());
+        let verified = verify(&world).unwrap();
+        assert_eq!((verified.files, verified.segments, verified.segment_rows), (1, 1, 50));
+        let [problem] = verified.problems.as_slice() else { panic!("{:?}", verified.problems) };
+        assert!(problem.path.starts_with("manifest"), "{problem:?}");
+        let repaired = crate::repair(&world, &Options::default(), true).unwrap_err().to_string();
+        assert!(repaired.contains("cannot be repaired, only restored"), "{repaired}");
+
+        let path = damage_both_pages(&disk, &world);
+        let verified = verify(&world).unwrap();
+        let files = verified.problems.iter().filter(|problem| problem.path == Path::new(&path));
+        assert!(files.clone().all(|problem| problem.table.is_some() && problem.times == Some((0, 49))));
+        assert_eq!((files.count(), verified.problems.len()), (2, 3));
+        // A head that nobody can read.
+        disk.flip_bit(&path, 20, 3).unwrap();
+        assert_eq!(verify(&world).unwrap().problems.len(), 2);
+        let file: Arc<dyn File> = Arc::from(world.disk.open_read(Path::new(&path)).unwrap());
+        assert!(matches!(segments_of(&file, Path::new(&path)), Err(Error::Corrupt { offset: 0, .. })));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use marigram_storage::manifest::{FileId, Findings, Manifest, State};
 use marigram_storage::schema::TableId;
 use marigram_storage::{World, inspect_wal, segments_of};
 
-use super::{CliError, CliResult};
+use super::{CliError, CliResult, told};
 use crate::format_time;
 pub(super) use report::Report;
 
@@ -40,13 +40,13 @@ pub(crate) struct InspectArgs {
 }
 
 pub(super) fn run(command: &InspectCommand) -> CliResult {
-    let (report, args) = match command {
-        InspectCommand::Wal(args) => (wal(&Store::open(&args.path)?)?, args),
-        InspectCommand::Segment(args) => (segment(&args.path)?, args),
-        InspectCommand::Manifest(args) => (manifest(&Store::open(&args.path)?), args),
-        InspectCommand::Stats(args) => (stats(&Store::open(&args.path)?), args),
+    let (made, args) = match command {
+        InspectCommand::Wal(args) => (Store::open(&args.path).and_then(|store| wal(&store)), args),
+        InspectCommand::Segment(args) => (segment(&args.path), args),
+        InspectCommand::Manifest(args) => (Store::open(&args.path).map(|store| manifest(&store)), args),
+        InspectCommand::Stats(args) => (Store::open(&args.path).map(|store| stats(&store)), args),
     };
-    report.print(args.json)
+    told(args.json, made)?.print(args.json)
 }
 
 /// A data directory, read without changing anything.

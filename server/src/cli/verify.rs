@@ -9,7 +9,7 @@ use marigram_storage::disk::DiskLock;
 use marigram_storage::{Options, Problem, Repaired, Verified, World};
 
 use super::inspect::{Report, open_world};
-use super::{CliError, CliResult, say};
+use super::{CliError, CliResult, say, told};
 use crate::format_time;
 
 #[derive(Args, Debug)]
@@ -34,8 +34,8 @@ pub(crate) struct RepairArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs) -> CliResult {
-    let (world, _lock) = locked(&args.path)?;
-    let found = marigram_storage::verify(&world)?;
+    let read = locked(&args.path).and_then(|(world, _lock)| Ok(marigram_storage::verify(&world)?));
+    let found = told(args.json, read)?;
     if args.json {
         verified_report(&found).print(true)?;
     } else {
@@ -62,8 +62,10 @@ pub(super) fn run(args: &VerifyArgs) -> CliResult {
 }
 
 pub(super) fn repair(args: &RepairArgs) -> CliResult {
-    let (world, _lock) = locked(&args.path)?;
-    let repaired = marigram_storage::repair(&world, &Options::default(), args.dry_run)?;
+    let repair = |(world, _lock): (World, Box<dyn DiskLock>)| {
+        Ok(marigram_storage::repair(&world, &Options::default(), args.dry_run)?)
+    };
+    let repaired = told(args.json, locked(&args.path).and_then(repair))?;
     if args.json {
         return repaired_report(&repaired, args.dry_run).print(true);
     }

@@ -39,6 +39,8 @@ impl Damage {
     }
 }
 
+/// So many damages of a segment are named.
+const DAMAGES_MAX: usize = 1000;
 /// What is read at once.
 const VERIFY_BYTES: u64 = 1 << 20;
 
@@ -86,6 +88,16 @@ impl SegmentReader {
             Some(padding) if self.hash_of_all(&self.paddings())? == expected => Ok(Some(padding)),
             _ => Err(self.corrupt(0, "the hash of the segment does not match")),
         }
+    }
+
+    /// All sections and pages that are damaged, up to [`DAMAGES_MAX`], where a check has found that something is.
+    pub fn damages(&self) -> Vec<Error> {
+        let sections = self.footer.sections.iter().map(|section| self.check_crc32(section));
+        let (mut scratch, mut target) = (Vec::new(), PageBuf::new());
+        let columns = || self.fields.iter().map(|(column, _)| *column).chain([ColumnId::TIME]);
+        let pages = (0..self.index.pages.len()).flat_map(|page| columns().map(move |column| (column, page)));
+        let pages = pages.map(|(column, page)| self.read_page(column, page, &mut scratch, &mut target));
+        sections.chain(pages).filter_map(Result::err).take(DAMAGES_MAX).collect()
     }
 
     /// Reads what no reader needs: postings, and what pads sections. Damage of it is handed back.
