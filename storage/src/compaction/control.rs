@@ -176,3 +176,88 @@ impl Throttle {
         pause
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::clock::sim::SimClock;
+
+    /// Bytes that take a millisecond.
+    const MS: u64 = 1000;
+
+    fn throttled(clock: Arc<dyn Clock>) -> (Arc<Pressure>, Control) {
+        let pressure = Arc::new(Pressure::default());
+        let control = Control::throttled(&clock, &pressure, 1000 * MS);
+        (pressure, control)
+    }
+
+    #[test]
+    fn a_compaction_waits_as_long_as_its_pace_says() {
+        let clock = SimClock::new(1);
+        let (pressure, control) = throttled(Arc::new(clock.clone()));
+        let pause = |bytes: u64| control.throttle.as_ref().unwrap().pause(bytes).as_millis();
+        assert_eq!(pause(50 * MS), 50);
+        // Who has waited owes nothing, who did not owes both.
+        clock.advance_ns(50_000_000);
+        assert_eq!((pause(30 * MS), pause(40 * MS)), (30, 70));
+        // What was not read is not saved up.
+        clock.advance_ns(10_000_000_000);
+        assert_eq!(pause(5 * MS), 5);
+        // Short pauses are made at once.
+        clock.advance_ns(10_000_000_000);
+        assert_eq!((pause(MS), pause(MS / 2), pause(MS)), (0, 0, 2));
+        // What is owed beyond the longest pause is forgiven.
+        clock.advance_ns(10_000_000_000);
+        assert_eq!(pause(5000 * MS), 200);
+        clock.advance_ns(200_000_000);
+        assert_eq!(pause(3 * MS), 3);
+        // Writes that wait, and cuts, have it wait longer, but not where reads suffer.
+        clock.advance_ns(10_000_000_000);
+        let waits = pressure.wait();
+        assert_eq!(pause(10 * MS), 80);
+        clock.advance_ns(10_000_000_000);
+        pressure.is_behind.store(true, Ordering::Relaxed);
+        assert_eq!(pause(10 * MS), 10);
+        pressure.is_behind.store(false, Ordering::Relaxed);
+        drop(waits);
+        clock.advance_ns(10_000_000_000);
+        assert_eq!(pause(10 * MS), 10);
+        pressure.cutting.store(true, Ordering::Relaxed);
+        clock.advance_ns(10_000_000_000);
+        assert_eq!(pause(10 * MS), 80);
+    }
+
+    #[test]
+    fn a_pace_is_slept_and_counted() {
+        let clock = Arc::new(SystemClock::new());
+        let (pressure, control) = throttled(Arc::clone(&clock) as Arc<dyn Clock>);
+        for _ in 0..5 {
+            control.pace(10 * MS).unwrap();
+        }
+        let elapsed_ns = clock.monotonic_ns();
+        assert!(elapsed_ns >= 50_000_000, "{elapsed_ns} ns");
+        assert!(pressure.paused_ns.load(Ordering::Relaxed) >= 40_000_000);
+        assert_eq!(control.bytes(), 50 * MS);
+    }
+
+    /// One of some attempts, for the machine may be busy.
+    #[test]
+    fn who_is_cancelled_does_not_wait_to_the_end() {
+        let longest_ns = u64::try_from(PAUSE_MAX.as_nanos()).unwrap();
+        let waited = (0..10).map(|_| {
+            let clock = Arc::new(SystemClock::new());
+            let (_, control) = throttled(Arc::clone(&clock) as Arc<dyn Clock>);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(10));
+                    control.cancel();
+                });
+                assert!(matches!(control.pace(5000 * MS), Err(Error::Cancelled)));
+            });
+            clock.monotonic_ns()
+        });
+        let least = waited.min().unwrap();
+        assert!(least < longest_ns / 2, "{least} ns");
+    }
+}
