@@ -86,10 +86,40 @@ pub trait Schema {
     /// first time.
     fn column(&self, table: &str, column: &str) -> Option<ColumnKind>;
 
+    /// How many columns the table has and may have. Asked when a body names a column that does not exist.
+    fn columns(&self, _table: &str) -> ColumnLimit {
+        ColumnLimit { known: 0, dropped: 0, max: usize::MAX }
+    }
+
+    /// How many tables there are and may be; `None` if the table exists. Asked when a body names a table for the first time.
+    fn new_table(&self, _table: &str) -> Option<TableLimit> {
+        None
+    }
+
     /// Series that are new while there is no room for all of them. Asked when a body names a series for the first time.
     fn newcomers(&self) -> Option<&Newcomers> {
         None
     }
+}
+
+/// Tags and fields of a table in the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnLimit {
+    /// How many there are, dropped ones too.
+    pub known: usize,
+    /// How many of them are dropped.
+    pub dropped: usize,
+    /// How many there may be.
+    pub max: usize,
+}
+
+/// Tables of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableLimit {
+    /// How many there are.
+    pub known: usize,
+    /// How many there may be.
+    pub max: usize,
 }
 
 /// The schema of an empty database.

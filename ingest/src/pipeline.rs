@@ -15,15 +15,18 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use marigram_storage::catalog::Catalog;
 use marigram_storage::draft::{Draft, SourcePosition};
-use marigram_storage::schema::{ColumnKind, DatabaseId, TableMode};
-use marigram_storage::{Engine, Error as StorageError};
+use marigram_storage::schema::{ColumnKind, DatabaseId, Table, TableMode};
+use marigram_storage::{Engine, Error as StorageError, SchemaLimits};
 
-use crate::line_protocol::{BodyError, LineError, Newcomers, ParseOptions, Parsed, Parser, Precision, Schema};
+use crate::line_protocol::{
+    BodyError, ColumnLimit, LineError, Newcomers, ParseOptions, Parsed, Parser, Precision, Schema, TableLimit,
+};
 use crate::metrics::Metrics;
 
 /// Stores bodies. Shared by all who have some.
@@ -160,8 +163,9 @@ impl Pipeline {
         newcomers: &mut Option<Newcomers>,
     ) -> Result<Error, Error> {
         match refused {
-            // Another writer made the column meanwhile: the lines that do not fit are seen.
+            // Another writer made the column meanwhile, or what there was room for: the lines that do not fit are seen.
             StorageError::TypeConflict { .. } => Ok(Error::Contended),
+            StorageError::Limit { what: "column" | "table", .. } => Ok(refused.into()),
             StorageError::Limit { what: "series", .. } => {
                 let Some(room) = self.engine.new_series_room(body.database, draft)? else { return Err(refused.into()) };
                 let is_first = newcomers.is_none();
@@ -199,8 +203,10 @@ impl Pipeline {
     ) -> Result<Parsed, BodyError> {
         let catalog = self.engine.schema();
         let database = catalog.database(body.database).map(|database| database.id);
+        let limits = self.engine.schema_limits();
+        let known = Known { database, catalog: &catalog, limits, newcomers, table_count: OnceCell::new() };
         let mut parser = self.parsers.take();
-        let parsed = parser.parse(body.text, options, &Known { database, catalog: &catalog, newcomers });
+        let parsed = parser.parse(body.text, options, &known);
         self.parsers.give(parser);
         parsed
     }
@@ -240,13 +246,35 @@ impl Limits {
 struct Known<'a> {
     catalog: &'a Catalog,
     database: Option<DatabaseId>,
+    limits: &'a SchemaLimits,
     newcomers: Option<&'a Newcomers>,
+    /// Tables of the store, counted where a body names one that does not exist.
+    table_count: OnceCell<usize>,
+}
+
+impl Known<'_> {
+    fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.catalog.table(self.database?, name)
+    }
 }
 
 impl Schema for Known<'_> {
     fn column(&self, table: &str, column: &str) -> Option<ColumnKind> {
-        let table = self.catalog.table(self.database?, table)?;
-        table.column(column).map(|column| column.kind)
+        self.table(table)?.column(column).map(|column| column.kind)
+    }
+
+    fn columns(&self, table: &str) -> ColumnLimit {
+        let counted = self.table(table).map(|table| (table.user_columns(), table.hidden.len()));
+        let (named, dropped) = counted.unwrap_or_default();
+        ColumnLimit { known: named + dropped, dropped, max: self.limits.columns_max }
+    }
+
+    fn new_table(&self, table: &str) -> Option<TableLimit> {
+        if self.table(table).is_some() {
+            return None;
+        }
+        let known = *self.table_count.get_or_init(|| self.catalog.all_tables().count());
+        Some(TableLimit { known, max: self.limits.tables_max })
     }
 
     fn newcomers(&self) -> Option<&Newcomers> {

@@ -39,7 +39,7 @@ use crate::keeper::Keeper;
 use crate::lease::{LeaseInfo, Leases};
 use crate::memory::Accountant;
 use crate::options::{Options, Threads};
-use crate::registry::{NewSeriesRoom, Registry};
+use crate::registry::{NewSeriesRoom, Registry, SchemaLimits};
 use crate::room::Room;
 use crate::schema::TableId;
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
@@ -209,6 +209,11 @@ impl Engine {
             }
         }
         Err(shared.overloaded())
+    }
+
+    /// How much the store may name.
+    pub fn schema_limits(&self) -> &SchemaLimits {
+        &self.shared.options.limits
     }
 
     /// For who was refused with [`Error::Limit`] of `series` and sends the draft again without those that there is no room

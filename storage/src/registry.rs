@@ -40,7 +40,7 @@ use crate::values::{FieldColumn, Strings, Values};
 /// How much a store may name.
 #[derive(Clone, Debug)]
 pub struct SchemaLimits {
-    /// Columns of one table.
+    /// Tags and fields of one table.
     pub columns_max: usize,
     /// Tables of the store.
     pub tables_max: usize,
@@ -490,11 +490,12 @@ impl State {
         let Some(known) = self.catalog.table_by_id(table) else {
             return Err(Error::NotFound { what: "table", name: format!("id {}", table.0) });
         };
-        let count = known.columns.len() + known.hidden.len();
+        // Without `time`, which all have.
+        let count = known.user_columns() + known.hidden.len();
         if count >= limits.columns_max {
             let reason = match known.hidden.len() {
-                0 => format!("table {:?} has {count} columns", known.name),
-                hidden => format!("table {:?} has {count} columns, {hidden} of them dropped", known.name),
+                0 => format!("table {:?} has {count} tags and fields", known.name),
+                hidden => format!("table {:?} has {count} tags and fields, {hidden} of them dropped", known.name),
             };
             return Err(Error::Limit { what: "column", reason });
         }
@@ -613,7 +614,7 @@ fn check_name(what: &'static str, name: &str) -> Result<()> {
 
 fn check_spec(spec: &TableSpec, limits: &SchemaLimits) -> Result<()> {
     check_name("table name", &spec.name)?;
-    if spec.columns.len() >= limits.columns_max {
+    if limits.columns_max < spec.columns.len() {
         return Err(Error::Limit { what: "column", reason: format!("{} columns are declared", spec.columns.len()) });
     }
     for (at, (name, kind)) in spec.columns.iter().enumerate() {

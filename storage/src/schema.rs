@@ -193,6 +193,11 @@ impl Table {
         self.columns.iter().find(|column| column.id == id)
     }
 
+    /// How many tags and fields.
+    pub fn user_columns(&self) -> usize {
+        self.columns.iter().filter(|column| column.id != ColumnId::TIME).count()
+    }
+
     /// What segments are written with: the columns, and the hidden tags that keys hold.
     pub fn stored_columns(&self) -> Vec<Column> {
         let hidden_tags = self.hidden.iter().filter(|column| column.kind == ColumnKind::Tag);

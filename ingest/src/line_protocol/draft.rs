@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 
 use super::error::{Fault, conflict, limit, reserved, unparsable};
 use super::number::Scalar;
-use super::{ParseOptions, Schema};
+use super::{ColumnLimit, ParseOptions, Schema};
 
 /// No index.
 pub(super) const NONE: u32 = u32::MAX;
@@ -25,7 +25,11 @@ pub(super) struct TableDraft {
     pub(super) name: String,
     /// How the name was written when it appeared.
     pub(super) raw_name: Vec<u8>,
+    /// The catalog lacks it.
+    pub(super) is_new: bool,
     columns: Vec<NamedColumn>,
+    /// How many of them the catalog lacks.
+    new_columns: usize,
     by_name: HashTable<u32>,
     pub(super) tags: Vec<TagDraft>,
     pub(super) fields: Vec<FieldDraft>,
@@ -111,6 +115,7 @@ enum Role {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     columns: usize,
+    new_columns: usize,
     tags: usize,
     fields: usize,
 }
@@ -125,11 +130,13 @@ pub(super) struct Rules<'a> {
 }
 
 impl TableDraft {
-    pub(super) fn new(name: String, raw_name: &[u8]) -> Self {
+    pub(super) fn new(name: String, raw_name: &[u8], is_new: bool) -> Self {
         Self {
             name,
             raw_name: raw_name.to_vec(),
+            is_new,
             columns: Vec::new(),
+            new_columns: 0,
             by_name: HashTable::new(),
             tags: Vec::new(),
             fields: Vec::new(),
@@ -163,7 +170,12 @@ impl TableDraft {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark { columns: self.columns.len(), tags: self.tags.len(), fields: self.fields.len() }
+        Mark {
+            columns: self.columns.len(),
+            new_columns: self.new_columns,
+            tags: self.tags.len(),
+            fields: self.fields.len(),
+        }
     }
 
     /// How many tags and fields.
@@ -186,6 +198,7 @@ impl TableDraft {
             }
         }
         self.columns.truncate(mark.columns);
+        self.new_columns = mark.new_columns;
         self.tags.truncate(mark.tags);
         self.fields.truncate(mark.fields);
     }
@@ -209,13 +222,14 @@ impl TableDraft {
             return Err(reserved("field name", "field", name, &self.name));
         }
         let sent = sent()?;
-        let kind = match rules.schema.column(&self.name, name) {
+        let stored = rules.schema.column(&self.name, name);
+        let kind = match stored {
             None => sent,
             Some(ColumnKind::Field(kind)) => kind,
             Some(kind) => return Err(conflict("field", name, &self.name, sent.influx_name(), kind.name())),
         };
         let index = self.fields.len() as u32;
-        let column = self.add(name, hash, Role::Field(index), rules)?;
+        let column = self.add(name, hash, (Role::Field(index), stored.is_none()), rules)?;
         let (prefix, values) = (Prefix::new(prefix), Values::new(kind));
         let rows = (self.row() != 0).then(Vec::new);
         self.fields.push(FieldDraft { prefix, next: NONE, column, rows, values });
@@ -237,12 +251,13 @@ impl TableDraft {
         if name == "time" {
             return Err(reserved("tag key", "tag", name, &self.name));
         }
-        match rules.schema.column(&self.name, name) {
+        let stored = rules.schema.column(&self.name, name);
+        match stored {
             None | Some(ColumnKind::Tag) => {}
             Some(kind) => return Err(conflict("tag", name, &self.name, "tag", kind.name())),
         }
         let index = self.tags.len() as u32;
-        let column = self.add(name, hash, Role::Tag(index), rules)?;
+        let column = self.add(name, hash, (Role::Tag(index), stored.is_none()), rules)?;
         self.tags.push(TagDraft { prefix: Prefix::new(prefix), column });
         Ok(index)
     }
@@ -259,8 +274,11 @@ impl TableDraft {
         column(*found).map(|column| column.role)
     }
 
-    fn add(&mut self, name: &str, hash: u64, role: Role, rules: &Rules<'_>) -> Result<u32, Fault> {
+    fn add(&mut self, name: &str, hash: u64, (role, is_new): (Role, bool), rules: &Rules<'_>) -> Result<u32, Fault> {
         check_name(name, "column")?;
+        if is_new {
+            self.check_new_column(rules.schema.columns(&self.name))?;
+        }
         let max = rules.options.table_columns_max;
         if self.columns.len() >= max {
             let table = &self.name;
@@ -271,6 +289,7 @@ impl TableDraft {
             let max = rules.options.body_columns_max;
             return Err(limit(format!("too many columns: more than {max} of all measurements in this request")));
         }
+        self.new_columns += usize::from(is_new);
         let index = self.columns.len() as u32;
         self.columns.push(NamedColumn { name: name.to_owned(), role });
         let columns = &self.columns;
@@ -278,6 +297,19 @@ impl TableDraft {
             columns.get(*index as usize).map_or(0, |column| rules.hasher.hash_one(column.name.as_str()))
         });
         Ok(index)
+    }
+
+    fn check_new_column(&self, of_catalog: ColumnLimit) -> Result<(), Fault> {
+        let ColumnLimit { known, dropped, max } = of_catalog;
+        let count = known + self.new_columns;
+        if count < max {
+            return Ok(());
+        }
+        let dropped = if dropped == 0 { String::new() } else { format!(", {dropped} of them dropped") };
+        let table = &self.name;
+        Err(limit(format!(
+            "column limit exceeded: table {table:?} has {count} tags and fields{dropped}, {max} are allowed"
+        )))
     }
 
     /// The finished table.

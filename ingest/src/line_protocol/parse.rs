@@ -10,7 +10,7 @@ use super::error::{Fault, limit, unparsable};
 use super::escape::{self, Escapes, Stops, ends_line, rest, skip_blank, unescaped};
 use super::fields::{fields, time};
 use super::series::{NewKey, Spellings, too_many_columns};
-use super::{LineError, ParseOptions, Parsed, Refusal, Schema, number};
+use super::{LineError, ParseOptions, Parsed, Refusal, Schema, TableLimit, number};
 
 /// With how many rows a table is known well enough to guess how many more will come.
 const ROWS_BEFORE_RESERVE: usize = 64;
@@ -49,6 +49,7 @@ pub(super) fn body(memory: &mut Memory, text: &str, options: &ParseOptions, sche
         schema,
         memory,
         tables: Vec::new(),
+        new_tables: 0,
         columns: 0,
         last: NONE,
         counted: 0,
@@ -66,6 +67,8 @@ struct Reader<'a> {
     schema: &'a dyn Schema,
     memory: &'a mut Memory,
     tables: Vec<TableDraft>,
+    /// How many of them the catalog lacks.
+    new_tables: usize,
     /// Columns of all tables.
     columns: usize,
     /// The series of the line before: an index into `Memory::known`.
@@ -174,9 +177,15 @@ impl Reader<'_> {
             let max = self.options.tables_max;
             return Err(limit(format!("too many measurements: more than {max} in this request")));
         }
+        let of_catalog = self.schema.new_table(name);
+        if let Some(TableLimit { known, max }) = of_catalog.filter(|limit| limit.max <= limit.known + self.new_tables) {
+            let count = known + self.new_tables;
+            return Err(limit(format!("table limit exceeded: the store has {count} tables, {max} are allowed")));
+        }
+        self.new_tables += usize::from(of_catalog.is_some());
         let index = tables.len() as u32;
         by_table.insert_unique(hash, index, |index| hasher.hash_one(named(index)));
-        self.tables.push(TableDraft::new(name.to_owned(), raw));
+        self.tables.push(TableDraft::new(name.to_owned(), raw, of_catalog.is_some()));
         Ok(index)
     }
 
@@ -235,6 +244,8 @@ impl Reader<'_> {
             if let Ok(entry) = by_table.find_entry(hash, |found| *found == index) {
                 entry.remove();
             }
+            let new = self.tables.iter().skip(tables_before).filter(|table| table.is_new).count();
+            self.new_tables -= new;
             self.tables.truncate(tables_before);
         }
     }

@@ -43,11 +43,14 @@ impl Road {
         Self::open(SimDisk::new(3), true)
     }
 
-    fn store(&self, accept_partial: bool, number: Option<u64>, text: &str) -> Result<Stored, Error> {
+    fn body<'a>(&self, accept_partial: bool, number: Option<u64>, text: &'a str) -> Body<'a> {
         let position = number.map(|to| SourcePosition { source: 9, from: to - 1, to });
         let precision = Precision::Nanosecond;
-        let body = Body { database: "x", precision, accept_partial, position, now_ns: 1000, text: text.as_bytes() };
-        self.pipeline.store(&body)
+        Body { database: "x", precision, accept_partial, position, now_ns: 1000, text: text.as_bytes() }
+    }
+
+    fn store(&self, accept_partial: bool, number: Option<u64>, text: &str) -> Result<Stored, Error> {
+        self.pipeline.store(&self.body(accept_partial, number, text))
     }
 
     /// Rows stored, lines refused, bodies replayed so far.
@@ -185,4 +188,43 @@ fn room_of_a_database_goes_by_lines_and_not_by_tables() {
     road.pipeline.engine.cut().unwrap();
     // Those that are stored come beside new ones.
     assert_eq!(store("a,t=4 v=1 1\na,t=5 v=1 1\na,t=6 v=1 1\na,t=7 v=1 1\na,t=1 v=3 3\nb,t=1 v=3 3"), (5, vec![4]));
+}
+
+#[test]
+fn lines_that_would_make_a_table_or_column_too_many_are_refused() {
+    let road = limited(SchemaLimits { tables_max: 2, columns_max: 3, ..SchemaLimits::default() });
+    let store = |text: &str| refused(road.store(true, None, text));
+    // What a bad line would make uses nothing up, nor does what is over another limit.
+    assert_eq!(
+        store("bad v=\na v=1,w=1,x=1,y=1 1\nb,t=1 v=1 1\na,t=1 v=1 1\nc v=1 1\nb v=1,w=1 2"),
+        (3, vec![1, 2, 5])
+    );
+    assert_eq!(store("c v=1 1\na w=1 2\na,u=1 v=1 2\nb w=2 3\na,t=1 w=2 3"), (3, vec![1, 3]));
+    let other = Body { database: "y", ..road.body(true, None, "a v=1 1") };
+    assert_eq!(refused(road.pipeline.store(&other)), (0, vec![1]), "tables are those of the store");
+    assert!(road.pipeline.engine.schema().database("y").is_none());
+    assert_eq!(refused(road.store(false, None, "a v=1 1\nc v=1 1")), (0, vec![2]));
+}
+
+/// Whoever is behind: a line of what is there is stored, and no body is refused whole.
+#[test]
+fn writers_that_compete_for_the_last_room_all_get_an_answer() {
+    let road = limited(SchemaLimits { columns_max: 20, table_series_max: 20, ..SchemaLimits::default() });
+    assert_eq!(refused(road.store(true, None, "m,h=0 v=1 1")), (1, vec![]));
+    let writer = |writer: u64| {
+        for body in 0..10 {
+            let (name, time) = (format!("{writer}_{body}"), writer * 100 + body + 2);
+            let text = format!("m,h=0 v=1 {time}\nm,h={name} v=1 1\nm,h={name}_ v=1 1\nm,h=0 c{name}=1 1");
+            let stored = road.store(true, None, &text).unwrap();
+            assert!((1..=4).contains(&stored.rows), "{stored:?}");
+            assert!(stored.refused.is_none_or(|refused| refused.errors.iter().all(|error| error.line != 1)));
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|at| drop(scope.spawn(move || writer(at)))));
+    let engine = &road.pipeline.engine;
+    let schema = engine.schema();
+    let known = schema.table(schema.database("x").unwrap().id, "m").unwrap();
+    assert_eq!(known.user_columns(), 20);
+    let series = engine.stats().memtable_series;
+    assert!((19..=20).contains(&series), "{series}");
 }

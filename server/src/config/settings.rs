@@ -137,7 +137,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "write.columns_max",
         unit: "count",
         default: "4096",
-        about: "Tags and fields of a table; a line that would add more is refused.",
+        about: "Tags and fields of a table, without `time`; a line that would add more is refused.",
         set: |config, text| put(&mut config.write.columns_max, within(count(text, 1)?, 1, 60_000)),
         get: |config| config.write.columns_max.to_string(),
     },

@@ -129,3 +129,28 @@ fn a_numbered_body_with_lines_over_a_limit_is_settled() {
     assert_eq!(send("edge:3", "s,h=1 v=9 4").status, 204);
     assert_eq!(server.rows("x", "SELECT v FROM s WHERE h = '1' ORDER BY time"), r#"[{"v":1.0},{"v":7.0},{"v":9.0}]"#);
 }
+
+#[test]
+fn lines_of_columns_that_are_there_are_stored_beside_new_ones_over_the_limit() {
+    let server = Running::start(&[("write.columns_max", "6")]);
+    let send = |body: &str| server.post("/write?db=x", &[], body);
+    assert_eq!(send("m,t=1 a=1,b=2,c=3,d=4,e=5 1").status, 204, "`time` does not count");
+    let body = "m,t=1 a=9 2\nm,t=1 a=8,f=1 3\nm,u=1 a=7 4\nn g=1 1";
+    let answer = send(body);
+    let reason = "column limit exceeded: table \"m\" has 6 tags and fields, 6 are allowed".to_owned();
+    assert_eq!((answer.status, named(&answer)), (422, vec![(2, reason.clone()), (3, reason)]), "{}", answer.text());
+    assert_eq!(server.rows("x", "SELECT a FROM m ORDER BY time"), r#"[{"a":1.0},{"a":9.0}]"#);
+    let strict = server.post("/api/v3/write_lp?db=x&accept_partial=false&precision=ns", &[], "n g=2 2\nm f=1 2");
+    assert_eq!((strict.status, numbers(&strict)), (422, vec![2]), "{}", strict.text());
+    // `n` has one, and gets five more: as lines have room for them.
+    let answer = send("n a=1,b=1 2\nn c=1,d=1,e=1,f=1 3\nn c=1 4\nn d=1,e=1 5\nn f=1 6");
+    assert_eq!((answer.status, numbers(&answer)), (422, vec![2, 5]), "{}", answer.text());
+    assert_eq!(server.rows("x", "SELECT count(*) AS n FROM n"), r#"[{"n":4}]"#);
+    // What was dropped counts.
+    assert_eq!(server.post("/api/v3/query_sql?db=x&q=ALTER+TABLE+m+DROP+COLUMN+e", &[], "").status, 200);
+    let dropped = "column limit exceeded: table \"m\" has 6 tags and fields, 1 of them dropped, 6 are allowed";
+    assert_eq!(named(&send("m f=1 9")), [(1, dropped.to_owned())]);
+    let numbered = || server.post("/write?db=x", &[("idempotency-key", "edge:1")], body);
+    assert_eq!(numbered().status, 422);
+    assert_eq!(numbered().header("Idempotency-Replayed"), "true");
+}

@@ -200,7 +200,7 @@ fn limits_are_named_when_they_are_reached() {
         }
     }
     let limits = SchemaLimits {
-        columns_max: 4,
+        columns_max: 3,
         tables_max: 2,
         table_series_max: 3,
         series_max: 3,
@@ -213,7 +213,7 @@ fn limits_are_named_when_they_are_reached() {
     check("partition", write(&draft("cpu", &[("a", 0), ("a", DAY_NS), ("a", 2 * DAY_NS)])));
     check("series", write(&draft("cpu", &[("c", 0), ("d", 0)])));
     write(&draft("cpu", &[("c", 0)])).unwrap();
-    // time, host, load and one more.
+    // host, load and one more.
     write(&with_field(draft("cpu", &[("a", 1)]), "f4", FieldType::Bool)).unwrap();
     check("column", write(&with_field(draft("cpu", &[("a", 1)]), "f5", FieldType::Bool)));
     // The store has seen as many series as it may since the last cut, until there is one. Those that it knows are taken.
