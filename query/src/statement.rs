@@ -138,7 +138,7 @@ pub(crate) fn fold(ident: Ident) -> String {
 
 /// Whether a text is a call, which does not wait behind statements that it may be there to stop. Such a text is short.
 pub(crate) fn is_call(sql: &str) -> bool {
-    let word = sql.trim_start().split_whitespace().next().unwrap_or_default();
+    let word = sql.split_whitespace().next().unwrap_or_default();
     sql.len() <= CALL_BYTES_MAX && word.eq_ignore_ascii_case("call")
 }
 
