@@ -2,11 +2,14 @@
 //!
 //! An open or a query gives the right answer or an error that names the file, and the table where there is one; never wrong
 //! rows, never a panic. What lies elsewhere answers, and nothing is deleted.
+//! Bits flip in two small stores: of one some bodies were written and no more; the other has lived (`rot/lived.rs`).
 //! Each run draws other bits and prints its seed: `MARIGRAM_ROT_SEED=s` repeats it, `MARIGRAM_ROT_SEEDS=n` draws n times,
 //! `MARIGRAM_ROT_STEP=1` flips every bit.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must not go on")]
 
+#[path = "rot/lived.rs"]
+mod lived;
 #[path = "rot/mend.rs"]
 mod mend;
 #[path = "rot/postings.rs"]
@@ -165,8 +168,7 @@ enum Verdict {
     Unreadable(String),
 }
 
-fn flip_bits(closed: bool) {
-    let base = base(closed);
+fn flip_bits(base: &Base, closed: bool) {
     assert_eq!(base.judge(&base.disk.crash(Survival::All, 1), &BTreeSet::new(), false), Ok(Verdict::Whole));
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     // Other bits each time, and the seed is told.
@@ -175,7 +177,7 @@ fn flip_bits(closed: bool) {
     let mut points = 0;
     for seed in first..first + number("MARIGRAM_ROT_SEEDS").unwrap_or(1) {
         eprintln!("MARIGRAM_ROT_SEED={seed}");
-        points += flip_bits_of(&base, closed, seed, step);
+        points += flip_bits_of(base, closed, seed, step);
     }
     eprintln!("points: {points}");
 }
@@ -212,12 +214,22 @@ fn flip_bits_of(base: &Base, closed: bool, seed: u64, step: u64) -> u64 {
 
 #[test]
 fn flipped_bits_of_a_closed_store_are_found_or_harmless() {
-    flip_bits(true);
+    flip_bits(&base(true), true);
 }
 
 #[test]
 fn flipped_bits_of_a_killed_store_are_found_or_harmless() {
-    flip_bits(false);
+    flip_bits(&base(false), false);
+}
+
+#[test]
+fn flipped_bits_of_a_closed_store_that_has_lived_are_found_or_harmless() {
+    flip_bits(&lived::base(true), true);
+}
+
+#[test]
+fn flipped_bits_of_a_killed_store_that_has_lived_are_found_or_harmless() {
+    flip_bits(&lived::base(false), false);
 }
 
 #[test]
