@@ -2,7 +2,8 @@
 //!
 //! An open or a query gives the right answer or an error that names the file, and the table where there is one; never wrong
 //! rows, never a panic. What lies elsewhere answers, and nothing is deleted.
-//! Bits flip in two small stores: of one some bodies were written and no more; the other has lived (`rot/lived.rs`).
+//! Bits flip in two small stores, and their sectors are lost: of one some bodies were written and no more; the other has
+//! lived (`rot/lived.rs`).
 //! Each run draws other bits and prints its seed: `MARIGRAM_ROT_SEED=s` repeats it, `MARIGRAM_ROT_SEEDS=n` draws n times,
 //! `MARIGRAM_ROT_STEP=1` flips every bit.
 
@@ -261,8 +262,7 @@ fn a_data_file_that_is_lost_cut_short_unreadable_or_exchanged_stops_only_its_tab
 
 /// Every sector in turn cannot be read any more: an open stops and names the file, or what needs the sector is told as
 /// damaged, with its table and range; nothing is guessed, and the last body is not taken for a torn one.
-fn unreadable_sectors(closed: bool) {
-    let base = base(closed);
+fn unreadable_sectors(base: &Base, closed: bool) {
     let mut counts = std::collections::BTreeMap::new();
     for path in base.disk.files() {
         let bytes = base.disk.file_bytes(&path).unwrap();
@@ -298,12 +298,19 @@ fn unreadable_sectors(closed: bool) {
 
 #[test]
 fn unreadable_sectors_of_a_closed_store_are_told() {
-    unreadable_sectors(true);
+    unreadable_sectors(&base(true), true);
 }
 
 #[test]
 fn unreadable_sectors_of_a_killed_store_are_told() {
-    unreadable_sectors(false);
+    unreadable_sectors(&base(false), false);
+}
+
+#[test]
+fn unreadable_sectors_of_stores_that_have_lived_are_told() {
+    for closed in [true, false] {
+        unreadable_sectors(&lived::base(closed), closed);
+    }
 }
 
 /// The disk loses a sector under an open engine: its table says so, the others answer, and writes and cuts go on.
