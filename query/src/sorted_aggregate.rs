@@ -1,4 +1,4 @@
-//! Aggregation straight over sorted runs: `GROUP BY` nothing, tags, a bucket of time, or tags and a bucket.
+//! Aggregation straight over sorted runs: `GROUP BY` tags, a bucket of time, or tags and a bucket.
 //!
 //! Rows come series by series, so what they are grouped by is looked up for each series and each bucket, not for each row,
 //! and no tag becomes a column. The accumulators are those that DataFusion would use, so the answer has the same bits.

@@ -18,6 +18,7 @@
 pub mod exact_sum;
 pub mod groups;
 mod lanes;
+pub mod runs;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use exact_sum::ExactSum;
 pub(crate) use exact_sum::SumPlan;
 pub use groups::GroupSums;
 pub(crate) use lanes::key_bounds;
+pub use runs::{each_run, run_length};
 pub use state::{Content, FirstLast, IntSum, IntegerOutOfRange, MinMax, Side, float_extreme, float_key, float_value};
 
 /// Bytes that no state serializes to; names the rule they break.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use rustix::process::{getpriority_process, setpriority_process};
+use rustix::process::{getpid, getpriority_process, setpriority_process};
 
 use crate::error::{Error, Result};
 
@@ -23,13 +23,15 @@ thread_local! {
     static TURN_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Makes the calling thread yield to the others of the process: `steps` more of niceness, up to the system's 19.
-/// Threads that it starts inherit it, and without a privilege nothing takes it back.
+/// Makes the calling thread yield to the others of the process: `steps` more of niceness than the first thread of the process
+/// has, up to the system's 19; never less than it has already. Threads that it starts inherit it, which is why the first one is
+/// asked, and without a privilege nothing takes it back.
 pub fn lower_priority(steps: u8) -> Result<()> {
     // On Linux niceness belongs to a thread, and nobody means the caller.
     let failed = |error: rustix::io::Errno| Error::io("lower the priority of", "a thread", error.into());
+    let first = getpriority_process(Some(getpid())).map_err(failed)?;
     let nice = getpriority_process(None).map_err(failed)?;
-    setpriority_process(None, (nice + i32::from(steps)).min(19)).map_err(failed)?;
+    setpriority_process(None, (first + i32::from(steps)).min(19).max(nice)).map_err(failed)?;
     shorten_slice();
     TURN_BEGAN.set(Some(now()));
     Ok(())
@@ -135,7 +137,9 @@ mod tests {
         let before = getpriority_process(None).unwrap();
         let seen = std::thread::spawn(|| {
             lower_priority(2).unwrap();
-            let child = std::thread::spawn(|| getpriority_process(None).unwrap());
+            // Who asks again has it already.
+            let again = || lower_priority(2).map(|()| getpriority_process(None).unwrap()).unwrap();
+            let child = std::thread::spawn(again);
             (getpriority_process(None).unwrap(), child.join().unwrap())
         });
         let wanted = (before + 2).min(19);

@@ -6,10 +6,13 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Ar
 use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
-use marigram_storage::aggregate::{Side, float_extreme, float_key, float_value};
+use marigram_storage::aggregate::{Side, each_run, float_extreme, float_key, float_value};
 
 use super::argument;
 use super::totals::chosen_rows;
+
+/// From here on a run of rows is worth a call of the kernel.
+const RUN_ROWS_MIN: usize = 12;
 
 /// The least or the greatest of all rows.
 #[derive(Debug)]
@@ -85,10 +88,18 @@ impl GroupsAccumulator for FloatExtremes {
         let array = argument(values, 0)?.as_primitive::<Float64Type>();
         let side = self.side;
         self.keys.resize(total_num_groups.max(self.keys.len()), None);
-        let mut add = |row: usize| keep(side, &mut self.keys[group_indices[row]], float_key(array.values()[row]));
         match chosen_rows(array, opt_filter) {
-            None => (0..array.len()).for_each(add),
-            Some(rows) => rows.set_indices().for_each(&mut add),
+            None => each_run(group_indices, |group, rows| {
+                let (kept, values) = (&mut self.keys[group], &array.values()[rows]);
+                if values.len() < RUN_ROWS_MIN {
+                    values.iter().for_each(|x| keep(side, kept, float_key(*x)));
+                } else {
+                    float_extreme(values, side).into_iter().for_each(|x| keep(side, kept, float_key(x)));
+                }
+            }),
+            Some(rows) => rows
+                .set_indices()
+                .for_each(|row| keep(side, &mut self.keys[group_indices[row]], float_key(array.values()[row]))),
         }
         Ok(())
     }

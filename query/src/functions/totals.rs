@@ -15,7 +15,7 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::StateFieldsArgs;
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
-use marigram_storage::aggregate::{ExactSum, GroupSums, IntSum, IntegerOutOfRange};
+use marigram_storage::aggregate::{ExactSum, GroupSums, IntSum, IntegerOutOfRange, each_run};
 
 use super::{argument, broken_state, overflow};
 
@@ -307,7 +307,7 @@ impl<G: GroupTotals> TotalGroups<G> {
 
     fn add(&mut self, groups: &[usize], values: &[Native<G::One>]) {
         self.totals.add(groups, values);
-        groups.iter().for_each(|group| self.counts[*group] += 1);
+        each_run(groups, |group, rows| self.counts[group] += rows.len() as u64);
     }
 
     fn take(&mut self, emit_to: EmitTo) -> (Vec<G::One>, Vec<u64>) {

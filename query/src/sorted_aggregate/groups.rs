@@ -6,17 +6,20 @@ use std::sync::Arc;
 use arrow_array::builder::StringViewBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampNanosecondType;
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampNanosecondArray};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampNanosecondArray,
+};
 use arrow_buffer::Buffer;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::common::{DataFusionError, HashMap, Result as DfResult};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
 use marigram_storage::SeriesRun;
+use marigram_storage::aggregate::{each_run, run_length};
 use marigram_storage::schema::ColumnId;
 use marigram_storage::series::key_tag;
 
-use super::plan::{Aggregate, Key, Spec};
+use super::plan::{Key, Spec};
 
 /// What an entry of a hash table takes beside what is in it, at its usual load.
 const ENTRY_BYTES: usize = 16;
@@ -28,9 +31,15 @@ pub(super) struct Groups {
     of_bucket: HashMap<(u32, i64), usize>,
     /// Of each group.
     keys: Vec<(u32, i64)>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    accumulators: Vec<Accumulator>,
     /// The group of each row of the batch that is being added.
     of_row: Vec<usize>,
+}
+
+enum Accumulator {
+    /// Rows, whatever is in them: `count(*)`.
+    Rows(Vec<i64>),
+    Other(Box<dyn GroupsAccumulator>),
 }
 
 /// The combinations of tag values that there are, numbered as they come.
@@ -41,6 +50,15 @@ struct TagSets {
     bytes: usize,
     /// Of the set that is looked up.
     scratch: Vec<u8>,
+}
+
+impl Accumulator {
+    fn size(&self) -> usize {
+        match self {
+            Self::Rows(counts) => counts.capacity() * size_of::<i64>(),
+            Self::Other(accumulator) => accumulator.size(),
+        }
+    }
 }
 
 impl TagSets {
@@ -96,8 +114,11 @@ fn pop(bytes: &[u8]) -> (Option<&[u8]>, &[u8]) {
 
 impl Groups {
     pub(super) fn new(spec: &Spec) -> DfResult<Self> {
-        let accumulators =
-            spec.aggregates.iter().map(|one| one.function.create_groups_accumulator()).collect::<DfResult<_>>()?;
+        let accumulators = spec.aggregates.iter().map(|aggregate| match aggregate.counts_rows {
+            true => Ok(Accumulator::Rows(Vec::new())),
+            false => aggregate.function.create_groups_accumulator().map(Accumulator::Other),
+        });
+        let accumulators = accumulators.collect::<DfResult<_>>()?;
         Ok(Self {
             tags: TagSets::default(),
             of_bucket: HashMap::default(),
@@ -151,13 +172,14 @@ impl Groups {
                 }
                 Some((buckets, _)) => {
                     let from = self.of_row.len();
-                    let (mut start, mut end, mut group) = (0, 0, 0);
-                    for time in times.get(from..from + rows).unwrap_or_default() {
-                        if !(start <= *time && *time < end) {
-                            (start, end) = buckets.of(*time)?;
-                            group = self.of_bucket(tags, start);
-                        }
-                        self.of_row.push(group);
+                    let mut times = times.get(from..from + rows).unwrap_or_default();
+                    while let Some(first) = times.first() {
+                        let (start, end) = buckets.of(*first)?;
+                        let group = self.of_bucket(tags, start);
+                        // The first belongs in any case: the last bucket has no end.
+                        let rows = run_length(times, |time| start <= *time && *time < end).max(1);
+                        self.of_row.resize(self.of_row.len() + rows, group);
+                        times = &times[rows..];
                     }
                 }
             }
@@ -183,6 +205,14 @@ impl Groups {
     /// Hands the rows of a batch, of which the groups are known, to all accumulators.
     fn update(&mut self, spec: &Spec, batch: &RecordBatch) -> DfResult<()> {
         for (aggregate, accumulator) in spec.aggregates.iter().zip(&mut self.accumulators) {
+            let accumulator = match accumulator {
+                Accumulator::Other(accumulator) => accumulator,
+                Accumulator::Rows(counts) => {
+                    counts.resize(self.keys.len(), 0);
+                    each_run(&self.of_row, |group, rows| counts[group] += rows.len() as i64);
+                    continue;
+                }
+            };
             let arguments = aggregate.arguments.iter().map(|argument| evaluated(argument, batch));
             let arguments = arguments.collect::<DfResult<Vec<_>>>()?;
             let filter = aggregate.filter.as_ref().map(|filter| condition(filter, batch)).transpose()?;
@@ -210,16 +240,22 @@ impl Groups {
             of_other.push(if is_bucketed { self.of_bucket(tags, *start) } else { self.of_tags(tags) });
         }
         for (accumulator, others) in self.accumulators.iter_mut().zip(&mut other.accumulators) {
-            accumulator.merge_batch(&others.state(EmitTo::All)?, &of_other, self.keys.len())?;
+            match (accumulator, others) {
+                (Accumulator::Other(accumulator), Accumulator::Other(others)) => {
+                    accumulator.merge_batch(&others.state(EmitTo::All)?, &of_other, self.keys.len())?;
+                }
+                (Accumulator::Rows(counts), Accumulator::Rows(others)) => {
+                    counts.resize(self.keys.len(), 0);
+                    of_other.iter().zip(others).for_each(|(group, count)| counts[*group] += *count);
+                }
+                _ => return Err(DataFusionError::Internal("parts of a scan are grouped in two ways".to_owned())),
+            }
         }
         Ok(())
     }
 
-    /// All groups, a row each. What is grouped by nothing is one, also of no rows.
+    /// All groups, a row each.
     pub(super) fn finish(mut self, spec: &Spec) -> DfResult<RecordBatch> {
-        if self.keys.is_empty() && spec.keys.is_empty() {
-            return of_no_rows(spec);
-        }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(spec.schema.fields().len());
         for key in &spec.keys {
             columns.push(match key {
@@ -231,9 +267,10 @@ impl Groups {
             });
         }
         for accumulator in &mut self.accumulators {
-            columns.push(match self.keys.is_empty() {
-                true => arrow_array::new_empty_array(spec.schema.field(columns.len()).data_type()),
-                false => accumulator.evaluate(EmitTo::All)?,
+            columns.push(match accumulator {
+                _ if self.keys.is_empty() => arrow_array::new_empty_array(spec.schema.field(columns.len()).data_type()),
+                Accumulator::Rows(counts) => Arc::new(Int64Array::from(std::mem::take(counts))),
+                Accumulator::Other(accumulator) => accumulator.evaluate(EmitTo::All)?,
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.keys.len()));
@@ -275,16 +312,8 @@ impl Groups {
             + self.of_bucket.capacity() * entry
             + self.keys.capacity() * size_of::<(u32, i64)>()
             + self.of_row.capacity() * size_of::<usize>()
-            + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+            + self.accumulators.iter().map(Accumulator::size).sum::<usize>()
     }
-}
-
-/// Accumulators of groups count on a row for each group that they are told of.
-fn of_no_rows(spec: &Spec) -> DfResult<RecordBatch> {
-    let result = |aggregate: &Aggregate| aggregate.function.create_accumulator()?.evaluate()?.to_array();
-    let columns = spec.aggregates.iter().map(result).collect::<DfResult<Vec<_>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(1));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(&spec.schema), columns, &options)?)
 }
 
 fn evaluated(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> DfResult<ArrayRef> {

@@ -11,6 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::functions::datetime::date_bin::DateBinFunc;
 use datafusion::functions::datetime::date_trunc::DateTruncFunc;
+use datafusion::functions_aggregate::count::Count;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
@@ -58,6 +59,8 @@ pub(super) struct Aggregate {
     pub(super) arguments: Vec<Arc<dyn PhysicalExpr>>,
     /// `FILTER (WHERE …)`.
     pub(super) filter: Option<Arc<dyn PhysicalExpr>>,
+    /// `count(*)`: of each row, whatever is in it.
+    pub(super) counts_rows: bool,
 }
 
 /// The aggregation over sorted runs that answers what `node` does, if there is one.
@@ -107,7 +110,8 @@ impl Spec {
         let table = scan.table();
         let input = scan.schema_without_tags();
         let group = first.group_expr();
-        if group.has_grouping_set() || !group.null_expr().is_empty() {
+        // What is grouped by nothing needs no look for groups: DataFusion's accumulators of all rows are as fast.
+        if group.has_grouping_set() || !group.null_expr().is_empty() || group.expr().is_empty() {
             return None;
         }
         let (mut keys, mut tags, mut buckets) = (Vec::new(), Vec::new(), None);
@@ -150,9 +154,11 @@ impl Aggregate {
         if function.is_distinct() || !function.order_bys().is_empty() || !function.groups_accumulator_supported() {
             return None;
         }
-        let arguments = function.expressions().iter().map(|argument| over(argument).ok()).collect::<Option<_>>()?;
+        let arguments: Vec<_> =
+            function.expressions().iter().map(|argument| over(argument).ok()).collect::<Option<_>>()?;
         let filter = filter.map(over).transpose().ok()?;
-        Some(Self { function: Arc::clone(function), arguments, filter })
+        let counts_rows = filter.is_none() && function.fun().inner().is::<Count>() && arguments.iter().all(is_some);
+        Some(Self { function: Arc::clone(function), arguments, filter, counts_rows })
     }
 }
 
@@ -178,6 +184,11 @@ fn over(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> DfResult<Arc<dyn Physi
         schema.index_of(column.name())?;
     }
     reassign_expr_columns(Arc::clone(expr), schema)
+}
+
+/// A constant that is not NULL.
+fn is_some(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.downcast_ref::<Literal>().is_some_and(|literal| !literal.value().is_null())
 }
 
 fn tag(expr: &Arc<dyn PhysicalExpr>, table: &Table) -> Option<ColumnId> {

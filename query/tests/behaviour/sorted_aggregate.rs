@@ -198,9 +198,10 @@ fn check_drawn(mode: TableMode, threads: usize, seed: u64) {
         assert_eq!(with.len(), without.len(), "{sql}");
         let differs = with.iter().zip(&without).find(|(one, other)| one != other);
         assert_eq!(differs, None, "{sql}");
-        ours += usize::from(is_ours(&store, &sql));
+        assert_eq!(is_ours(&store, &sql), sql.contains("GROUP BY"), "{sql}");
+        ours += usize::from(sql.contains("GROUP BY"));
     }
-    assert_eq!(ours, QUERIES, "of so many are done over runs");
+    assert!(QUERIES * 3 / 4 < ours, "{ours} of {QUERIES} are done over runs");
 }
 
 const QUERIES: usize = 120;
@@ -218,6 +219,7 @@ fn what_only_datafusion_can_group_is_left_to_it() {
         "SELECT n, count(*) FROM cpu GROUP BY n",
         "SELECT host, count(DISTINCT n) FROM cpu GROUP BY host",
         "SELECT max(host) FROM cpu",
+        "SELECT avg(u) FROM cpu",
         "SELECT upper(host), count(*) FROM cpu GROUP BY 1",
         "SELECT count(*) FROM cpu WHERE host > 'host with a long name 20'",
         "SELECT date_trunc('day', time), date_trunc('hour', time), count(*) FROM cpu GROUP BY 1, 2",
@@ -228,9 +230,7 @@ fn what_only_datafusion_can_group_is_left_to_it() {
         assert!(!is_ours(&store, sql), "{sql}");
         store.rows(sql);
     }
-    for sql in ["SELECT sum(x) FROM (SELECT host, max(u) AS x FROM cpu GROUP BY host)", "SELECT avg(u) FROM cpu"] {
-        assert!(is_ours(&store, sql), "{sql}");
-    }
+    assert!(is_ours(&store, "SELECT sum(x) FROM (SELECT host, max(u) AS x FROM cpu GROUP BY host)"));
 }
 
 /// Groups of two sides are joined: how many partitions a side has is for DataFusion to know.
@@ -243,11 +243,6 @@ fn groups_over_runs_are_joined_and_sorted() {
     let ours = rows(&store, sql, true);
     assert_eq!(ours.len(), 7);
     assert_eq!(ours, rows(&store, sql, false));
-    let none = "SELECT count(*), sum(u), min(note) FROM cpu WHERE time < '1900-01-01'";
-    assert_eq!(rows(&store, none, true), [["0", "NULL", "NULL"]]);
-    let nothing = "SELECT count(*), max(s) FROM cpu WHERE u > 1e400";
-    assert!(is_ours(&store, nothing));
-    assert_eq!(rows(&store, nothing, true), [["0", "NULL"]]);
     assert_eq!(rows(&store, "SELECT host, max(s) FROM cpu WHERE u > 1e400 GROUP BY host", true), [[""; 2]; 0]);
 }
 

@@ -7,6 +7,7 @@
 
 use super::ExactSum;
 use super::lanes::{self, Plan};
+use super::runs::run_length;
 
 /// From here on a run of rows is worth a pass of the kernel.
 const RUN_ROWS_MIN: usize = 12;
@@ -63,7 +64,7 @@ impl GroupSums {
         while let Some(group) = groups.get(from) {
             // One look at the far end rules out most of what is no run.
             let run = match groups.get(from + RUN_ROWS_MIN) {
-                Some(far) if far == group => groups[from..].iter().take_while(|other| *other == group).count(),
+                Some(far) if far == group => run_length(&groups[from..], |other| other == group),
                 _ => 1,
             };
             if RUN_ROWS_MIN < run {
