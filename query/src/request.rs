@@ -103,6 +103,29 @@ pub struct Rules {
     pub sorted_aggregate: bool,
 }
 
+impl Rules {
+    /// As `SET marigram.NAME = on | off` names them.
+    pub const NAMES: [&'static str; 1] = ["sorted_aggregate"];
+
+    /// Whether one is on; `None`: there is none of this name.
+    pub fn get(mut self, name: &str) -> Option<bool> {
+        self.named(name).map(|rule| *rule)
+    }
+
+    /// Turns one on or off; `false`: there is none of this name.
+    #[must_use]
+    pub fn set(&mut self, name: &str, on: bool) -> bool {
+        self.named(name).map(|rule| *rule = on).is_some()
+    }
+
+    fn named(&mut self, name: &str) -> Option<&mut bool> {
+        match name {
+            "sorted_aggregate" => Some(&mut self.sorted_aggregate),
+            _ => None,
+        }
+    }
+}
+
 impl Default for Rules {
     fn default() -> Self {
         Self { sorted_aggregate: true }
@@ -254,5 +277,24 @@ impl Default for QueryOptions {
             spill_bytes_max: 8 << 30,
             settings: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_a_switch() {
+        for name in Rules::NAMES {
+            let mut rules = Rules::default();
+            assert_eq!(rules.get(name), Some(true), "{name}");
+            assert!(rules.set(name, false), "{name}");
+            assert_eq!(rules.get(name), Some(false), "{name}");
+            assert!(rules.set(name, true), "{name}");
+            assert_eq!(rules, Rules::default(), "{name}");
+        }
+        assert!(!Rules::default().set("fetch_moon", true));
+        assert_eq!(Rules::default().get("fetch_moon"), None);
     }
 }
