@@ -3,16 +3,20 @@
 //! `sum`, `avg`, `min`, `max` of stored types, `first` and `last` are built on the canonical states of
 //! `marigram_storage::aggregate`: the same rows give the same bits, whatever the order of rows, the number of
 //! partitions, or the plan. They hold for every table, also for subqueries. Types that we do not store (decimals,
-//! intervals) are left to the built-in of the name, and so is `count`, which is exact as it is.
+//! intervals) are left to the built-in of the name, and so is `count`, which is exact as it is. Functions that need a state of
+//! their own give it to `grouped`, which does the rest.
 //!
 //! An optimizer rule that answers aggregates in another way may touch only these functions.
 
 mod avg;
+mod change;
 mod distinct;
 mod exact;
 mod first_last;
 mod float_extreme;
+mod grouped;
 mod min_max;
+mod selector;
 mod sliding;
 mod sum;
 mod time_bucket;
@@ -22,12 +26,18 @@ mod width;
 
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::prelude::SessionContext;
 use marigram_storage::aggregate::Side;
 
 use crate::error::{QueryError, QueryErrorKind};
+
+use self::change::{Change, ChangeFunction};
+use self::first_last::By;
+use self::selector::Selector;
 
 pub(crate) use time_bucket::{Buckets, TimeBucket};
 
@@ -43,6 +53,14 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(min_max::MinMax::new(Side::Last).into()),
         Arc::new(first_last::FirstLast::new(Side::First).into()),
         Arc::new(first_last::FirstLast::new(Side::Last).into()),
+        Arc::new(Selector::new(Side::First, By::Time).into()),
+        Arc::new(Selector::new(Side::Last, By::Time).into()),
+        Arc::new(Selector::new(Side::First, By::Value).into()),
+        Arc::new(Selector::new(Side::Last, By::Value).into()),
+        Arc::new(ChangeFunction::new(Change::Increase).into()),
+        Arc::new(ChangeFunction::new(Change::Rate).into()),
+        Arc::new(ChangeFunction::new(Change::Delta).into()),
+        Arc::new(ChangeFunction::new(Change::Derivative).into()),
     ]
 }
 
@@ -77,4 +95,12 @@ fn broken_state(error: impl std::fmt::Display) -> DataFusionError {
 /// The argument at `index`, or an internal error: the planner has checked the number of arguments.
 fn argument<T>(values: &[T], index: usize) -> Result<&T> {
     values.get(index).ok_or_else(|| broken_state("an argument is missing"))
+}
+
+/// The value of an argument that must be a constant.
+fn constant_argument(expr: &Arc<dyn PhysicalExpr>, what: &str) -> Result<ScalarValue> {
+    match expr.downcast_ref::<Literal>() {
+        Some(literal) => Ok(literal.value().clone()),
+        None => Err(invalid(format!("{what} must be a constant"))),
+    }
 }

@@ -135,7 +135,10 @@ const AGGREGATES: &str = "count(*), count(f), sum(f), avg(f), min(f), max(f), fi
      sum(i), avg(i), min(i), max(i), first(i, time), last(i, time), sum(u), avg(u), last(u, time), \
      min(b), last(b, time), first(b, time), min(s), max(s), first(s, time), last(s, time), \
      sum(f) FILTER (WHERE i > 0), avg(f) FILTER (WHERE b), max(f) FILTER (WHERE b), \
-     last(s, time) FILTER (WHERE u > 1000), first(time, time)";
+     last(s, time) FILTER (WHERE u > 1000), first(time, time), \
+     selector_first(f, time), selector_last(s, time), selector_min(f, time), selector_max(i, time), \
+     increase(f, time), increase(i, time), increase(u, time), rate(f, time), rate(u, time) FILTER (WHERE b), \
+     delta(f, time), delta(i, time), derivative(f, time), derivative(u, time, '1 minute')";
 
 #[tokio::test]
 async fn answers_do_not_depend_on_order_partitions_or_plan() {
@@ -382,4 +385,142 @@ async fn time_buckets_are_those_of_timescaledb() {
     }
     let early = "SELECT time_bucket('1 week', '1677-09-21 00:12:44'::TIMESTAMP)";
     assert!(answer(&context, early).await.unwrap_err().contains("out of range"));
+}
+
+/// The change of a counter, the simplest way there is.
+fn counted(rows: &[Row]) -> Option<(f64, f64, f64)> {
+    let mut points: Vec<(i64, f64)> = rows.iter().filter_map(|row| Some((row.time, row.f?))).collect();
+    points.sort_by(|(time, f), (other, g)| time.cmp(other).then(f.total_cmp(g)));
+    let (first, last) = (*points.first()?, *points.last()?);
+    // Of halves that are small: the plain sum is exact, too.
+    let steps = points.windows(2).map(|pair| if pair[1].1 < pair[0].1 { pair[1].1 } else { pair[1].1 - pair[0].1 });
+    let increase: f64 = steps.sum();
+    let elapsed = (last.0 - first.0) as f64 / 1e9;
+    (first != last).then_some((increase, last.1 - first.1, elapsed))
+}
+
+#[tokio::test]
+async fn changes_are_those_of_rows_in_the_order_of_their_times() {
+    let state = &mut 11;
+    for turn in 0..60 {
+        let row = |random: u64| Row {
+            time: (random >> 8 & 63) as i64 * 500_000_000,
+            host: ["a", "b"][(random & 1) as usize],
+            f: (random >> 4 & 7 != 0).then_some((random >> 20 & 0xff) as f64 / 2.0),
+            i: (random >> 4 & 7 != 0).then_some((random >> 20 & 0xff) as i64),
+            ..Row::default()
+        };
+        let rows: Vec<Row> = (0..turn).map(|_| row(noise(state))).collect();
+        let context = context(&[&rows[..rows.len() / 3], &rows[rows.len() / 3..]], 4);
+        let text = |value: Option<f64>| value.map_or("null".to_owned(), |value| format!("{value:?}"));
+        let want = |rows: &[Row]| {
+            let counted = counted(rows);
+            let rate = |change: f64, elapsed: f64| (0.0 < elapsed).then(|| change / elapsed);
+            let of = |pick: fn((f64, f64, f64)) -> f64| text(counted.map(pick));
+            format!(
+                "{} {} {} {}",
+                of(|(increase, _, _)| increase),
+                text(counted.and_then(|(increase, _, elapsed)| rate(increase, elapsed))),
+                of(|(_, delta, _)| delta),
+                text(counted.and_then(|(_, delta, elapsed)| rate(delta, elapsed / 60.0))),
+            )
+        };
+        let of = |column: &str, scale: &str| {
+            format!(
+                "increase({column}, time){scale}, rate({column}, time){scale}, delta({column}, time){scale}, \
+                 derivative({column}, time, '1 minute'){scale}"
+            )
+        };
+        check(&context, &format!("SELECT {} FROM t", of("f", "")), &want(&rows)).await;
+        check(&context, &format!("SELECT {} FROM t", of("i", " / 2")), &want(&rows)).await;
+        let hosts = ["a", "b"].into_iter().filter(|host| rows.iter().any(|row| row.host == *host));
+        let of_host = |host| rows.iter().filter(|row| row.host == host).cloned().collect::<Vec<_>>();
+        let grouped: Vec<_> = hosts.map(|host| want(&of_host(host))).collect();
+        check(&context, &format!("SELECT {} FROM t GROUP BY host ORDER BY host", of("f", "")), &grouped.join("\n"))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn changes_are_exact_and_resets_are_those_of_counters() {
+    let row = |time: i64, f| Row { time: time * 1_000_000_000, host: "a", f: Some(f), ..Row::default() };
+    // A plain sum of the steps would lose the ones beside 1e17.
+    let rows = [row(0, 1.0), row(1, 1e17), row(2, 3.0), row(3, 1e17), row(4, 2.0), row(10, 4.0)];
+    for cut in 0..rows.len() {
+        let context = context(&[&rows[cut..], &rows[..cut]], 2);
+        let sql = "SELECT increase(f, time) - 2e17, delta(f, time), rate(f, time), derivative(f, time) FROM t";
+        check(&context, sql, "0.0 3.0 2e16 0.3").await;
+        check(&context, &format!("{sql} GROUP BY host"), "0.0 3.0 2e16 0.3").await;
+    }
+    let wide = [row(0, f64::MAX), row(1, 1e-300), row(2, f64::MAX), row(3, -f64::MAX)];
+    let context = context(&[&wide], 10);
+    check(&context, "SELECT increase(f, time), delta(f, time) FROM t", "0.0 -inf").await;
+    let row = |time, i: i64, u| Row { time, host: "a", i: Some(i), u: Some(u), ..Row::default() };
+    let context = self::context(&[&[row(1, i64::MIN, u64::MAX), row(2, i64::MAX, 1), row(3, 5, u64::MAX)]], 10);
+    let sql = "SELECT increase(i, time), delta(u, time), increase(u, time), rate(i, time), increase(1, time) FROM t";
+    check(&context, sql, "1.8446744073709552e19 0.0 1.8446744073709552e19 9.223372036854775e27 0.0").await;
+}
+
+#[tokio::test]
+async fn one_row_has_no_change_and_wrong_arguments_are_named() {
+    let context = context(&[&of_floats(&[1.0])], 10);
+    let all = "increase(f, time), rate(f, time), delta(f, time), derivative(f, time), selector_first(s, time)";
+    check(&context, &format!("SELECT {all} FROM t"), "null null null null null").await;
+    check(&context, &format!("SELECT {all} FROM t WHERE f > 1 "), "null null null null null").await;
+    let twice = "(SELECT f, time, s FROM t UNION ALL SELECT f, time, s FROM t)";
+    check(&context, &format!("SELECT {all} FROM {twice}"), "null null null null null").await;
+    // Two values at one time: a change, in no time.
+    let tie = "(SELECT f, time FROM t UNION ALL SELECT f + 1, time FROM t)";
+    let of_tie = format!("SELECT increase(f, time), rate(f, time), delta(f, time), derivative(f, time) FROM {tie}");
+    check(&context, &of_tie, "1.0 null 1.0 null").await;
+    for (wrong, message) in [
+        ("rate(f)", "rate(value, time)"),
+        ("rate(f, time, '1 s')", "rate(value, time)"),
+        ("derivative(f)", "derivative(value, time [, unit])"),
+        ("delta(s, time)", "delta is not supported"),
+        ("delta(f, i)", "must be a time"),
+        ("derivative(f, time, '1 month')", "fixed time"),
+        ("derivative(f, time, '-1 s')", "width"),
+        ("derivative(f, time, s)", "must be a constant"),
+        ("selector_min(f)", "selector_min(value, time)"),
+    ] {
+        let error = answer(&context, &format!("SELECT {wrong} FROM t")).await.unwrap_err();
+        assert!(error.contains(message), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn selectors_show_the_row_that_they_chose() {
+    let row = |time, f, s| Row { time, host: "a", f, s: Some(s), ..Row::default() };
+    let rows = [
+        row(5, Some(2.0), "b"),
+        row(3, Some(-1.0), "a"),
+        row(9, Some(-1.0), "zz"),
+        row(7, Some(2.0), "z"),
+        row(1, None, "c"),
+    ];
+    for cut in 0..rows.len() {
+        let context = context(&[&rows[cut..], &rows[..cut]], 2);
+        let sql = "SELECT selector_min(f, time)['value'], selector_min(f, time)['time'], selector_max(f, time)['time'], \
+             selector_first(f, time)['value'], selector_last(s, time)['value'], selector_first(s, time)['time'] FROM t";
+        let want =
+            "-1.0 1970-01-01T00:00:00.000000003 1970-01-01T00:00:00.000000005 -1.0 zz 1970-01-01T00:00:00.000000001";
+        check(&context, sql, want).await;
+        check(&context, &format!("{sql} GROUP BY host"), want).await;
+        check(
+            &context,
+            "SELECT selector_max(f / 0.0 * 0.0, time)['value'], selector_min(-(f / 0.0 * 0.0), time)['time'] FROM t",
+            "NaN 1970-01-01T00:00:00.000000003",
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn windows_grow_over_changes() {
+    let rows = of_floats(&[1.0, 4.0, 2.0, 5.0]);
+    let context = context(&[&rows], 100);
+    let sql =
+        "SELECT increase(f, time) OVER (ORDER BY time), delta(f, time) OVER (ORDER BY time DESC) FROM t ORDER BY time";
+    check(&context, sql, "null 4.0\n3.0 1.0\n5.0 3.0\n8.0 null").await;
 }

@@ -1,10 +1,10 @@
-//! The accumulator of `first` and `last`, for all rows (one group) and for groups.
+//! The accumulator of `first`, `last` and the selectors, for all rows (one group) and for groups.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StructArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Fields, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use marigram_storage::aggregate::Side;
@@ -13,18 +13,35 @@ use super::store::Store;
 use crate::functions::totals::chosen_rows;
 use crate::functions::{argument, broken_state};
 
+/// Which of the two decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::functions) enum By {
+    Time,
+    Value,
+}
+
+/// What is shown of the row that is kept.
+#[derive(Clone, Debug)]
+pub(in crate::functions) enum Shape {
+    Value,
+    /// Value and time.
+    Struct(Fields),
+}
+
 /// What each group keeps.
 #[derive(Debug)]
-pub(super) struct Kept<S> {
+pub(in crate::functions) struct Kept<S> {
     side: Side,
+    by: By,
+    shape: Shape,
     values: S,
     times: Vec<i64>,
     seen: Vec<bool>,
 }
 
 impl<S: Store> Kept<S> {
-    pub(super) fn new(side: Side, values: S) -> Self {
-        Self { side, values, times: Vec::new(), seen: Vec::new() }
+    pub(in crate::functions) fn new(side: Side, by: By, shape: Shape, values: S) -> Self {
+        Self { side, by, shape, values, times: Vec::new(), seen: Vec::new() }
     }
 
     fn grow(&mut self, count: usize) {
@@ -42,17 +59,24 @@ impl<S: Store> Kept<S> {
         filter: Option<&BooleanArray>,
         group_of: impl Fn(usize) -> usize,
     ) -> Result<()> {
-        let values: &S::Array = argument(columns, 0)?
-            .as_any()
-            .downcast_ref()
-            .ok_or_else(|| broken_state("first or last of an unplanned type"))?;
+        let mut column = Arc::clone(argument(columns, 0)?);
+        if self.by == By::Value {
+            column = one_nan(column);
+        }
+        let values: &S::Array =
+            column.as_any().downcast_ref().ok_or_else(|| broken_state("first or last of an unplanned type"))?;
         // As integers: in one statement all times of an argument have one unit.
         let times = cast(argument(columns, 1)?, &DataType::Int64)?;
         let times = times.as_primitive::<Int64Type>();
         let add = |row: usize| {
             let (group, time) = (group_of(row), times.value(row));
             if self.seen[group] {
-                let order = time.cmp(&self.times[group]).then_with(|| self.values.order(group, values, row));
+                let (by_time, by_value) = (time.cmp(&self.times[group]), self.values.order(group, values, row));
+                let order = match (self.by, self.side) {
+                    (By::Time, _) => by_time.then(by_value),
+                    (By::Value, Side::First) => by_value.then(by_time),
+                    (By::Value, Side::Last) => by_value.then(by_time.reverse()), // the earliest, too
+                };
                 if !self.side.replaces(order) {
                     return;
                 }
@@ -90,8 +114,27 @@ impl<S: Store> Kept<S> {
         arrays
     }
 
+    /// What is shown of what was kept.
+    fn shown(&self, [values, times]: [ArrayRef; 2]) -> Result<ArrayRef> {
+        let Shape::Struct(fields) = &self.shape else { return Ok(values) };
+        let nulls = times.nulls().cloned();
+        let times = cast(&times, argument(fields, 1)?.data_type())?;
+        Ok(Arc::new(StructArray::try_new(fields.clone(), vec![values, times], nulls)?))
+    }
+
     fn bytes(&self) -> usize {
         size_of_val(self) + self.values.heap_bytes() + self.times.capacity() * size_of::<i64>() + self.seen.capacity()
+    }
+}
+
+/// Doubles of which every NaN is the one that is above all numbers.
+fn one_nan(column: ArrayRef) -> ArrayRef {
+    match column.as_primitive_opt::<Float64Type>() {
+        Some(values) => {
+            let values: Float64Array = values.unary(|x: f64| if x.is_nan() { f64::NAN } else { x });
+            Arc::new(values)
+        }
+        None => column,
     }
 }
 
@@ -103,8 +146,8 @@ impl<S: Store> Accumulator for Kept<S> {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         self.grow(1);
-        let [values, _] = self.arrays(1);
-        ScalarValue::try_from_array(&values, 0)
+        let answer = self.shown(self.arrays(1))?;
+        ScalarValue::try_from_array(&answer, 0)
     }
 
     fn size(&self) -> usize {
@@ -134,8 +177,8 @@ impl<S: Store> GroupsAccumulator for Kept<S> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let [values, _] = self.take(emit_to);
-        Ok(values)
+        let taken = self.take(emit_to);
+        self.shown(taken)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::DataType;
 
 /// The values that groups keep. A group that has none yet holds anything.
-pub(super) trait Store: Debug + Send + Sync + 'static {
+pub(in crate::functions) trait Store: Debug + Send + Sync + 'static {
     type Array: Array + Clone + 'static;
 
     fn grow(&mut self, count: usize);
@@ -26,14 +26,14 @@ pub(super) trait Store: Debug + Send + Sync + 'static {
 
 /// Numbers and times. Doubles are ordered with -0.0 below 0.0.
 #[derive(Debug)]
-pub(super) struct Primitives<T: ArrowPrimitiveType> {
+pub(in crate::functions) struct Primitives<T: ArrowPrimitiveType> {
     values: Vec<T::Native>,
     /// With its time zone.
     kind: DataType,
 }
 
 impl<T: ArrowPrimitiveType> Primitives<T> {
-    pub(super) fn new(kind: &DataType) -> Self {
+    pub(in crate::functions) fn new(kind: &DataType) -> Self {
         Self { values: Vec::new(), kind: kind.clone() }
     }
 }
@@ -65,7 +65,7 @@ impl<T: ArrowPrimitiveType + Debug> Store for Primitives<T> {
 
 /// Booleans; false is below true.
 #[derive(Debug, Default)]
-pub(super) struct Booleans {
+pub(in crate::functions) struct Booleans {
     values: Vec<bool>,
 }
 
@@ -95,7 +95,7 @@ impl Store for Booleans {
 
 /// Strings, ordered bytewise.
 #[derive(Debug, Default)]
-pub(super) struct Texts {
+pub(in crate::functions) struct Texts {
     values: Vec<String>,
     text_bytes: usize,
 }
