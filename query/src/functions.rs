@@ -17,6 +17,7 @@ mod float_extreme;
 mod grouped;
 mod min_max;
 mod selector;
+mod sketch;
 mod sliding;
 mod sum;
 mod time_bucket;
@@ -38,6 +39,7 @@ use crate::error::{QueryError, QueryErrorKind};
 use self::change::{Change, ChangeFunction};
 use self::first_last::By;
 use self::selector::Selector;
+use self::sketch::{Sketch, SketchFunction};
 
 pub(crate) use time_bucket::{Buckets, TimeBucket};
 
@@ -61,6 +63,10 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(ChangeFunction::new(Change::Rate).into()),
         Arc::new(ChangeFunction::new(Change::Delta).into()),
         Arc::new(ChangeFunction::new(Change::Derivative).into()),
+        Arc::new(SketchFunction::new(Sketch::Percentile).into()),
+        Arc::new(SketchFunction::new(Sketch::Median).into()),
+        Arc::new(SketchFunction::new(Sketch::Distinct).into()),
+        Arc::new(SketchFunction::new(Sketch::Histogram).into()),
     ]
 }
 

@@ -138,7 +138,9 @@ const AGGREGATES: &str = "count(*), count(f), sum(f), avg(f), min(f), max(f), fi
      last(s, time) FILTER (WHERE u > 1000), first(time, time), \
      selector_first(f, time), selector_last(s, time), selector_min(f, time), selector_max(i, time), \
      increase(f, time), increase(i, time), increase(u, time), rate(f, time), rate(u, time) FILTER (WHERE b), \
-     delta(f, time), delta(i, time), derivative(f, time), derivative(u, time, '1 minute')";
+     delta(f, time), delta(i, time), derivative(f, time), derivative(u, time, '1 minute'), \
+     approx_percentile(f, 0.9), approx_percentile(i, 0.1), approx_median(u), histogram(f, -10, 1e6, 7), \
+     approx_distinct(f), approx_distinct(i), approx_distinct(s), approx_distinct(b), approx_distinct(time)";
 
 #[tokio::test]
 async fn answers_do_not_depend_on_order_partitions_or_plan() {
@@ -523,4 +525,50 @@ async fn windows_grow_over_changes() {
     let sql =
         "SELECT increase(f, time) OVER (ORDER BY time), delta(f, time) OVER (ORDER BY time DESC) FROM t ORDER BY time";
     check(&context, sql, "null 4.0\n3.0 1.0\n5.0 3.0\n8.0 null").await;
+}
+
+#[tokio::test]
+async fn sketches_answer_within_their_error() {
+    let rows = of_floats(&(1..=1000).map(f64::from).collect::<Vec<_>>());
+    let context = context(&[&rows[..300], &rows[300..]], 64);
+    let near = "SELECT abs(approx_percentile(f, 0.5) - 500) < 5, abs(approx_percentile(f, 0.99) - 990) < 9.9, \
+        abs(approx_median(f) - 500) < 5 FROM t";
+    check(&context, near, "true true true").await;
+    check(
+        &context,
+        "SELECT approx_percentile(f, 0), approx_percentile(f, 1), approx_distinct(f / f) FROM t",
+        "1.0 1000.0 1",
+    )
+    .await;
+    check(
+        &context,
+        "SELECT approx_distinct(f) BETWEEN 980 AND 1020, approx_distinct(floor(f / 100)) FROM t",
+        "true 11",
+    )
+    .await;
+    check(&context, "SELECT approx_distinct(DISTINCT floor(f / 100)) FROM t", "11").await;
+    check(&context, "SELECT histogram(f, 1, 1001, 4) FROM t", "[0, 250, 250, 250, 250, 0]").await;
+    check(
+        &context,
+        "SELECT histogram(f, 101, 501, 2), histogram(f, 0, 1, 1) FROM t GROUP BY host",
+        "[100, 200, 200, 500] [0, 0, 1000]",
+    )
+    .await;
+    check(&context, "SELECT approx_percentile(f, 0.5), approx_median(f), approx_distinct(f), histogram(f, 0, 1, 1) FROM t WHERE f < 0",
+        "null null 0 null").await;
+    for (wrong, message) in [
+        ("approx_percentile(f)", "approx_percentile(value, p)"),
+        ("approx_percentile(f, 1.5)", "from 0 to 1"),
+        ("approx_percentile(f, f)", "constant"),
+        ("approx_percentile(f, NULL)", "from 0 to 1"),
+        ("approx_percentile(host, 0.5)", "not supported"),
+        ("approx_percentile(DISTINCT f, 0.5)", "DISTINCT"),
+        ("histogram(f, 2, 1, 3)", "finite ends"),
+        ("histogram(f, 1, 2, 0)", "finite ends"),
+        ("histogram(f, 1, 2)", "histogram(value, min, max, n)"),
+        ("approx_distinct(f, i)", "approx_distinct(value)"),
+    ] {
+        let error = answer(&context, &format!("SELECT {wrong} FROM t")).await.unwrap_err();
+        assert!(error.contains(message), "{wrong}: {error}");
+    }
 }

@@ -10,24 +10,31 @@
 //! - Integers add in 128 bits; a result that does not fit its type is an error, on every path.
 //! - `-0.0 < 0.0`, and a sum is -0.0 only if it has values and all of them are -0.0.
 //! - Ties of `first` and `last` go by content, never by arrival.
+//! - Sketches count by integers that bits of values decide, the same on every machine.
 //! - `deserialize` never panics, and accepts only what `serialize` writes.
 //!
 //! Here: the states and their bytes. Not here: which aggregates exist (`query`), where partials are stored.
 //! Byte layout: `storage/format/state.md`.
 
+pub mod distinct_sketch;
 pub mod exact_sum;
 pub mod groups;
+pub mod histogram;
 mod lanes;
+pub mod quantile_sketch;
 pub mod runs;
 pub mod state;
 #[cfg(test)]
 mod tests;
 mod wide;
 
+pub use distinct_sketch::DistinctSketch;
 pub use exact_sum::ExactSum;
 pub(crate) use exact_sum::SumPlan;
 pub use groups::GroupSums;
+pub use histogram::{Histogram, HistogramRange};
 pub(crate) use lanes::key_bounds;
+pub use quantile_sketch::QuantileSketch;
 pub use runs::{each_run, run_length};
 pub use state::{Content, FirstLast, IntSum, IntegerOutOfRange, MinMax, Side, float_extreme, float_key, float_value};
 

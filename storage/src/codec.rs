@@ -26,7 +26,7 @@ mod page;
 mod reduce;
 mod restore;
 mod string;
-mod varint;
+pub(crate) mod varint;
 mod word;
 mod zip;
 

@@ -126,7 +126,7 @@ const KEYS: [&str; 10] = [
     "date_trunc('day', time)",
 ];
 
-const AGGREGATES: [&str; 22] = [
+const AGGREGATES: [&str; 27] = [
     "count(*)",
     "count(u)",
     "count(s)",
@@ -147,6 +147,11 @@ const AGGREGATES: [&str; 22] = [
     "last(note, time)",
     "sum(u * 0.5)",
     "sum(s) FILTER (WHERE ok)",
+    "increase(n, time)",
+    "derivative(u, time)",
+    "selector_max(u, time)",
+    "approx_percentile(u, 0.9)",
+    "approx_distinct(note)",
     "count(*) FILTER (WHERE n > 0 OR s IS NULL)",
     "bool_and(ok)",
 ];

@@ -4,13 +4,13 @@
 
 /// Folds the sign into the lowest bit, so small numbers of either sign are small.
 #[inline(always)]
-pub(super) fn zigzag(value: i64) -> u64 {
+pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// Undoes [`zigzag`].
 #[inline(always)]
-pub(super) fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
@@ -22,7 +22,7 @@ pub(super) fn varint_bytes(value: u64) -> usize {
 
 /// Appends a number.
 #[inline]
-pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -32,7 +32,7 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 
 /// Takes a number.
 #[inline]
-pub(super) fn take_varint(input: &mut &[u8]) -> Result<u64, &'static str> {
+pub(crate) fn take_varint(input: &mut &[u8]) -> Result<u64, &'static str> {
     let mut value = 0u64;
     for (index, byte) in input.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);
