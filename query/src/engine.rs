@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::BoxFuture;
@@ -31,6 +32,7 @@ use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
+use crate::short_cut::ShortCut;
 use crate::statement::{self, Cancel, Insert, Parameters, Statement};
 use crate::store::Store;
 use crate::{definition, insert, show};
@@ -345,21 +347,47 @@ async fn query(
 ) -> Result<Outcome, QueryError> {
     context.principal.may(Action::Read, &context.database)?;
     context.check_database()?;
+    if let Some(short) = ShortCut::of(&task.shared.template, &context, &query)? {
+        if may_leave && task.shared.options.batch_bytes_min <= short.scan_bytes {
+            return Ok(Outcome::Large);
+        }
+        ran_in(task, context.pool);
+        let template = &task.shared.template;
+        let (mut stream, answer) = short.start(template, &context)?;
+        match stream.next().await.transpose() {
+            // Its operators cannot spill: those of the long way can. Nothing was handed out yet.
+            Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {}
+            first => return hand_out(task, &context, first?, stream, &answer).await,
+        }
+    }
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let answer = session.reservation("answer");
     let Some(mut stream) = start(task, session, query, may_leave).await? else {
         return Ok(Outcome::Large);
     };
+    let first = stream.next().await.transpose()?;
+    hand_out(task, &context, first, stream, &answer).await
+}
+
+/// The rows of an answer, of which the first were made.
+async fn hand_out(
+    task: &Task,
+    context: &Context,
+    first: Option<RecordBatch>,
+    mut stream: SendableRecordBatchStream,
+    answer: &MemoryReservation,
+) -> Result<Outcome, QueryError> {
     let events = &task.events;
     tell(events, Event::Head(Head::Rows { schema: stream.schema(), snapshot: context.token() })).await?;
-    while let Some(batch) = stream.next().await {
-        let batch = batch?;
+    let mut next = first;
+    while let Some(batch) = next {
         if batch.num_rows() > 0 {
-            returned(&context, &batch);
+            returned(context, &batch);
             let held = answer.new_empty();
             held.try_grow(held_bytes(&batch))?;
             tell(events, Event::Batch(batch, Some(held))).await?;
         }
+        next = stream.next().await.transpose()?;
     }
     Ok(Outcome::Done)
 }

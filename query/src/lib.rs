@@ -21,6 +21,7 @@ mod rules;
 mod running;
 mod scan;
 mod session;
+mod short_cut;
 mod show;
 mod sorted_aggregate;
 mod statement;

@@ -101,11 +101,13 @@ impl Pool {
 pub struct Rules {
     /// Aggregation over sorted runs.
     pub sorted_aggregate: bool,
+    /// The short cut past DataFusion's planner.
+    pub short_cut: bool,
 }
 
 impl Rules {
     /// As `SET marigram.NAME = on | off` names them.
-    pub const NAMES: [&'static str; 1] = ["sorted_aggregate"];
+    pub const NAMES: [&'static str; 2] = ["sorted_aggregate", "short_cut"];
 
     /// Whether one is on; `None`: there is none of this name.
     pub fn get(mut self, name: &str) -> Option<bool> {
@@ -121,6 +123,7 @@ impl Rules {
     fn named(&mut self, name: &str) -> Option<&mut bool> {
         match name {
             "sorted_aggregate" => Some(&mut self.sorted_aggregate),
+            "short_cut" => Some(&mut self.short_cut),
             _ => None,
         }
     }
@@ -128,7 +131,7 @@ impl Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { sorted_aggregate: true }
+        Self { sorted_aggregate: true, short_cut: true }
     }
 }
 

@@ -77,7 +77,8 @@ impl ScanExec {
         Self::open_with(context, table, request, schema, fetch, false)
     }
 
-    fn open_with(
+    /// The same; with `series` its batches come with their runs.
+    pub(crate) fn open_with(
         context: Arc<Context>,
         table: Arc<Table>,
         request: ScanRequest,

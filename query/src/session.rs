@@ -3,6 +3,7 @@
 //! A session lives for one statement, sees one snapshot, and takes its memory from the budget of all (`memory`). A statement
 //! that needs more than it may have spills or fails.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -11,15 +12,14 @@ use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::Dialect;
 use datafusion::datasource::source_as_provider;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
@@ -27,20 +27,20 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 
 use marigram_storage::Accountant;
-use marigram_storage::schema::TableId;
+use marigram_storage::schema::{Table, TableId};
 
 use crate::catalog::Databases;
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::functions;
 use crate::memory::{Budget, StatementMemory};
-use crate::pushdown;
+use crate::pushdown::{self, Conditions};
 use crate::request::{Pool, QueryOptions};
 use crate::rules::{CheckedArithmetic, SortedAggregates, interruptible_joins};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
-const PARALLEL_ROWS_MIN: u64 = 64 * 1024;
+pub(crate) const PARALLEL_ROWS_MIN: u64 = 64 * 1024;
 
 /// Spilled files that one merge reads at a time.
 const MERGE_FILES_MAX: usize = 16;
@@ -59,6 +59,8 @@ const TAG_SELECTIVITY: u64 = 32;
 /// What all sessions share: functions, rules, memory, the files of what is spilled.
 pub(crate) struct Template {
     state: SessionState,
+    interactive: SessionConfig,
+    batch: SessionConfig,
     runtime: Arc<RuntimeEnv>,
     budget: Arc<Budget>,
 }
@@ -108,7 +110,48 @@ impl Template {
         for function in functions::scalar_functions() {
             state.register_udf(function)?;
         }
-        Ok(Self { state, runtime, budget: Budget::new(options.memory_bytes_max, memory) })
+        let budget = Budget::new(options.memory_bytes_max, memory);
+        let [interactive, batch] =
+            [Pool::Interactive, Pool::Batch].map(|pool| config_of(state.config().clone(), options, &budget, pool));
+        Ok(Self { state, interactive, batch, runtime, budget })
+    }
+
+    fn config(&self, pool: Pool) -> &SessionConfig {
+        match pool {
+            Pool::Interactive => &self.interactive,
+            Pool::Batch => &self.batch,
+        }
+    }
+
+    /// How many partitions a large scan has.
+    pub(crate) fn partitions(&self, pool: Pool) -> usize {
+        self.config(pool).target_partitions()
+    }
+
+    pub(crate) fn scalar_function(&self, name: &str) -> Option<&Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name)
+    }
+
+    pub(crate) fn aggregate_function(&self, name: &str) -> Option<&Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name)
+    }
+
+    /// What the operators of one statement run with.
+    pub(crate) fn task(&self, context: &Context) -> Result<TaskContext, QueryError> {
+        let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+        let (runtime, config) = (self.runtime_of(context)?, self.config(context.pool).clone());
+        Ok(TaskContext::new(None, String::new(), config, none.0, none.1, none.2, none.3, runtime))
+    }
+
+    /// The memory of one statement, and what all share.
+    fn runtime_of(&self, context: &Context) -> Result<Arc<RuntimeEnv>, QueryError> {
+        let assured = self.budget.assured(context.options.concurrency_of(context.pool));
+        Ok(Arc::new(RuntimeEnv {
+            memory_pool: Arc::new(StatementMemory::new(&self.budget, assured, &context.entry)),
+            disk_manager: Arc::clone(&self.runtime.disk_manager),
+            cache_manager: Arc::clone(&self.runtime.cache_manager),
+            object_store_registry: Arc::clone(&self.runtime.object_store_registry),
+        }))
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -119,6 +162,16 @@ impl Template {
     pub(crate) fn spill_bytes(&self) -> u64 {
         self.runtime.disk_manager.used_disk_space()
     }
+}
+
+/// What statements of a pool are planned with.
+fn config_of(config: SessionConfig, options: &QueryOptions, budget: &Budget, pool: Pool) -> SessionConfig {
+    let concurrency = options.concurrency_of(pool);
+    let (assured, expected) = (budget.assured(concurrency), budget.expected(concurrency));
+    config
+        .with_target_partitions(options.threads_of(pool).min(assured / PARTITION_BYTES_MIN).max(1))
+        .with_batch_size((expected >> 12).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()))
+        .with_sort_spill_reservation_bytes((assured / 8).min(SORT_RESERVED_BYTES_MAX))
 }
 
 /// Ours, then DataFusion's.
@@ -145,20 +198,9 @@ impl Session {
     }
 
     fn over(template: &Template, context: Arc<Context>, naming: Option<TableId>) -> Result<Self, QueryError> {
-        let (options, pool) = (&context.options, context.pool);
-        let concurrency = options.concurrency_of(pool);
-        let (assured, expected) = (template.budget.assured(concurrency), template.budget.expected(concurrency));
-        let mut config = template
-            .state
-            .config()
-            .clone()
-            .with_target_partitions(options.threads_of(pool).min(assured / PARTITION_BYTES_MIN).max(1))
-            .with_batch_size((expected >> 12).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()))
-            .with_sort_spill_reservation_bytes((assured / 8).min(SORT_RESERVED_BYTES_MAX));
+        let mut config = template.config(context.pool).clone();
         config.options_mut().catalog.default_catalog = context.database.clone();
-        let memory = StatementMemory::new(&template.budget, assured, &context.entry);
-        let runtime =
-            RuntimeEnvBuilder::from_runtime_env(&template.runtime).with_memory_pool(Arc::new(memory)).build_arc()?;
+        let runtime = template.runtime_of(&context)?;
         let mut state = SessionStateBuilder::new_from_existing(template.state.clone())
             .with_config(config)
             .with_runtime_env(runtime)
@@ -233,21 +275,36 @@ impl Session {
             if let LogicalPlan::TableScan(scan) = node
                 && let Ok(provider) = source_as_provider(&scan.source)
                 && let Some(table) = provider.downcast_ref::<SnapshotTable>()
-                && let conditions = pushdown::conditions(table.table(), &scan.filters)
-                && let Some(time) = conditions.time
             {
-                let of_scan = self.context.rows_max(table.table().id, time)?;
-                let columns = scan.projection.as_ref().map_or(table.table().columns.len(), Vec::len).max(1);
-                let kept = conditions.tags.iter().fold(of_scan, |rows, tag| {
-                    rows.min(rows.saturating_mul(tag.values.len() as u64) / TAG_SELECTIVITY)
-                });
-                rows = rows.saturating_add(of_scan);
-                bytes = bytes.saturating_add(kept.saturating_mul(columns as u64 * VALUE_BYTES));
+                let conditions = pushdown::conditions(table.table(), &scan.filters);
+                let table = table.table();
+                let columns = scan.projection.as_ref().map_or(table.columns.len(), Vec::len);
+                if let Some((of_scan, its_bytes)) = estimated(&self.context, table, &conditions, columns)? {
+                    rows = rows.saturating_add(of_scan);
+                    bytes = bytes.saturating_add(its_bytes);
+                }
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok((rows, if runs { bytes } else { 0 }))
     }
+}
+
+/// How many rows a scan may give and about how many bytes it may read, by what the snapshot knows without reading pages;
+/// `None`: nothing.
+pub(crate) fn estimated(
+    context: &Context,
+    table: &Table,
+    conditions: &Conditions,
+    columns: usize,
+) -> Result<Option<(u64, u64)>, QueryError> {
+    let Some(time) = conditions.time else { return Ok(None) };
+    let rows = context.rows_max(table.id, time)?;
+    let kept = conditions
+        .tags
+        .iter()
+        .fold(rows, |rows, tag| rows.min(rows.saturating_mul(tag.values.len() as u64) / TAG_SELECTIVITY));
+    Ok(Some((rows, kept.saturating_mul(columns.max(1) as u64 * VALUE_BYTES))))
 }
 
 /// What a batch holds: of a slice its share, of strings those that it refers to.

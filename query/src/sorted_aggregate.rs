@@ -31,23 +31,21 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::scan::{ScanExec, ScanStream};
 use groups::Groups;
-use plan::Spec;
-
-pub(crate) use plan::replaced;
+pub(crate) use plan::{Spec, replaced};
 
 /// Groups a scan.
 #[derive(Debug)]
 pub(crate) struct SortedAggregateExec {
     scan: Arc<ScanExec>,
     spec: Arc<Spec>,
-    /// The same, by DataFusion alone.
-    fallback: Arc<dyn ExecutionPlan>,
+    /// The same, by DataFusion alone; without it who asked begins anew.
+    fallback: Option<Arc<dyn ExecutionPlan>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SortedAggregateExec {
-    fn new(scan: ScanExec, spec: Spec, fallback: Arc<dyn ExecutionPlan>) -> Self {
+    pub(crate) fn new(scan: ScanExec, spec: Spec, fallback: Option<Arc<dyn ExecutionPlan>>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&spec.schema)),
             Partitioning::UnknownPartitioning(1),
@@ -107,7 +105,7 @@ impl ExecutionPlan for SortedAggregateExec {
         };
         let partitions = self.scan.properties().output_partitioning().partition_count();
         let parts = (0..partitions).map(|at| self.scan.stream(at, &task)).collect::<DfResult<Vec<_>>>()?;
-        let run = Run { spec: Arc::clone(&self.spec), fallback: Arc::clone(&self.fallback), task, figures };
+        let run = Run { spec: Arc::clone(&self.spec), fallback: self.fallback.clone(), task, figures };
         let stream = futures::stream::once(run.start(parts)).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.spec.schema), stream)))
     }
@@ -130,7 +128,7 @@ struct Figures {
 /// One execution.
 struct Run {
     spec: Arc<Spec>,
-    fallback: Arc<dyn ExecutionPlan>,
+    fallback: Option<Arc<dyn ExecutionPlan>>,
     task: Arc<TaskContext>,
     figures: Figures,
 }
@@ -146,9 +144,10 @@ impl Run {
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, slices(rows, batch_rows, memory))))
             }
             Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                let Some(fallback) = self.fallback else { return Err(error) };
                 self.figures.given_up.add(1);
                 let output_rows = self.figures.output_rows.clone();
-                let rows = self.fallback.execute(0, self.task)?;
+                let rows = fallback.execute(0, self.task)?;
                 let counted = rows.inspect_ok(move |batch| output_rows.add(batch.num_rows()));
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
             }

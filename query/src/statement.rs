@@ -136,6 +136,11 @@ pub(crate) fn fold(ident: Ident) -> String {
     if ident.quote_style.is_some() { ident.value } else { ident.value.to_ascii_lowercase() }
 }
 
+/// The same of a name that stays where it is.
+pub(crate) fn fold_ref(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
+}
+
 /// Whether a text is a call, which does not wait behind statements that it may be there to stop. Such a text is short.
 pub(crate) fn is_call(sql: &str) -> bool {
     let word = sql.split_whitespace().next().unwrap_or_default();

@@ -30,7 +30,7 @@ use crate::scan::ScanExec;
 
 /// An aggregation over the rows of a table.
 #[derive(Debug)]
-pub(super) struct Spec {
+pub(crate) struct Spec {
     /// What rows are grouped by, in the order of the output.
     pub(super) keys: Vec<Key>,
     /// The tags among them.
@@ -77,7 +77,7 @@ pub(crate) fn replaced(node: &Arc<dyn ExecutionPlan>) -> DfResult<Option<Arc<dyn
     };
     let Some(scan) = input.downcast_ref::<ScanExec>().filter(|scan| scan.may_be_grouped()) else { return Ok(None) };
     let Some(spec) = Spec::of((last, first), computed, filter, scan) else { return Ok(None) };
-    let scan = scan.without_tags(!spec.tags.is_empty())?;
+    let scan = scan.without_tags(spec.by_tags())?;
     let gathered = CoalescePartitionsExec::new(Arc::new(CooperativeExec::new(Arc::clone(last.input()))));
     let fallback = AggregateExec::try_new(
         AggregateMode::Final,
@@ -87,7 +87,7 @@ pub(crate) fn replaced(node: &Arc<dyn ExecutionPlan>) -> DfResult<Option<Arc<dyn
         Arc::new(gathered),
         last.input_schema(),
     )?;
-    Ok(Some(Arc::new(SortedAggregateExec::new(scan, spec, Arc::new(fallback)))))
+    Ok(Some(Arc::new(SortedAggregateExec::new(scan, spec, Some(Arc::new(fallback))))))
 }
 
 /// The final and the partial step of an aggregation.
@@ -139,6 +139,42 @@ impl Spec {
                 .collect::<Option<_>>()?,
             schema: last.schema(),
         })
+    }
+}
+
+impl Spec {
+    /// That of a query planned by the short cut: `keys` are tags or divisions of time over `input`.
+    pub(crate) fn over(
+        table: &Table,
+        keys: Vec<Result<ColumnId, Arc<dyn PhysicalExpr>>>,
+        functions: Vec<Arc<AggregateFunctionExpr>>,
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        input: &SchemaRef,
+        schema: SchemaRef,
+    ) -> Option<Self> {
+        let (mut of_keys, mut tags, mut buckets) = (Vec::new(), Vec::new(), None);
+        for key in keys {
+            match key {
+                Ok(tag) => {
+                    of_keys.push(Key::Tag(tags.len()));
+                    tags.push(tag);
+                }
+                Err(expr) if buckets.is_none() => {
+                    let times = input.index_of(&table.column_by_id(ColumnId::TIME)?.name).ok()?;
+                    buckets = Some((division(&expr, table)?, times));
+                    of_keys.push(Key::Bucket);
+                }
+                Err(_) => return None,
+            }
+        }
+        let aggregates = functions.iter().map(|function| Aggregate::of(function, None, &[], input));
+        let aggregates = aggregates.collect::<Option<_>>()?;
+        Some(Self { keys: of_keys, tags, buckets, filter, aggregates, schema })
+    }
+
+    /// Whether it needs the runs of its rows.
+    pub(crate) fn by_tags(&self) -> bool {
+        !self.tags.is_empty()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod resources;
+mod short_cut;
 mod sorted_aggregate;
 
 use std::collections::HashMap;

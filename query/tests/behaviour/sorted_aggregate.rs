@@ -12,21 +12,21 @@ const HOSTS: u32 = 40;
 const ROWS: u32 = 90_000;
 
 /// Numbers that differ and repeat: splitmix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    pub(super) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[self.below(from.len())]
     }
 }
@@ -81,7 +81,7 @@ fn write(store: &Store, mode: TableMode, from: i64, rows: u32, random: &mut Rand
 }
 
 /// Rows of 1969 and later in segments that overlap, in others that do not, and in memory.
-fn filled(mode: TableMode, options: QueryOptions) -> Store {
+pub(super) fn filled(mode: TableMode, options: QueryOptions) -> Store {
     let store = Store::with(options);
     let random = &mut Random(7);
     write(&store, mode, -100_000, ROWS, random);
@@ -97,6 +97,7 @@ fn filled(mode: TableMode, options: QueryOptions) -> Store {
 fn request(sql: &str, is_ours: bool) -> Request {
     let mut request = Request::new("main", sql);
     request.rules.sorted_aggregate = is_ours;
+    request.rules.short_cut = false;
     request
 }
 
