@@ -90,9 +90,15 @@ impl Context {
 impl Context {
     /// So many rows of a table may lie in a range of time, by what the snapshot knows without reading pages.
     pub(crate) fn rows_max(&self, table: TableId, time: TimeRange) -> Result<u64, QueryError> {
-        let segments = self.snapshot.segments(table)?.into_iter().map(|segment| (segment.times, segment.rows));
-        let memtables = self.snapshot.memtables(table)?.into_iter().map(|memtable| (memtable.times, memtable.rows));
-        let met = segments.chain(memtables).filter(|((first, last), _)| time.meets(*first, *last));
-        Ok(met.map(|(_, rows)| rows).fold(0, u64::saturating_add))
+        Ok(self.snapshot.spans(table, time)?.iter().fold(0, |all: u64, (_, rows)| all.saturating_add(*rows)))
+    }
+
+    /// The part of a range of time that may have rows, by the same.
+    pub(crate) fn filled(&self, table: TableId, time: TimeRange) -> Result<Option<TimeRange>, QueryError> {
+        let spans = self.snapshot.spans(table, time)?;
+        let first = spans.iter().map(|((first, _), _)| *first).min();
+        let last = spans.iter().map(|((_, last), _)| *last).max();
+        let all = first.zip(last).and_then(|(first, last)| TimeRange::new(first, last.saturating_add(1)));
+        Ok(all.and_then(|all| all.intersect(time)))
     }
 }

@@ -103,11 +103,15 @@ pub struct Rules {
     pub sorted_aggregate: bool,
     /// The short cut past DataFusion's planner.
     pub short_cut: bool,
+    /// Of what is ordered by time and limited the newest or oldest stretch first.
+    pub newest_first: bool,
+    /// The last row of each series by going backwards in time.
+    pub last_point: bool,
 }
 
 impl Rules {
     /// As `SET marigram.NAME = on | off` names them.
-    pub const NAMES: [&'static str; 2] = ["sorted_aggregate", "short_cut"];
+    pub const NAMES: [&'static str; 4] = ["sorted_aggregate", "short_cut", "newest_first", "last_point"];
 
     /// Whether one is on; `None`: there is none of this name.
     pub fn get(mut self, name: &str) -> Option<bool> {
@@ -124,6 +128,8 @@ impl Rules {
         match name {
             "sorted_aggregate" => Some(&mut self.sorted_aggregate),
             "short_cut" => Some(&mut self.short_cut),
+            "newest_first" => Some(&mut self.newest_first),
+            "last_point" => Some(&mut self.last_point),
             _ => None,
         }
     }
@@ -131,7 +137,7 @@ impl Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { sorted_aggregate: true, short_cut: true }
+        Self { sorted_aggregate: true, short_cut: true, newest_first: true, last_point: true }
     }
 }
 

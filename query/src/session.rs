@@ -279,9 +279,9 @@ impl Session {
                 let conditions = pushdown::conditions(table.table(), &scan.filters);
                 let table = table.table();
                 let columns = scan.projection.as_ref().map_or(table.columns.len(), Vec::len);
-                if let Some((of_scan, its_bytes)) = estimated(&self.context, table, &conditions, columns)? {
-                    rows = rows.saturating_add(of_scan);
-                    bytes = bytes.saturating_add(its_bytes);
+                if let Some(of_scan) = estimated(&self.context, table, &conditions, columns)? {
+                    rows = rows.saturating_add(of_scan.rows);
+                    bytes = bytes.saturating_add(of_scan.bytes);
                 }
             }
             Ok(TreeNodeRecursion::Continue)
@@ -290,21 +290,30 @@ impl Session {
     }
 }
 
-/// How many rows a scan may give and about how many bytes it may read, by what the snapshot knows without reading pages;
-/// `None`: nothing.
+/// What is expected of a scan, by what the snapshot knows without reading pages.
+pub(crate) struct Estimated {
+    /// At most so many rows.
+    pub(crate) rows: u64,
+    /// About so many have the tags that are asked for.
+    pub(crate) kept: u64,
+    /// Of those, unpacked.
+    pub(crate) bytes: u64,
+}
+
+/// `None`: nothing is read.
 pub(crate) fn estimated(
     context: &Context,
     table: &Table,
     conditions: &Conditions,
     columns: usize,
-) -> Result<Option<(u64, u64)>, QueryError> {
+) -> Result<Option<Estimated>, QueryError> {
     let Some(time) = conditions.time else { return Ok(None) };
     let rows = context.rows_max(table.id, time)?;
     let kept = conditions
         .tags
         .iter()
         .fold(rows, |rows, tag| rows.min(rows.saturating_mul(tag.values.len() as u64) / TAG_SELECTIVITY));
-    Ok(Some((rows, kept.saturating_mul(columns.max(1) as u64 * VALUE_BYTES))))
+    Ok(Some(Estimated { rows, kept, bytes: kept.saturating_mul(columns.max(1) as u64 * VALUE_BYTES) }))
 }
 
 /// What a batch holds: of a slice its share, of strings those that it refers to.

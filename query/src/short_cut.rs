@@ -8,14 +8,16 @@
 
 mod bind;
 mod grouped;
+mod last;
 mod rows;
 mod shape;
+mod windows;
 
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{Schema, SortOptions};
-use datafusion::common::{DataFusionError, Result as DfResult};
+use arrow_schema::{Schema, SchemaRef, SortOptions};
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
@@ -27,7 +29,7 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use marigram_storage::ScanRequest;
-use marigram_storage::schema::{Column as TableColumn, ColumnId, Table};
+use marigram_storage::schema::{Column as TableColumn, Table};
 use sqlparser::ast;
 
 use crate::context::Context;
@@ -87,12 +89,21 @@ impl ShortCut {
         let qualifier = shape.alias.as_deref().unwrap_or(&table.name);
         let binder = Binder { template, table: &table, qualifier };
         let Some(read) = Read::of(&binder, &shape) else { return Ok(None) };
-        let source = Source { template, context, table: &table };
-        match shape.group_by {
-            [] => rows::plan(&binder, &shape, read, &source),
-            _ if context.rules.sorted_aggregate => grouped::plan(&binder, &shape, read, &source),
+        let source = Source {
+            context: Arc::clone(context),
+            table: Arc::clone(&table),
+            partitions: template.partitions(context.pool),
+        };
+        match (shape.distinct_on, shape.group_by) {
+            ([], []) => rows::plan(&binder, &shape, read, source),
+            ([], _) if context.rules.sorted_aggregate => grouped::plan(&binder, &shape, read, source),
+            (_, []) if context.rules.last_point => last::plan(&binder, &shape, read, source),
             _ => Ok(None),
         }
+    }
+
+    fn new(plan: Arc<dyn ExecutionPlan>, scan_bytes: u64) -> Self {
+        Self { plan, explained: false, scan_bytes }
     }
 
     /// Starts it. With the rows comes where what is handed out is reserved.
@@ -116,10 +127,12 @@ impl ShortCut {
 }
 
 /// What scans are made of.
-struct Source<'a> {
-    template: &'a Template,
-    context: &'a Arc<Context>,
-    table: &'a Arc<Table>,
+#[derive(Clone)]
+struct Source {
+    context: Arc<Context>,
+    table: Arc<Table>,
+    /// So many a large scan has.
+    partitions: usize,
 }
 
 /// The conditions of a query, in two parts.
@@ -159,74 +172,91 @@ impl<'a> Read<'a> {
     }
 }
 
-impl Source<'_> {
-    /// A scan of `columns`, and about how many bytes it may read.
+impl Source {
+    /// A scan of `columns`; with `series` its batches come with their runs.
     fn open(
         &self,
-        columns: &[&TableColumn],
-        conditions: pushdown::Conditions,
+        columns: &[TableColumn],
+        conditions: &pushdown::Conditions,
         series: bool,
         fetch: Option<usize>,
-    ) -> Result<Option<(ScanExec, u64)>, QueryError> {
-        let Some((rows, bytes)) = estimated(self.context, self.table, &conditions, columns.len())? else {
-            return Ok(None);
-        };
-        let Some(time) = conditions.time else { return Ok(None) };
-        let parts_max = match rows < PARALLEL_ROWS_MIN {
-            true => 1,
-            false => self.template.partitions(self.context.pool),
-        };
-        let schema = Arc::new(Schema::new(columns.iter().map(|column| field(column)).collect::<Vec<_>>()));
-        let ids: Vec<ColumnId> = columns.iter().map(|column| column.id).collect();
-        let request = ScanRequest { columns: ids, time, tags: conditions.tags, parts_max };
-        let (context, table) = (Arc::clone(self.context), Arc::clone(self.table));
-        Ok(Some((ScanExec::open_with(context, table, request, schema, fetch, series)?, bytes)))
+    ) -> Result<ScanExec, QueryError> {
+        let time = conditions.time.ok_or_else(|| QueryError::internal("a scan of no time"))?;
+        let rows = self.context.rows_max(self.table.id, time)?;
+        let parts_max = if rows < PARALLEL_ROWS_MIN { 1 } else { self.partitions };
+        let schema = schema_of(columns);
+        let ids = columns.iter().map(|column| column.id).collect();
+        let request = ScanRequest { columns: ids, time, tags: conditions.tags.clone(), parts_max };
+        ScanExec::open_with(Arc::clone(&self.context), Arc::clone(&self.table), request, schema, fetch, series)
+    }
+
+    /// About how many rows a scan gives and how many bytes it reads.
+    fn estimated(&self, columns: &[TableColumn], conditions: &pushdown::Conditions) -> Result<(u64, u64), QueryError> {
+        let estimated = estimated(&self.context, &self.table, conditions, columns.len())?;
+        Ok(estimated.map_or((0, 0), |estimated| (estimated.kept, estimated.bytes)))
     }
 }
 
+fn schema_of(columns: &[TableColumn]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
 /// Each column once, in the order of the table.
-fn in_order<'a>(table: &Table, columns: impl Iterator<Item = &'a TableColumn>) -> Vec<&'a TableColumn> {
-    let mut columns: Vec<_> = columns.collect();
+fn in_order<'a>(table: &Table, columns: impl Iterator<Item = &'a TableColumn>) -> Vec<TableColumn> {
+    let mut columns: Vec<_> = columns.cloned().collect();
     columns.sort_by_key(|column| table.columns.iter().position(|other| other.id == column.id));
     columns.dedup_by_key(|column| column.id);
     columns
 }
 
-/// Puts the order and the limit of a query above a plan of one partition, of which `places` tells for each expression
-/// ordered by which column it is.
-fn ordered(plan: Arc<dyn ExecutionPlan>, shape: &Shape<'_>, places: &[usize]) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let schema = plan.schema();
-    let sort = places.iter().zip(&shape.order_by).map(|(place, order)| PhysicalSortExpr {
-        expr: Arc::new(Column::new(schema.field(*place).name(), *place)),
-        options: SortOptions { descending: order.descending, nulls_first: order.nulls_first },
-    });
-    Ok(match (LexOrdering::new(sort), shape.limit) {
-        (Some(order), limit) => Arc::new(SortExec::new(order, plan).with_fetch(limit)),
-        (None, Some(limit)) => Arc::new(GlobalLimitExec::new(plan, 0, Some(limit))),
-        (None, None) => plan,
-    })
+/// The order and the limit of a query.
+#[derive(Clone)]
+struct Order {
+    /// Columns of the answer.
+    by: Vec<(usize, SortOptions)>,
+    limit: Option<usize>,
 }
 
-/// Which column of the answer each expression ordered by is: `same` tells whether an item is that expression.
-fn places<'a>(
-    shape: &Shape<'_>,
-    names: &[String],
-    binder: &Binder<'a>,
-    same: impl Fn(usize, &ast::Expr) -> bool,
-) -> Option<Vec<usize>> {
-    let place = |expr: &ast::Expr| {
-        if let Some(number) = shape::number(expr) {
-            return number.checked_sub(1).filter(|at| *at < names.len());
+impl Order {
+    /// That of `shape`: `same` tells whether an item is what an expression is.
+    fn of(
+        shape: &Shape<'_>,
+        names: &[String],
+        binder: &Binder<'_>,
+        same: impl Fn(usize, &ast::Expr) -> bool,
+    ) -> Option<Self> {
+        let place = |expr: &ast::Expr| {
+            if let Some(number) = shape::number(expr) {
+                return number.checked_sub(1).filter(|at| *at < names.len());
+            }
+            if let ast::Expr::Identifier(name) = expr
+                && let Some(at) = names.iter().position(|other| *other == fold_ref(name))
+            {
+                // A name of the answer that is another column of the table, too, is left to the planner.
+                return (binder.named(name).is_none() || same(at, expr)).then_some(at);
+            }
+            (0..names.len()).find(|at| same(*at, expr))
+        };
+        let by = shape.order_by.iter().map(|order| {
+            let options = SortOptions { descending: order.descending, nulls_first: order.nulls_first };
+            Some((place(order.expr)?, options))
+        });
+        Some(Self { by: by.collect::<Option<_>>()?, limit: shape.limit })
+    }
+
+    /// Puts them above a plan of one partition.
+    fn over(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        let schema = plan.schema();
+        let sort = self.by.iter().map(|(place, options)| PhysicalSortExpr {
+            expr: Arc::new(Column::new(schema.field(*place).name(), *place)),
+            options: *options,
+        });
+        match (LexOrdering::new(sort), self.limit) {
+            (Some(order), limit) => Arc::new(SortExec::new(order, plan).with_fetch(limit)),
+            (None, Some(limit)) => Arc::new(GlobalLimitExec::new(plan, 0, Some(limit))),
+            (None, None) => plan,
         }
-        if let ast::Expr::Identifier(name) = expr
-            && let Some(at) = names.iter().position(|other| *other == fold_ref(name))
-        {
-            // A name of the answer that is another column of the table, too, is left to the planner.
-            return (binder.named(name).is_none() || same(at, expr)).then_some(at);
-        }
-        (0..names.len()).find(|at| same(*at, expr))
-    };
-    shape.order_by.iter().map(|order| place(order.expr)).collect()
+    }
 }
 
 /// Whether no two columns of an answer have one name: the planner would refuse them.

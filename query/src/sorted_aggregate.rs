@@ -31,6 +31,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::scan::{ScanExec, ScanStream};
 use groups::Groups;
+pub(crate) use groups::{TagSets, condition};
 pub(crate) use plan::{Spec, replaced};
 
 /// Groups a scan.
@@ -45,7 +46,7 @@ pub(crate) struct SortedAggregateExec {
 }
 
 impl SortedAggregateExec {
-    pub(crate) fn new(scan: ScanExec, spec: Spec, fallback: Option<Arc<dyn ExecutionPlan>>) -> Self {
+    pub(crate) fn new(scan: ScanExec, spec: Arc<Spec>, fallback: Option<Arc<dyn ExecutionPlan>>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&spec.schema)),
             Partitioning::UnknownPartitioning(1),
@@ -54,7 +55,7 @@ impl SortedAggregateExec {
         );
         Self {
             scan: Arc::new(scan),
-            spec: Arc::new(spec),
+            spec,
             fallback,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),

@@ -13,6 +13,7 @@ use crate::lease::Lease;
 use crate::placement::Segment;
 use crate::scan::{self, Scan, ScanRequest};
 use crate::schema::{Table, TableId};
+use crate::time::TimeRange;
 use crate::tombstone::{self, Erase};
 
 /// One prefix of the facts.
@@ -171,6 +172,25 @@ impl Snapshot {
             }
         }
         Ok(infos)
+    }
+
+    /// First and last time, and the rows, of each piece that a table consists of, where `range` meets it. Reads nothing.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotExpired`].
+    pub fn spans(&self, table: TableId, range: TimeRange) -> Result<Vec<((i64, i64), u64)>> {
+        let published = self.lease.published()?;
+        let segments = published.placement.partitions(table).into_iter().flat_map(|partitions| partitions.values());
+        let segments = segments.flatten().map(|segment| &segment.entry);
+        let mut spans: Vec<_> = segments.map(|entry| ((entry.time_min, entry.time_max), entry.rows)).collect();
+        for memtable in published.memtables.iter().filter_map(|memtables| memtables.table(table)) {
+            for (_, partition) in memtable.partitions().iter() {
+                let chunks = partition.visible(self.sequence);
+                spans.extend(chunks.iter().map(|(chunk, rows)| ((chunk.time_min, chunk.time_max), u64::from(*rows))));
+            }
+        }
+        spans.retain(|((first, last), _)| range.meets(*first, *last));
+        Ok(spans)
     }
 
     /// The deletes of all tables, by sequence: those that are not erased yet, and the last that are.

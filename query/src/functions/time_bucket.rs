@@ -174,6 +174,14 @@ impl Buckets {
         }
     }
 
+    /// How long a bucket is, in ns; the longest where they differ.
+    pub(crate) fn width(self) -> i64 {
+        match self {
+            Self::Fixed(width, _) => width,
+            Self::Months(months, _) => months.saturating_mul(31 * DAY_NS),
+        }
+    }
+
     /// Start and end of the bucket that holds the time. The end is the last instant if it is beyond that.
     pub(crate) fn of(self, time: i64) -> Result<(i64, i64)> {
         let out_of_range = || overflow("the start of the bucket is out of range");

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use arrow_schema::{Field, Schema};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use marigram_storage::schema::ColumnId;
+use marigram_storage::time::TimeRange;
 use sqlparser::ast::Expr;
 
 use super::bind::{Binder, Call, Key, field};
 use super::shape::{self, Item, Shape};
-use super::{Read, ShortCut, Source, are_distinct, in_order, ordered, places};
+use super::windows::{self, End, LIMIT_MAX};
+use super::{Order, Read, ShortCut, Source, are_distinct, in_order, schema_of};
 use crate::error::QueryError;
+use crate::pushdown::Conditions;
 use crate::sorted_aggregate::{SortedAggregateExec, Spec};
 use crate::statement::fold_ref;
 
@@ -36,33 +38,40 @@ pub(super) fn plan(
     binder: &Binder<'_>,
     shape: &Shape<'_>,
     read: Read<'_>,
-    source: &Source<'_>,
+    source: Source,
 ) -> Result<Option<ShortCut>, QueryError> {
     let Some(grouping) = Grouping::of(binder, shape) else { return Ok(None) };
-    let Some(places) = places(shape, &grouping.names, binder, |at, expr| grouping.is(binder, at, expr)) else {
-        return Ok(None);
-    };
+    let is = |at: usize, expr: &_| grouping.is(binder, at, expr);
+    let Some(order) = Order::of(shape, &grouping.names, binder, is) else { return Ok(None) };
     let is_divided = grouping.keys.iter().any(|key| !matches!(key, Key::Tag(_)));
     let time = binder.table.column_by_id(ColumnId::TIME).filter(|_| is_divided);
     let called = grouping.calls.iter().flat_map(|call| call.columns().iter().copied());
     let columns = in_order(binder.table, called.chain(read.columns()).chain(time));
-    let input = Arc::new(Schema::new(columns.iter().map(|column| field(column)).collect::<Vec<_>>()));
+    let input = schema_of(&columns);
     let Some(filter) = read.filter(&input) else { return Ok(None) };
     let Some(spec) = grouping.spec(binder, &input, filter) else { return Ok(None) };
-    let series = spec.by_tags();
-    let Some((scan, scan_bytes)) = source.open(&columns, read.stored, series, None)? else { return Ok(None) };
-    let grouped: Arc<dyn ExecutionPlan> = Arc::new(SortedAggregateExec::new(scan, spec, None));
-    let schema = grouped.schema();
-    let exprs = grouping.outputs.iter().zip(&grouping.names).map(|(output, name)| {
-        let at = match output {
-            Output::Key(at) => *at,
-            Output::Call(at) => grouping.keys.len() + at,
-        };
-        ProjectionExpr { expr: Arc::new(Column::new(schema.field(at).name(), at)), alias: name.clone() }
-    });
-    let projected = ProjectionExec::try_new(exprs.collect::<Vec<_>>(), grouped)?;
-    let plan = ordered(Arc::new(projected), shape, &places)?;
-    Ok(Some(ShortCut { plan, explained: false, scan_bytes }))
+    let (rows, scan_bytes) = source.estimated(&columns, &read.stored)?;
+    let newest = grouping.newest(&order);
+    let (buckets, spec) = (spec.buckets(), Arc::new(spec));
+    let exprs = grouping.exprs(&spec.schema);
+    let Conditions { time, tags } = read.stored;
+    let Some(time) = time else { return Ok(None) };
+    let (of, limit, rules) = (source.clone(), order.limit, source.context.rules);
+    let build = move |time: TimeRange| {
+        let conditions = Conditions { time: Some(time), tags: tags.clone() };
+        let scan = of.open(&columns, &conditions, spec.by_tags(), None)?;
+        let grouped = Arc::new(SortedAggregateExec::new(scan, Arc::clone(&spec), None));
+        Ok(order.over(Arc::new(ProjectionExec::try_new(exprs.clone(), grouped)?)))
+    };
+    let plan = match (newest, limit, buckets) {
+        (Some(newest), Some(limit), Some(buckets)) if rules.newest_first && limit <= LIMIT_MAX => {
+            let width = windows::first_width(&source, time, rows, limit)?;
+            let end = End { newest, width: width.max(buckets.width().saturating_mul(limit as i64)), buckets };
+            windows::plan(&source, time, &end, limit, Arc::new(build))?
+        }
+        _ => build(time)?,
+    };
+    Ok(Some(ShortCut::new(plan, scan_bytes)))
 }
 
 impl<'a> Grouping<'a> {
@@ -98,6 +107,26 @@ impl<'a> Grouping<'a> {
             }
             None => false,
         }
+    }
+
+    /// Whether the newest or the oldest rows are wanted first, where they are ordered by time before anything else.
+    fn newest(&self, order: &Order) -> Option<bool> {
+        let (place, options) = order.by.first()?;
+        let Output::Key(key) = self.outputs.get(*place)? else { return None };
+        let is_time = self.keys.get(*key).is_some_and(|key| !matches!(key, Key::Tag(_)));
+        is_time.then_some(options.descending)
+    }
+
+    /// The columns of the answer over what is grouped.
+    fn exprs(&self, grouped: &Schema) -> Vec<ProjectionExpr> {
+        let outputs = self.outputs.iter().zip(&self.names).map(|(output, name)| {
+            let at = match output {
+                Output::Key(at) => *at,
+                Output::Call(at) => self.keys.len() + at,
+            };
+            ProjectionExpr { expr: Arc::new(Column::new(grouped.field(at).name(), at)), alias: name.clone() }
+        });
+        outputs.collect()
     }
 
     fn spec(&self, binder: &Binder<'_>, input: &Arc<Schema>, filter: Option<Arc<dyn PhysicalExpr>>) -> Option<Spec> {

@@ -3,8 +3,8 @@
 //! Every part that a query may have is named here: one that is not looked at would be ignored.
 
 use sqlparser::ast::{
-    self, BinaryOperator, Expr, GroupByExpr, Ident, LimitClause, ObjectName, OrderByKind, OrderByOptions, Query,
-    Select, SelectFlavor, SelectItem, SetExpr, TableFactor, TableWithJoins, Value,
+    self, BinaryOperator, Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectName, OrderByKind, OrderByOptions,
+    Query, Select, SelectFlavor, SelectItem, SetExpr, TableFactor, TableWithJoins, Value,
 };
 
 use crate::statement::fold_ref;
@@ -14,6 +14,8 @@ pub(super) struct Shape<'a> {
     pub(super) table: &'a ObjectName,
     /// What stands before the names of its columns.
     pub(super) alias: Option<String>,
+    /// What stands behind `DISTINCT ON`.
+    pub(super) distinct_on: &'a [Expr],
     pub(super) items: Vec<Item<'a>>,
     /// All must hold.
     pub(super) conditions: Vec<&'a Expr>,
@@ -62,6 +64,11 @@ impl<'a> Shape<'a> {
         if !modifiers.is_empty() {
             return None;
         }
+        let distinct_on = match &select.distinct {
+            None => &[],
+            Some(Distinct::On(exprs)) => exprs.as_slice(),
+            Some(Distinct::Distinct | Distinct::All) => return None,
+        };
         let mut conditions = Vec::new();
         if let Some(selection) = &select.selection {
             conjuncts(selection, &mut conditions);
@@ -69,6 +76,7 @@ impl<'a> Shape<'a> {
         Some(Self {
             table,
             alias,
+            distinct_on,
             items: select.projection.iter().map(item).collect::<Option<_>>()?,
             conditions,
             group_by,
@@ -84,12 +92,12 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Whether a `SELECT` has anything beside items, one table, a condition and keys.
+/// Whether a `SELECT` has anything beside items, one table, a condition and keys, `DISTINCT` apart.
 fn has_more(select: &Select) -> bool {
     let Select {
         select_token: _,
         optimizer_hints,
-        distinct,
+        distinct: _,
         select_modifiers,
         top,
         top_before_distinct: _,
@@ -113,7 +121,6 @@ fn has_more(select: &Select) -> bool {
         flavor,
     } = select;
     !optimizer_hints.is_empty()
-        || distinct.is_some()
         || select_modifiers.is_some()
         || top.is_some()
         || exclude.is_some()

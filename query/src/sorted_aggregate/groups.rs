@@ -44,7 +44,7 @@ enum Accumulator {
 
 /// The combinations of tag values that there are, numbered as they come.
 #[derive(Default)]
-struct TagSets {
+pub(crate) struct TagSets {
     number_of: HashMap<Arc<[u8]>, u32>,
     sets: Vec<Arc<[u8]>>,
     bytes: usize,
@@ -63,7 +63,7 @@ impl Accumulator {
 
 impl TagSets {
     /// The number of what a series has of `tags`.
-    fn number(&mut self, tags: &[ColumnId], key: &[u8]) -> DfResult<u32> {
+    pub(crate) fn number(&mut self, tags: &[ColumnId], key: &[u8]) -> DfResult<u32> {
         self.scratch.clear();
         for tag in tags {
             let value: Option<Cow<'_, [u8]>> = key_tag(key, *tag);
@@ -84,7 +84,12 @@ impl TagSets {
         Ok(number)
     }
 
-    fn size(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn size(&self) -> usize {
         let entry = size_of::<(Arc<[u8]>, u32)>() + ENTRY_BYTES;
         self.bytes + self.number_of.capacity() * entry + self.sets.capacity() * size_of::<Arc<[u8]>>()
     }
@@ -320,7 +325,8 @@ fn evaluated(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> DfResult<Arra
     expr.evaluate(batch)?.into_array(batch.num_rows())
 }
 
-fn condition(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> DfResult<BooleanArray> {
+/// Which rows pass: what is unknown does not.
+pub(crate) fn condition(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> DfResult<BooleanArray> {
     let passes = evaluated(expr, batch)?;
     let passes = passes.as_boolean();
     // What is unknown does not pass.

@@ -41,7 +41,7 @@ pub(crate) struct Spec {
     pub(super) filter: Option<Arc<dyn PhysicalExpr>>,
     pub(super) aggregates: Vec<Aggregate>,
     /// What comes out: keys, then aggregates.
-    pub(super) schema: SchemaRef,
+    pub(crate) schema: SchemaRef,
 }
 
 /// What rows are grouped by.
@@ -87,7 +87,7 @@ pub(crate) fn replaced(node: &Arc<dyn ExecutionPlan>) -> DfResult<Option<Arc<dyn
         Arc::new(gathered),
         last.input_schema(),
     )?;
-    Ok(Some(Arc::new(SortedAggregateExec::new(scan, spec, Some(Arc::new(fallback))))))
+    Ok(Some(Arc::new(SortedAggregateExec::new(scan, Arc::new(spec), Some(Arc::new(fallback))))))
 }
 
 /// The final and the partial step of an aggregation.
@@ -170,6 +170,11 @@ impl Spec {
         let aggregates = functions.iter().map(|function| Aggregate::of(function, None, &[], input));
         let aggregates = aggregates.collect::<Option<_>>()?;
         Some(Self { keys: of_keys, tags, buckets, filter, aggregates, schema })
+    }
+
+    /// How it divides time.
+    pub(crate) fn buckets(&self) -> Option<Buckets> {
+        self.buckets.as_ref().map(|(buckets, _)| *buckets)
     }
 
     /// Whether it needs the runs of its rows.

@@ -9,7 +9,9 @@ use super::sorted_aggregate::{Random, filled};
 use crate::support::{Store, texts};
 
 /// What comes out: its schema and its rows, or an error's state and text.
-fn answer(store: &Store, sql: &str, short_cut: bool) -> Result<(SchemaRef, Vec<Vec<String>>), (String, String)> {
+type Outcome = Result<(SchemaRef, Vec<Vec<String>>), (String, String)>;
+
+fn answer(store: &Store, sql: &str, short_cut: bool) -> Outcome {
     let mut request = Request::new("main", sql);
     request.rules.short_cut = short_cut;
     let rows = store.runtime.block_on(async {
@@ -24,6 +26,20 @@ fn answer(store: &Store, sql: &str, short_cut: bool) -> Result<(SchemaRef, Vec<V
         Ok((schema, texts(&batches)))
     });
     rows.map_err(|error: marigram_query::QueryError| (error.sqlstate.to_string(), error.message.clone()))
+}
+
+/// What it says it does.
+fn plan(store: &Store, sql: &str) -> String {
+    let rows = answer(store, &format!("EXPLAIN ANALYZE {sql}"), true).expect("a plan").1;
+    rows.concat().concat()
+}
+
+/// A figure of a plan that ran.
+#[track_caller]
+fn figure(plan: &str, name: &str) -> u64 {
+    let behind = plan.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {plan}")).1;
+    let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{name} in {plan}"))
 }
 
 /// Whether the planner was passed by.
@@ -204,8 +220,7 @@ fn the_queries_of_dashboards_take_the_short_cut() {
         assert!(is_short(&store, sql), "{sql}");
         assert_eq!(answer(&store, sql, true).map(|(_, rows)| rows.len()), Ok(7), "{sql}");
     }
-    let plan = answer(&store, "EXPLAIN ANALYZE SELECT host, max(u) FROM cpu GROUP BY host", true).unwrap().1;
-    let plan = format!("{plan:?}");
+    let plan = plan(&store, "SELECT host, max(u) FROM cpu GROUP BY host");
     assert!(plan.contains("MarigramAggregate") && plan.contains("groups=40"), "{plan}");
 }
 
@@ -254,5 +269,107 @@ fn what_has_another_outline_goes_the_long_way() {
         "SELECT host FROM other.public.cpu",
     ] {
         check(&store, sql, false);
+    }
+}
+
+/// Rows in an order of time are looked for from that end, and where they are there nothing further is read.
+#[test]
+fn what_is_limited_in_an_order_of_time_is_read_from_that_end() {
+    for mode in [TableMode::Upsert, TableMode::Append] {
+        let store = filled(mode, QueryOptions::default());
+        let unique = if mode == TableMode::Upsert { ", host" } else { "" };
+        for (sql, few) in [
+            ("SELECT time_bucket('1 minute', time) AS m, max(u) FROM cpu GROUP BY m ORDER BY m DESC LIMIT 5", true),
+            (
+                "SELECT time_bucket('1 minute', time) AS m, count(*), sum(u) FROM cpu GROUP BY m ORDER BY m LIMIT 5",
+                true,
+            ),
+            ("SELECT date_trunc('hour', time), host, avg(s) FROM cpu GROUP BY 1, 2 ORDER BY 1 DESC, 2 LIMIT 45", true),
+            ("SELECT time_bucket('1 month', time) AS m, count(*) FROM cpu GROUP BY m ORDER BY m DESC LIMIT 2", false),
+            ("SELECT time, count(*) FROM cpu WHERE u > 99 GROUP BY time ORDER BY time DESC LIMIT 3", true),
+            (
+                "SELECT time_bucket('1 minute', time) AS m, max(u) FROM cpu WHERE u > 1e300 GROUP BY m ORDER BY m LIMIT 9",
+                false,
+            ),
+            (
+                "SELECT time_bucket('1 hour', time) AS m, max(n) FROM cpu WHERE time < '1969-12-31' GROUP BY m ORDER BY m DESC LIMIT 2",
+                false,
+            ),
+        ] {
+            check(&store, sql, true);
+            let plan = plan(&store, sql);
+            assert!(plan.contains("MarigramWindows"), "{plan}");
+            if few {
+                assert!(figure(&plan, "windows_read") < 4, "{plan}");
+                assert!(figure(&plan, "windows") > figure(&plan, "windows_read"), "{plan}");
+            }
+        }
+        let all = "SELECT time_bucket('1 day', time) AS m, count(*) FROM cpu GROUP BY m ORDER BY m DESC LIMIT 8000";
+        check(&store, all, true);
+        assert!(!plan(&store, all).contains("MarigramWindows"), "one stretch is all there is");
+        for (order, few) in [("DESC", true), ("", true), ("DESC NULLS LAST", true)] {
+            for what in ["time, host, u", "time AS t, note, host, region"] {
+                for filter in ["", "WHERE u > 99.9", "WHERE host = 'host with a long name 07'", "WHERE u > 1e300"] {
+                    let sql = format!("SELECT {what} FROM cpu {filter} ORDER BY time {order}{unique} LIMIT 11");
+                    if mode == TableMode::Upsert {
+                        check(&store, &sql, true);
+                    }
+                    let plan = plan(&store, &sql);
+                    assert!(plan.contains("MarigramWindows"), "{plan}");
+                    assert!(!few || !filter.is_empty() || figure(&plan, "windows_read") < 4, "{plan}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_row_of_each_series_is_the_last() {
+    let store = filled(TableMode::Upsert, QueryOptions::default());
+    // Two hosts that fell silent, and one that only has rows of before 1970.
+    for (sql, rows) in [
+        ("DELETE FROM cpu WHERE host = 'host with a long name 09' AND time > '1970-01-01'", None),
+        (
+            "DELETE FROM cpu WHERE host IN ('host with a long name 11', 'host with a long name 12') AND time > '1971-01-01'",
+            None,
+        ),
+        ("SELECT count(*) FROM cpu WHERE u IS NULL", Some("0")),
+    ] {
+        let answer = store.sql(sql).expect("a statement");
+        if let Some(rows) = rows {
+            assert!(matches!(answer, crate::support::Answer::Rows(batches) if texts(&batches) == [[rows]]));
+        }
+    }
+    for (sql, is_last) in [
+        ("SELECT DISTINCT ON (host) * FROM cpu ORDER BY host, time DESC", true),
+        (
+            "SELECT DISTINCT ON (host) host, time, u, s AS x FROM cpu WHERE u > 99 ORDER BY host DESC, time DESC LIMIT 30",
+            false,
+        ),
+        ("SELECT DISTINCT ON (host) * FROM cpu WHERE host = 'host with a long name 09' ORDER BY host, time DESC", true),
+        ("SELECT DISTINCT ON (host) * FROM cpu WHERE time < '1969-12-31' ORDER BY host, time DESC", true),
+        ("SELECT DISTINCT ON (host) * FROM cpu WHERE u > 1e307 ORDER BY host, time DESC", true),
+        ("SELECT DISTINCT ON (region, host) * FROM cpu ORDER BY region, host, time DESC", true),
+        ("SELECT DISTINCT ON (host) * FROM cpu WHERE region = 'nowhere' ORDER BY host, time DESC", true),
+    ] {
+        check(&store, sql, true);
+        if is_last {
+            let plan = plan(&store, sql);
+            assert!(plan.contains("MarigramLast"), "{plan}");
+        }
+    }
+    // Rows of one region that share a time: any is the last, but the time is.
+    let last = "SELECT DISTINCT ON (region) region, time FROM cpu ORDER BY region, time DESC";
+    check(&store, last, true);
+    let plan_of =
+        plan(&store, "SELECT DISTINCT ON (host) * FROM cpu WHERE time > '1971-08-01' ORDER BY host, time DESC");
+    assert!(figure(&plan_of, "windows_read") <= 2, "{plan_of}");
+    for sql in [
+        "SELECT DISTINCT ON (host) * FROM cpu ORDER BY host, time",
+        "SELECT DISTINCT ON (host) host, u FROM cpu ORDER BY host, u DESC",
+        "SELECT DISTINCT ON (u) u FROM cpu ORDER BY u, time DESC",
+    ] {
+        let (_, rows) = answer(&store, &format!("EXPLAIN {sql}"), true).expect("a plan");
+        assert!(!rows.concat().concat().contains("MarigramLast"), "{sql}");
     }
 }
