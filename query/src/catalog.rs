@@ -1,5 +1,5 @@
 //! The names that a statement can reach: every database is a catalog with the schemas `public` (also called `iox`),
-//! `system` and `information_schema`. All of it is of one snapshot.
+//! `system`, `information_schema` and `pg_catalog`. All of it is of one snapshot.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use marigram_storage::schema::{DatabaseId, TableId};
 
 use crate::context::{Context, schemas};
 use crate::information::Information;
+use crate::pg_catalog::PgCatalog;
 use crate::system::System;
 use crate::table::SnapshotTable;
 
@@ -65,6 +66,7 @@ impl CatalogProvider for Database {
             schemas::PUBLIC | schemas::IOX => Arc::new(Tables { context, database: self.id, naming: self.naming }),
             schemas::SYSTEM => Arc::new(System::new(context, self.id)),
             schemas::INFORMATION => Arc::new(Information::new(context, self.id, &self.name)),
+            schemas::CATALOG => Arc::new(PgCatalog::new(context, self.id, &self.name)),
             _ => return None,
         })
     }

@@ -48,8 +48,10 @@ pub(crate) mod schemas {
     pub(crate) const SYSTEM: &str = "system";
     /// The standard's catalog.
     pub(crate) const INFORMATION: &str = "information_schema";
+    /// PostgreSQL's.
+    pub(crate) const CATALOG: &str = "pg_catalog";
     /// In the order that they are listed.
-    pub(crate) const ALL: [&str; 4] = [PUBLIC, IOX, SYSTEM, INFORMATION];
+    pub(crate) const ALL: [&str; 5] = [PUBLIC, IOX, SYSTEM, INFORMATION, CATALOG];
 }
 
 impl Context {

@@ -34,7 +34,7 @@ impl Information {
 }
 
 /// The tables of this schema.
-const DEFINITIONS: &[Definition] = &[
+pub(crate) const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "schemata",
         columns: &[("catalog_name", Kind::Text), ("schema_name", Kind::Text), ("schema_owner", Kind::Text)],

@@ -4,6 +4,7 @@
 //! `show`). Nobody outside this crate awaits DataFusion: what is public returns boxed futures and boxed streams, or every
 //! binary would compile DataFusion's state machines again.
 
+mod apply;
 mod catalog;
 mod context;
 mod definition;
@@ -15,6 +16,7 @@ mod grid;
 mod information;
 mod insert;
 mod memory;
+mod pg_catalog;
 mod pushdown;
 mod request;
 mod rules;
@@ -32,6 +34,7 @@ mod virtual_table;
 
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
+pub use pg_catalog::PG_TYPE;
 pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Rules, Setting};
 pub use running::{PoolStats, QueryStats};
 pub use statement::ScalarParam;

@@ -182,7 +182,7 @@ impl Request {
 pub enum Response {
     /// Rows. Dropping the stream stops the statement. An error ends the stream; without one the rows are complete.
     Rows {
-        /// The columns of every batch.
+        /// The columns of every batch. The metadata of a field may name its PostgreSQL type ([`crate::PG_TYPE`]).
         schema: SchemaRef,
         /// The rows.
         stream: BoxStream<'static, Result<RecordBatch, QueryError>>,

@@ -20,6 +20,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
@@ -29,14 +30,16 @@ use datafusion::sql::parser::Statement as DfStatement;
 use marigram_storage::Accountant;
 use marigram_storage::schema::{Table, TableId};
 
+use crate::apply::Planner;
 use crate::catalog::Databases;
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::functions;
 use crate::memory::{Budget, StatementMemory};
+use crate::pg_catalog;
 use crate::pushdown::{self, Conditions};
 use crate::request::{Pool, QueryOptions};
-use crate::rules::{CheckedArithmetic, SortedAggregates, interruptible_joins};
+use crate::rules::{CheckedArithmetic, SortedAggregates, Subqueries, interruptible_joins};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
@@ -99,8 +102,12 @@ impl Template {
             .with_max_spill_merge_fan_in(MERGE_FILES_MAX);
         let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build_arc()?;
         let mut state = SessionStateBuilder::new()
+            .with_expr_planners(vec![Arc::new(pg_catalog::Literals)]) // before those of the next line
             .with_default_features()
+            .with_type_planner(Arc::new(pg_catalog::TypeNames))
             .with_config(config)
+            .with_query_planner(Arc::new(Planner))
+            .with_analyzer_rules(analyzer_rules())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
             .with_physical_optimizer_rules(physical_rules())
             .build();
@@ -175,6 +182,13 @@ fn config_of(config: SessionConfig, options: &QueryOptions, budget: &Budget, poo
 }
 
 /// Ours, then DataFusion's.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(pg_catalog::Casts), Arc::new(Subqueries)];
+    rules.extend(Analyzer::new().rules);
+    rules
+}
+
+/// Ours, then DataFusion's.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(SortedAggregates)];
     rules.extend(PhysicalOptimizer::new().rules);
@@ -200,6 +214,7 @@ impl Session {
     fn over(template: &Template, context: Arc<Context>, naming: Option<TableId>) -> Result<Self, QueryError> {
         let mut config = template.config(context.pool).clone();
         config.options_mut().catalog.default_catalog = context.database.clone();
+        config.options_mut().extensions.insert(pg_catalog::CatalogOptions(Arc::clone(&context)));
         let runtime = template.runtime_of(&context)?;
         let mut state = SessionStateBuilder::new_from_existing(template.state.clone())
             .with_config(config)
@@ -232,14 +247,24 @@ impl Session {
     ) -> Result<Planned, QueryError> {
         let statement = DfStatement::Statement(Box::new(query));
         self.check_databases(&statement)?;
-        let plan = self.state.statement_to_plan(statement).await?;
+        let plan = match pg_catalog::functions_of(&statement) {
+            functions if functions.is_empty() => self.state.statement_to_plan(statement).await?,
+            functions => {
+                // A session begins with few functions: each costs every statement a little.
+                let mut state = self.state.clone();
+                for function in functions {
+                    state.register_udf(function)?;
+                }
+                state.statement_to_plan(statement).await?
+            }
+        };
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
         check(&plan)?;
-        let plan = self.state.optimize(&plan)?;
+        let plan = self.state.optimize(&pg_catalog::written(plan)?)?;
         let (rows_max, scan_bytes) = self.reads(&plan)?;
         Ok(Planned { plan, rows_max, scan_bytes })
     }

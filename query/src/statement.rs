@@ -11,6 +11,7 @@ mod distinct;
 mod explain;
 mod guard;
 mod parameters;
+mod postgres;
 mod refuse;
 mod rewrite;
 
@@ -188,6 +189,7 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
         parameters.fill(query)?;
         refuse::check(query)?;
         rewrite::rewrite(query);
+        postgres::rewrite(query);
     }
     Ok(statement)
 }

@@ -29,6 +29,7 @@ pub(crate) struct Source<'a> {
 type Rows = Result<Vec<Vec<Cell>>, QueryError>;
 
 /// Name, columns and rows of one virtual table.
+#[derive(Debug)]
 pub(crate) struct Definition {
     pub(crate) name: &'static str,
     pub(crate) columns: &'static [(&'static str, Kind)],

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Expr, Query, Select, SelectFlavor, SetExpr, Statement, TableFactor, Visit, Visitor};
 
+use super::postgres::is_by_bytes;
 use crate::error::QueryError;
 
 /// Refuses a query that has a part which nothing plans.
@@ -92,7 +93,7 @@ impl Visitor for Refuse {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
             Expr::Prior(_) => ControlFlow::Break("PRIOR"),
-            Expr::Collate { .. } => ControlFlow::Break("COLLATE"),
+            Expr::Collate { collation, .. } => refuse(!is_by_bytes(collation), "COLLATE"),
             _ => ControlFlow::Continue(()),
         }
     }

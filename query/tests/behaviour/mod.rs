@@ -1,5 +1,6 @@
 //! What a text and its answer do not show: limits, cancellation, parameters, plans.
 
+mod catalog;
 mod expiry;
 mod resources;
 mod short_cut;

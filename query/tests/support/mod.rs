@@ -1,7 +1,10 @@
 //! A store in a simulated world, asked by text.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{Schema, SchemaRef};
 use futures::StreamExt;
 use marigram_query::{QueryEngine, QueryError, QueryOptions, Request, Response, Setting};
 use marigram_storage::{Engine, Options, World};
@@ -94,6 +97,23 @@ pub(crate) async fn collect(query: &QueryEngine, request: Request) -> Result<Ans
         }
         Response::Done => Ok(Answer::Done),
         Response::Count(count) => Ok(Answer::Count(count)),
+    }
+}
+
+/// The columns and the rows of a query.
+pub(crate) async fn collect_with_schema(
+    query: &QueryEngine,
+    request: Request,
+) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
+    match query.execute(request).await? {
+        Response::Rows { schema, mut stream, .. } => {
+            let mut batches = Vec::new();
+            while let Some(batch) = stream.next().await {
+                batches.push(batch?);
+            }
+            Ok((schema, batches))
+        }
+        Response::Done | Response::Count(_) => Ok((Arc::new(Schema::empty()), Vec::new())),
     }
 }
 
