@@ -15,6 +15,7 @@ mod exact;
 mod first_last;
 mod float_extreme;
 mod grouped;
+mod local_time;
 mod min_max;
 mod selector;
 mod sketch;
@@ -24,6 +25,7 @@ mod time_bucket;
 mod totals;
 mod version;
 mod width;
+mod zone;
 
 use std::sync::Arc;
 
@@ -72,7 +74,12 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
 
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![Arc::new(time_bucket::TimeBucket::new().into()), Arc::new(version::Version::new().into())]
+    vec![
+        Arc::new(time_bucket::TimeBucket::new().into()),
+        Arc::new(local_time::FromLocalTime::new().into()),
+        Arc::new(local_time::ScaleInterval::new().into()),
+        Arc::new(version::Version::new().into()),
+    ]
 }
 
 /// Registers all of them.

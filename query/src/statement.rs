@@ -10,6 +10,8 @@ mod create_table;
 mod distinct;
 mod explain;
 mod guard;
+mod instant;
+mod interval;
 mod parameters;
 mod postgres;
 mod refuse;
@@ -188,8 +190,11 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
     {
         parameters.fill(query)?;
         refuse::check(query)?;
-        rewrite::rewrite(query);
+        rewrite::rewrite(query)?;
         postgres::rewrite(query);
+    }
+    if let Statement::Insert(insert) = &mut statement {
+        rewrite::read_inserted(&insert.columns, &mut insert.source);
     }
     Ok(statement)
 }

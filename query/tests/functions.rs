@@ -368,21 +368,28 @@ async fn time_buckets_are_those_of_timescaledb() {
     check(&context, &bucket(&format!("'1 week', {time}")), "2015-12-28T00:00:00").await;
     check(&context, &bucket(&format!("INTERVAL '1 month', {time}")), "2016-01-01T00:00:00").await;
     check(&context, &bucket(&format!("'3 months', {time}, TIMESTAMP '2000-02-01'")), "2015-11-01T00:00:00").await;
-    check(
-        &context,
-        &bucket(&format!("'1 day', {time}, origin => TIMESTAMP '2000-01-01 18:00:00'")),
-        "2016-01-02T18:00:00",
-    )
-    .await;
+    check(&context, &bucket(&format!("'1 day', {time}, TIMESTAMP '2000-01-01 18:00:00'")), "2016-01-02T18:00:00").await;
+    check(&context, &bucket(&format!("'1 day', {time}, INTERVAL '13 hours'")), "2016-01-02T13:00:00").await;
+    check(&context, &bucket(&format!("'1 day', {time}, timezone => 'Asia/Kathmandu'")), "2016-01-02T18:15:00").await;
+    check(&context, &bucket(&format!("'1 day', {time}, NULL")), "null").await;
+    check(&context, &bucket(&format!("'1 day', {time}, NULL, NULL, INTERVAL '1 hour'")), "2016-01-03T01:00:00").await;
     check(&context, &bucket("'5 days', TIMESTAMP '1969-12-31'"), "1969-12-31T00:00:00").await;
     check(&context, &bucket("'1 hour', '2016-01-03 12:26:46.646325 +0000'"), "2016-01-03T12:00:00").await;
     check(&context, &bucket("NULL, now()"), "null").await;
     check(&context, &bucket("'1 hour', NULL"), "null").await;
     check(&context, "SELECT time_bucket('1 s', time), count(*) FROM t GROUP BY 1", "1970-01-01T00:00:00 1").await;
     check(&context, "SELECT date_bin(INTERVAL '1 s', time), count(*) FROM t GROUP BY 1", "1970-01-01T00:00:00 1").await;
-    for wrong in
-        ["'1 month 1 day', now()", "'0 s', now()", "'soon', now()", "5, now()", "'1 s'", "'1 s', 5", "host, time"]
-    {
+    for wrong in [
+        "'1 month 1 day', now()",
+        "'1 month', now(), TIMESTAMP '2000-01-02 00:00:00'",
+        "'1 day', now(), 'Mars/Base'",
+        "'0 s', now()",
+        "'soon', now()",
+        "5, now()",
+        "'1 s'",
+        "'1 s', 5",
+        "host, time",
+    ] {
         assert!(answer(&context, &format!("SELECT time_bucket({wrong}) FROM t")).await.is_err(), "{wrong}");
     }
     let early = "SELECT time_bucket('1 week', '1677-09-21 00:12:44'::TIMESTAMP)";

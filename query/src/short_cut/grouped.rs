@@ -64,7 +64,9 @@ pub(super) fn plan(
         Ok(order.over(Arc::new(ProjectionExec::try_new(exprs.clone(), grouped)?)))
     };
     let plan = match (newest, limit, buckets) {
-        (Some(newest), Some(limit), Some(buckets)) if rules.newest_first && limit <= LIMIT_MAX => {
+        (Some(newest), Some(limit), Some(buckets))
+            if rules.newest_first && limit <= LIMIT_MAX && buckets.is_contiguous() =>
+        {
             let width = windows::first_width(&source, time, rows, limit)?;
             let end = End { newest, width: width.max(buckets.width().saturating_mul(limit as i64)), buckets };
             windows::plan(&source, time, &end, limit, Arc::new(build))?

@@ -1,0 +1,264 @@
+//! Calls that PostgreSQL and TimescaleDB have, as calls that we have.
+
+use sqlparser::ast::{
+    BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    ObjectName, Select, SelectItem, TimezoneInfo, Value,
+};
+
+use super::{call, interval_of, is_interval, string, taken, text_of, zoned};
+use crate::error::QueryError;
+
+/// The arguments of `time_bucket` in their order.
+const BUCKET_ARGUMENTS: [&str; 5] = ["width", "time", "timezone", "origin", "offset"];
+
+/// Units of `date_trunc` in the singular, as widths of buckets, and from when they are counted where that is not usual.
+const UNITS: [(&str, &str, Option<&str>); 13] = [
+    ("microsecond", "1 us", None),
+    ("millisecond", "1 ms", None),
+    ("second", "1 second", None),
+    ("minute", "1 minute", None),
+    ("hour", "1 hour", None),
+    ("day", "1 day", None),
+    ("week", "1 week", None),
+    ("month", "1 month", None),
+    ("quarter", "3 months", None),
+    ("year", "1 year", None),
+    ("decade", "10 years", None),
+    ("century", "100 years", Some("2001-01-01T00:00:00")),
+    ("millennium", "1000 years", Some("2001-01-01T00:00:00")),
+];
+
+/// Rewrites a call; its arguments are rewritten already.
+pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
+    if let Expr::Extract { field, expr: of, .. } = expr {
+        if let Some(part) = part(&unit_of(field), of) {
+            *expr = part;
+        }
+        return Ok(());
+    }
+    let Expr::Function(function) = expr else { return Ok(()) };
+    match name_of(function).as_str() {
+        "time_bucket" => in_order(function)?,
+        "date_trunc" => {
+            if let Some(bucket) = truncated(function)? {
+                *expr = bucket;
+            }
+        }
+        "date_part" => {
+            if let [unit, of] = arguments(function).as_slice()
+                && let Some(part) = text_of(unit).and_then(|unit| part(&singular(unit), of))
+            {
+                *expr = part;
+            }
+        }
+        "timezone" => {
+            if let [zone, time] = arguments(function).as_slice() {
+                *expr = zoned((*time).clone(), (*zone).clone());
+            }
+        }
+        _ => (),
+    }
+    Ok(())
+}
+
+/// The name of a function without a schema, folded.
+pub(super) fn name_of(function: &Function) -> String {
+    last_of(&function.name).unwrap_or_default()
+}
+
+fn last_of(name: &ObjectName) -> Option<String> {
+    name.0.last()?.as_ident().map(|ident| super::super::fold(ident.clone()))
+}
+
+/// The arguments, if none has a name.
+pub(super) fn arguments(function: &Function) -> Vec<&Expr> {
+    let FunctionArguments::List(list) = &function.args else { return Vec::new() };
+    let plain = list.args.iter().map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    });
+    plain.collect::<Option<_>>().unwrap_or_default()
+}
+
+fn null() -> Expr {
+    Expr::value(Value::Null)
+}
+
+fn number(text: &str) -> Expr {
+    Expr::value(Value::Number(text.to_owned(), false))
+}
+
+/// Puts arguments with names in their places, NULL in those between.
+fn in_order(function: &mut Function) -> Result<(), QueryError> {
+    let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+    let has_names = list.args.iter().any(|argument| !matches!(argument, FunctionArg::Unnamed(_)));
+    if !has_names {
+        return Ok(());
+    }
+    let mut places: [Option<Expr>; BUCKET_ARGUMENTS.len()] = Default::default();
+    for (at, argument) in list.args.iter_mut().enumerate() {
+        let (name, value) = match argument {
+            FunctionArg::Unnamed(value) => (None, value),
+            FunctionArg::Named { name, arg, .. } => (Some(super::super::fold(name.clone())), arg),
+            FunctionArg::ExprNamed { name: Expr::Identifier(name), arg, .. } => {
+                (Some(super::super::fold(name.clone())), arg)
+            }
+            FunctionArg::ExprNamed { name, .. } => return Err(QueryError::syntax(format!("{name} is not a name"))),
+        };
+        let FunctionArgExpr::Expr(value) = value else {
+            return Err(QueryError::syntax("time_bucket cannot be given *"));
+        };
+        let place = match &name {
+            None => Some(at),
+            Some(name) => BUCKET_ARGUMENTS.iter().position(|known| known == name),
+        };
+        let place = place.and_then(|place| places.get_mut(place)).ok_or_else(|| {
+            let known = BUCKET_ARGUMENTS.join(", ");
+            QueryError::syntax(format!(
+                "time_bucket has no argument {}: it has {known}",
+                name.as_deref().unwrap_or_default()
+            ))
+        })?;
+        let value = match (&name, text_of(value)) {
+            (Some(name), Some(text)) if name == "offset" => interval_of(text, None)?,
+            _ => taken(value),
+        };
+        if place.replace(value).is_some() {
+            return Err(QueryError::syntax("an argument of time_bucket is given twice"));
+        }
+    }
+    list.args = places.into_iter().map(|place| unnamed(place.unwrap_or_else(null))).collect();
+    Ok(())
+}
+
+fn unnamed(expr: Expr) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
+/// `date_trunc` with a zone, or of a unit that DataFusion does not have, as a bucket of time.
+fn truncated(function: &mut Function) -> Result<Option<Expr>, QueryError> {
+    let found = arguments(function);
+    let Some((unit, rest)) = found.split_first() else { return Ok(None) };
+    let (time, zone) = match rest {
+        [time] => (*time, None),
+        [time, zone] => (*time, Some(*zone)),
+        _ => return Ok(None),
+    };
+    let Some(unit) = text_of(unit).map(singular) else {
+        return match zone {
+            Some(_) => Err(QueryError::unsupported("date_trunc with a zone and a unit that is no constant")),
+            None => Ok(None),
+        };
+    };
+    let Some((_, width, origin)) = UNITS.iter().find(|(name, ..)| *name == unit) else { return Ok(None) };
+    if zone.is_none() && origin.is_none() && unit != "decade" {
+        *function = match call("date_trunc", vec![string(unit), time.clone()]) {
+            Expr::Function(function) => function,
+            _ => return Ok(None),
+        };
+        return Ok(None);
+    }
+    let origin = match (origin, zone) {
+        // That of buckets is taken for an instant, and this one is a local time.
+        (Some(origin), Some(zone)) => call("from_local_time", vec![string(*origin), zone.clone()]),
+        (Some(origin), None) => string(*origin),
+        (None, _) => null(),
+    };
+    let zone = zone.cloned().unwrap_or_else(null);
+    Ok(Some(call("time_bucket", vec![string(*width), time.clone(), zone, origin])))
+}
+
+fn singular(unit: &str) -> String {
+    let unit = unit.to_lowercase();
+    match unit.as_str() {
+        "centuries" => "century".to_owned(),
+        "millennia" | "millenium" | "milleniums" => "millennium".to_owned(),
+        "msec" | "msecs" | "ms" => "millisecond".to_owned(),
+        "usec" | "usecs" | "us" => "microsecond".to_owned(),
+        _ => match unit.strip_suffix('s') {
+            Some(one) if UNITS.iter().any(|(name, ..)| *name == one) => one.to_owned(),
+            _ => unit,
+        },
+    }
+}
+
+fn unit_of(field: &DateTimeField) -> String {
+    singular(&field.to_string())
+}
+
+/// Parts that DataFusion does not have, or without their fraction.
+fn part(unit: &str, of: &Expr) -> Option<Expr> {
+    let part = |unit: &str| Box::new(call("date_part", vec![string(unit), of.clone()]));
+    let of_years = |more: &str, width: &str| {
+        let years = Expr::BinaryOp { left: part("year"), op: BinaryOperator::Plus, right: Box::new(number(more)) };
+        let years = Box::new(Expr::Nested(Box::new(years)));
+        Expr::BinaryOp { left: years, op: BinaryOperator::Divide, right: Box::new(number(width)) }
+    };
+    let of_micros = |width: &str| Expr::BinaryOp {
+        left: part("microsecond"),
+        op: BinaryOperator::Divide,
+        right: Box::new(number(width)),
+    };
+    let part = match unit {
+        "second" => of_micros("1000000.0"),
+        "millisecond" => of_micros("1000.0"),
+        "decade" => of_years("0", "10"),
+        "century" => of_years("99", "100"),
+        "millennium" => of_years("999", "1000"),
+        _ => return None,
+    };
+    Some(Expr::Nested(Box::new(part)))
+}
+
+/// `SELECT generate_series(…)`: a row for each.
+pub(super) fn unnest_series(select: &mut Select) {
+    let is_series = |expr: &Expr| matches!(expr, Expr::Function(function) if name_of(function) == "generate_series");
+    for item in &mut select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) if is_series(expr) => {
+                let expr = call("unnest", vec![taken(expr)]);
+                *item = SelectItem::ExprWithAlias { expr, alias: Ident::new("generate_series") };
+            }
+            SelectItem::ExprWithAlias { expr, .. } if is_series(expr) => *expr = call("unnest", vec![taken(expr)]),
+            _ => (),
+        }
+    }
+}
+
+/// Texts in `generate_series` beside a time or a step of time.
+pub(super) fn read_series(name: &ObjectName, arguments: &mut [FunctionArg]) {
+    if last_of(name).as_deref() != Some("generate_series") {
+        return;
+    }
+    let mut values: Vec<&mut Expr> = Vec::new();
+    for argument in arguments {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = argument else { return };
+        values.push(value);
+    }
+    let timestamp = DataType::Timestamp(None, TimezoneInfo::None);
+    let is_time = |value: &Expr| match value {
+        Expr::TypedString(typed) => matches!(typed.data_type, DataType::Timestamp(..) | DataType::Date),
+        Expr::Cast { data_type, .. } => matches!(data_type, DataType::Timestamp(..) | DataType::Date),
+        value => is_interval(value),
+    };
+    if !values.iter().any(|value| is_time(value)) {
+        return;
+    }
+    for (at, value) in values.into_iter().enumerate() {
+        let Some(text) = text_of(value) else { continue };
+        if 2 <= at {
+            if let Ok(interval) = interval_of(text, None) {
+                *value = interval;
+            }
+        } else {
+            let text = super::instant::canonical(text).unwrap_or_else(|| text.to_owned());
+            *value = Expr::Cast {
+                kind: sqlparser::ast::CastKind::Cast,
+                expr: Box::new(string(text)),
+                data_type: timestamp.clone(),
+                array: false,
+                format: None,
+            };
+        }
+    }
+}
