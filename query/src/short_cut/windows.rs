@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, assert_or_internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -19,12 +20,13 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, displayable,
     execute_stream,
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use marigram_storage::time::TimeRange;
 
 use super::Source;
 use crate::error::QueryError;
 use crate::functions::Buckets;
+use crate::session::held_bytes;
 
 /// With more rows than these the last stretch is as good as all of them.
 pub(super) const LIMIT_MAX: usize = 8192;
@@ -159,13 +161,17 @@ impl ExecutionPlan for WindowsExec {
             windows: Arc::clone(&self.windows),
             limit: self.limit,
             metrics: self.metrics.clone(),
+            memory: MemoryConsumer::new("MarigramWindows").register(task.memory_pool()),
             task,
         };
         // All rows, or none: who finds no memory for a later stretch begins anew.
-        let rows = futures::stream::once(run.all()).flat_map(|rows| match rows {
-            Ok(rows) => futures::stream::iter(rows.into_iter().map(Ok).collect::<Vec<_>>()),
-            Err(error) => futures::stream::iter(vec![Err(error)]),
+        let rows = futures::stream::once(run.all()).map_ok(|(rows, memory)| {
+            futures::stream::iter(rows).map(move |batch| {
+                let _held = &memory;
+                Ok(batch)
+            })
         });
+        let rows = rows.try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 
@@ -180,11 +186,13 @@ struct Run {
     windows: Arc<[TimeRange]>,
     limit: usize,
     metrics: ExecutionPlanMetricsSet,
+    /// For the rows that wait for those of older stretches.
+    memory: MemoryReservation,
     task: Arc<TaskContext>,
 }
 
 impl Run {
-    async fn all(self) -> DfResult<Vec<RecordBatch>> {
+    async fn all(self) -> DfResult<(Vec<RecordBatch>, MemoryReservation)> {
         let output_rows = MetricBuilder::new(&self.metrics).output_rows(0);
         let windows_read = MetricBuilder::new(&self.metrics).counter("windows_read", 0);
         let (mut rows, mut left) = (Vec::new(), self.limit);
@@ -197,6 +205,7 @@ impl Run {
                 let batch = batch.slice(0, batch.num_rows().min(left));
                 left -= batch.num_rows();
                 output_rows.add(batch.num_rows());
+                self.memory.try_grow(held_bytes(&batch))?;
                 rows.push(batch);
             }
             drop(stream);
@@ -205,7 +214,7 @@ impl Run {
                 break;
             }
         }
-        Ok(rows)
+        Ok((rows, self.memory))
     }
 }
 
