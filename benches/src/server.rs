@@ -38,7 +38,7 @@ impl ServerProcess {
                 command.env_remove(name);
             }
         }
-        command.arg("serve").arg("--data-dir").arg(data_dir).args(["--http", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data-dir").arg(data_dir).args(["--http", "127.0.0.1:0", "--pg", "none"]);
         for setting in settings {
             command.args(["--set", setting]);
         }

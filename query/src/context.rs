@@ -8,6 +8,7 @@ use marigram_storage::schema::{Table, TableId};
 use marigram_storage::time::TimeRange;
 use tokio::runtime::Handle;
 
+use crate::connection::SharedSettings;
 use crate::error::QueryError;
 use crate::request::{Pool, Principal, QueryOptions, Rules};
 use crate::running::{Entry, Registry};
@@ -26,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) pool: Pool,
     /// Which operators of ours may be planned.
     pub(crate) rules: Rules,
+    /// Of the connection that asks.
+    pub(crate) settings: SharedSettings,
     /// Where it waits for what it stores or defines to be durable.
     pub(crate) writers: Handle,
     /// The current database. It exists where a statement reads tables.

@@ -10,10 +10,12 @@
 
 mod admission;
 mod delete;
+mod describe;
 mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -27,9 +29,10 @@ use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::connection::{Connection, SharedSettings};
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
-use crate::request::{Action, DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
+use crate::request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response};
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
 use crate::short_cut::ShortCut;
@@ -116,9 +119,19 @@ impl QueryEngine {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// A connection to a database that exists.
+    pub fn connect(&self, database: &str, principal: Principal) -> Result<Connection, QueryError> {
+        Connection::new(self.clone(), database, principal)
+    }
+
     /// Executes one statement. Resolves with rows once the first batch is there, so that most errors come before a reply
     /// has begun. Dropping the future or the stream stops the statement.
     pub fn execute(&self, request: Request) -> BoxFuture<'static, Result<Response, QueryError>> {
+        self.start(request, Ahead::default())
+    }
+
+    /// The same with what a connection has already.
+    pub(crate) fn start(&self, request: Request, ahead: Ahead) -> BoxFuture<'static, Result<Response, QueryError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let database = match request.database.as_str() {
@@ -135,8 +148,8 @@ impl QueryEngine {
             let threads = shared.pools.of(named.unwrap_or(Pool::Interactive)).handle()?;
             let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
             let running = Arc::new(running);
-            let task =
-                Task { shared: Arc::clone(&shared), request: Arc::new(request), database, running, events: sender };
+            let (request, ahead) = (Arc::new(request), Arc::new(ahead));
+            let task = Task { shared: Arc::clone(&shared), request, ahead, database, running, events: sender };
             let task = threads.spawn(drive(task, named));
             let mut reply = Reply { events, entry, task };
             match reply.next().await? {
@@ -149,6 +162,20 @@ impl QueryEngine {
                 Event::Batch(..) | Event::End | Event::Failed(_) => Err(QueryError::internal("an answer has no head")),
             }
         })
+    }
+
+    pub(crate) fn check_database(&self, name: &str) -> Result<(), QueryError> {
+        let snapshot = self.shared.store.snapshot();
+        snapshot.catalog().database(name).map(|_| ()).ok_or_else(|| QueryError::unknown_database(name))
+    }
+
+    pub(crate) fn timeout_max(&self) -> Duration {
+        self.shared.options.timeout
+    }
+
+    /// The newest.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.shared.store.snapshot()
     }
 
     /// Stops a running statement of this id; `false` if there is none.
@@ -172,6 +199,33 @@ impl QueryEngine {
     /// The same about one pool, as it is now.
     pub fn pool_stats(&self, pool: Pool) -> PoolStats {
         self.shared.pools.of(pool).admission.stats()
+    }
+}
+
+impl Shared {
+    /// What a statement holds while it runs.
+    fn context(
+        &self,
+        request: &Request,
+        ahead: &Ahead,
+        database: &str,
+        entry: Arc<Entry>,
+        pool: Pool,
+    ) -> Result<Context, QueryError> {
+        let settings = || SharedSettings::new(&request.principal.name, self.options.timeout);
+        Ok(Context {
+            store: self.store.clone(),
+            snapshot: ahead.snapshot.clone().unwrap_or_else(|| self.store.snapshot()),
+            options: Arc::clone(&self.options),
+            registry: Arc::clone(&self.registry),
+            entry,
+            principal: request.principal.clone(),
+            database: database.to_owned(),
+            pool,
+            rules: request.rules,
+            settings: ahead.settings.clone().unwrap_or_else(settings),
+            writers: self.pools.writers()?,
+        })
     }
 }
 
@@ -210,11 +264,23 @@ fn batches(first: Event, reply: Reply) -> impl Stream<Item = Result<RecordBatch,
     })
 }
 
+/// What a statement of a connection brings beside its request.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    /// It was read, and is complete.
+    pub(crate) statement: Option<Statement>,
+    /// What it reads.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// Of the connection.
+    pub(crate) settings: Option<SharedSettings>,
+}
+
 /// What a task of a statement needs.
 #[derive(Clone)]
 struct Task {
     shared: Arc<Shared>,
     request: Arc<Request>,
+    ahead: Arc<Ahead>,
     database: String,
     running: Arc<Running>,
     events: mpsc::Sender<Event>,
@@ -260,30 +326,23 @@ async fn route(task: &Task, named: Option<Pool>) -> Result<(), QueryError> {
 
 /// Runs a statement in a pool. `may_leave`: it is given back untouched where it is too large for it.
 async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryError> {
-    let Task { shared, request, events, .. } = task;
+    let Task { shared, request, ahead, events, .. } = task;
     let _permit = match statement::is_call(&request.sql) {
         true => None,
         false => Some(shared.pools.of(pool).admission.enter().await?),
     };
-    let statement = statement::parse(&request.sql, &Parameters(&request.params))?;
+    let statement = match &ahead.statement {
+        Some(statement) => statement.clone(),
+        None => statement::parse(&request.sql, &Parameters(&request.params))?,
+    };
     if request.read_only && statement.writes() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
     }
     if statement.writes() {
         shared.store.writer()?;
     }
-    let context = Arc::new(Context {
-        store: shared.store.clone(),
-        snapshot: shared.store.snapshot(),
-        options: Arc::clone(&shared.options),
-        registry: Arc::clone(&shared.registry),
-        entry: Arc::clone(task.running.entry()),
-        principal: request.principal.clone(),
-        database: task.database.clone(),
-        pool,
-        rules: request.rules,
-        writers: shared.pools.writers()?,
-    });
+    let entry = Arc::clone(task.running.entry());
+    let context = Arc::new(shared.context(request, ahead, &task.database, entry, pool)?);
     let head = match statement {
         Statement::Query(query) => return self::query(task, context, *query, may_leave).await,
         Statement::Insert(insert) => match self::insert(task, context, insert, may_leave).await? {
@@ -322,9 +381,13 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             cancel(&context, what)?;
             Head::Done
         }
-        Statement::Set { name, value } => {
-            show::set(&name, &value)?;
+        Statement::Set { name, value, .. } => {
+            show::set(&mut context.settings.lock(), &name, value.as_deref())?;
             Head::Done
+        }
+        Statement::Command(command) => {
+            let message = format!("{} where each request stands for itself", command.tag());
+            return Err(QueryError::unsupported(message));
         }
         Statement::ShowDatabases => return table(&context, show::databases(&context)?, events).await,
         Statement::ShowSchemas => return table(&context, show::schemas()?, events).await,

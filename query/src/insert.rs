@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_schema::DataType;
+use marigram_storage::arrow_type;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{Column, ColumnKind, FieldType, STRING_BYTES_MAX, TAG_BYTES_MAX, Table};
 use marigram_storage::values::{FieldColumn, Strings, Values};
@@ -51,6 +53,11 @@ impl Target {
             return Err(absent_time());
         }
         Ok(Self { database, table, columns })
+    }
+
+    /// The type that values of a column of the source are best sent in.
+    pub(crate) fn type_of(&self, at: usize) -> Option<DataType> {
+        self.columns.get(at).map(|column| arrow_type(column.kind))
     }
 
     /// A builder, once the source is known to have `sources` columns.

@@ -1,11 +1,12 @@
 //! SQL over snapshots.
 //!
-//! A text becomes one statement (`statement`), which DataFusion plans (`session`) or we execute (`definition`, `insert`,
-//! `show`). Nobody outside this crate awaits DataFusion: what is public returns boxed futures and boxed streams, or every
+//! A text becomes one statement (`statement`), by itself or as one of a `connection`, which DataFusion plans (`session`)
+//! or we execute (`definition`, `insert`, `show`). Nobody outside this crate awaits DataFusion: what is public returns boxed futures and boxed streams, or every
 //! binary would compile DataFusion's state machines again.
 
 mod apply;
 mod catalog;
+mod connection;
 mod context;
 mod definition;
 mod delete;
@@ -32,9 +33,10 @@ mod system;
 mod table;
 mod virtual_table;
 
+pub use connection::{Answer, Batches, BlockStatus, Connection, Description, Notice, Prepared, RowsTag};
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
 pub use pg_catalog::PG_TYPE;
 pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Rules, Setting};
 pub use running::{PoolStats, QueryStats};
-pub use statement::ScalarParam;
+pub use statement::{CopyFormat, ScalarParam};

@@ -10,7 +10,7 @@ use arrow_schema::SchemaRef;
 use futures::stream::BoxStream;
 
 use crate::error::QueryError;
-use crate::statement::ScalarParam;
+pub(crate) use crate::statement::ScalarParam;
 
 /// The database of a request that names none.
 pub const DEFAULT_DATABASE: &str = marigram_storage::MAIN_DATABASE;

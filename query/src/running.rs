@@ -124,19 +124,8 @@ impl Registry {
         timeout: Duration,
     ) -> Running {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let entry = Arc::new(Entry {
-            id,
-            database: database.to_owned(),
-            user: user.to_owned(),
-            sql: sql.chars().scan(0, advance).collect(),
-            started_at,
-            started: Instant::now(),
-            timeout,
-            counters: Counters::default(),
-            pool: OnceLock::new(),
-            end: Mutex::default(),
-            stop: watch::Sender::new(false),
-        });
+        let sql = sql.chars().scan(0, advance).collect();
+        let entry = Arc::new(Entry { id, started_at, ..Entry::unlisted(database, user, sql, timeout) });
         self.lock().running.insert(id, Arc::clone(&entry));
         Running { registry: Arc::clone(self), entry }
     }
@@ -178,6 +167,23 @@ fn advance(bytes: &mut usize, c: char) -> Option<char> {
 }
 
 impl Entry {
+    /// One that no list shows, for what is only planned.
+    pub(crate) fn unlisted(database: &str, user: &str, sql: String, timeout: Duration) -> Self {
+        Self {
+            id: 0,
+            database: database.to_owned(),
+            user: user.to_owned(),
+            sql,
+            started_at: 0,
+            started: Instant::now(),
+            timeout,
+            counters: Counters::default(),
+            pool: OnceLock::new(),
+            end: Mutex::default(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match end {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, SchemaRef};
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::Dialect;
@@ -247,17 +248,7 @@ impl Session {
     ) -> Result<Planned, QueryError> {
         let statement = DfStatement::Statement(Box::new(query));
         self.check_databases(&statement)?;
-        let plan = match pg_catalog::functions_of(&statement) {
-            functions if functions.is_empty() => self.state.statement_to_plan(statement).await?,
-            functions => {
-                // A session begins with few functions: each costs every statement a little.
-                let mut state = self.state.clone();
-                for function in functions {
-                    state.register_udf(function)?;
-                }
-                state.statement_to_plan(statement).await?
-            }
-        };
+        let plan = self.to_plan(statement).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -267,6 +258,42 @@ impl Session {
         let plan = self.state.optimize(&pg_catalog::written(plan)?)?;
         let (rows_max, scan_bytes) = self.reads(&plan)?;
         Ok(Planned { plan, rows_max, scan_bytes })
+    }
+
+    /// As it was written, with the functions of PostgreSQL's catalog that it calls.
+    async fn to_plan(&self, statement: DfStatement) -> DfResult<LogicalPlan> {
+        let functions = pg_catalog::functions_of(&statement);
+        if functions.is_empty() {
+            return self.state.statement_to_plan(statement).await;
+        }
+        // A session begins with few functions: each costs every statement a little.
+        let mut state = self.state.clone();
+        for function in functions {
+            state.register_udf(function)?;
+        }
+        state.statement_to_plan(statement).await
+    }
+
+    /// The types of the placeholders of a query, where its words tell, and its columns.
+    pub(crate) async fn describe(
+        &self,
+        query: sqlparser::ast::Statement,
+    ) -> Result<(HashMap<String, Option<DataType>>, SchemaRef), QueryError> {
+        let statement = DfStatement::Statement(Box::new(query));
+        self.check_databases(&statement)?;
+        let plan = self.to_plan(statement).await?;
+        let types = plan.get_parameter_types()?;
+        let is_whole = types.is_empty();
+        // Types that are brought together are known once the analyzer has been over the plan.
+        let plan = match is_whole {
+            true => self.state.analyzer().execute_and_check(
+                pg_catalog::written(plan)?,
+                self.state.config_options(),
+                |_, _| {},
+            )?,
+            false => plan,
+        };
+        Ok((types, Arc::new(plan.schema().as_arrow().clone())))
     }
 
     /// Starts what was planned.

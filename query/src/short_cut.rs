@@ -106,6 +106,11 @@ impl ShortCut {
         Self { plan, explained: false, scan_bytes }
     }
 
+    /// The columns of its answer.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        if self.explained { LogicalPlan::explain_schema() } else { self.plan.schema() }
+    }
+
     /// Starts it. With the rows comes where what is handed out is reserved.
     pub(crate) fn start(
         self,

@@ -1,13 +1,13 @@
 //! `SHOW`, `DESCRIBE` and `SET`.
 //!
-//! There are no sessions behind HTTP, so `SET` takes what is true anyway and refuses the rest: a setting that is accepted
-//! and forgotten would be a lie.
+//! A request over HTTP is a connection of one statement, so its `SET` takes what is true anyway and refuses the rest: a
+//! setting that is accepted and forgotten would be a lie.
 
 use arrow_array::RecordBatch;
 
+use crate::connection::settings::Settings;
 use crate::context::{Context, schemas};
-use crate::error::{QueryError, QueryErrorKind};
-use crate::functions::POSTGRES_VERSION;
+use crate::error::QueryError;
 use crate::grid::{self, Cell, Kind};
 use crate::information::sql_type;
 use crate::statement::TableName;
@@ -64,45 +64,40 @@ pub(crate) fn describe(context: &Context, name: &TableName) -> Result<RecordBatc
     grid::batch(&columns, &rows)
 }
 
-/// `SHOW name`. Words stand apart by one space, also where the statement had a dot.
+/// How `SHOW marigram.snapshot` arrives: words stand apart by one space, also where the statement had a dot.
+pub(crate) const SNAPSHOT: &str = "marigram snapshot";
+
+/// `SHOW name` of what is no setting, or of one.
 pub(crate) fn variable(context: &Context, name: &str) -> Result<RecordBatch, QueryError> {
-    let value = match name {
-        "marigram snapshot" => context.token(),
-        "server_version" => format!("{POSTGRES_VERSION} (Marigram {})", env!("CARGO_PKG_VERSION")),
-        "server_version_num" => "160006".to_owned(),
-        "server_encoding" | "client_encoding" => "UTF8".to_owned(),
-        "search_path" => schemas::PUBLIC.to_owned(),
-        "standard_conforming_strings" | "integer_datetimes" => "on".to_owned(),
-        "transaction isolation level" | "transaction_isolation" => "read committed".to_owned(),
-        "time zone" | "timezone" => "UTC".to_owned(),
-        "datestyle" => "ISO, YMD".to_owned(),
-        "statement_timeout" => format!("{}ms", context.options.timeout.as_millis()),
-        other => return Err(unknown_setting(other)),
-    };
-    one_column(&name.replace(' ', "_"), vec![value])
+    match name {
+        SNAPSHOT => one_column("marigram_snapshot", vec![context.token()]),
+        name => setting(&context.settings.lock(), name),
+    }
 }
 
-/// `SET name = value`: only what holds without it.
-pub(crate) fn set(name: &str, value: &str) -> Result<(), QueryError> {
-    let value_lower = value.to_lowercase();
-    let holds = match name {
-        "application_name" | "client_min_messages" | "extra_float_digits" => true,
-        "client_encoding" => matches!(value_lower.as_str(), "utf8" | "utf-8" | "unicode"),
-        "timezone" => matches!(value_lower.as_str(), "utc" | "gmt" | "z" | "+00" | "+00:00" | "0" | "default"),
-        "datestyle" => value_lower.starts_with("iso"),
-        "standard_conforming_strings" => matches!(value_lower.as_str(), "on" | "true"),
-        "search_path" => value_lower.split(',').all(|schema| matches!(schema.trim(), "public" | "iox" | "\"$user\"")),
-        other => return Err(unknown_setting(other)),
+/// `SHOW name` and `SHOW ALL`.
+pub(crate) fn setting(settings: &Settings, name: &str) -> Result<RecordBatch, QueryError> {
+    if name == "all" {
+        let columns = [("name", Kind::Text), ("setting", Kind::Text), ("description", Kind::Text)];
+        let rows: Vec<_> = settings.all().into_iter().map(|row| row.map(Cell::Text).to_vec()).collect();
+        return grid::batch(&columns, &rows);
+    }
+    let name = match name.strip_prefix("marigram ") {
+        Some(ours) => format!("marigram.{ours}"),
+        None => name.to_owned(),
     };
-    if holds {
+    one_column(&name.replace(' ', "_"), vec![settings.get(&name)?])
+}
+
+/// `SET name = value` where each request is a connection of its own: only what holds without it.
+pub(crate) fn set(settings: &mut Settings, name: &str, value: Option<&str>) -> Result<(), QueryError> {
+    let before = settings.get(name)?;
+    settings.set(name, value)?;
+    let harmless = matches!(name, "application_name" | "client_min_messages" | "extra_float_digits");
+    if harmless || settings.get(name)? == before || name == "timezone" || name == "search_path" || name == "datestyle" {
         return Ok(());
     }
-    Err(QueryError::unsupported(format!("SET {name} = {value:?}")))
-}
-
-fn unknown_setting(name: &str) -> QueryError {
-    QueryError::new(QueryErrorKind::Invalid, format!("unrecognized configuration parameter {name:?}"))
-        .with_state("42704")
+    Err(QueryError::unsupported(format!("SET {name} where each request stands for itself")))
 }
 
 fn one_column(name: &str, values: Vec<String>) -> Result<RecordBatch, QueryError> {
@@ -138,6 +133,8 @@ fn matches_like(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -159,8 +156,16 @@ mod tests {
 
     #[test]
     fn a_setting_is_taken_only_where_it_holds() {
-        assert!(set("timezone", "UTC").is_ok());
-        assert_eq!(set("timezone", "Europe/Berlin").unwrap_err().sqlstate, "0A000");
-        assert_eq!(set("fetch_moon", "1").unwrap_err().sqlstate, "42704");
+        let set = |name: &str, value: &str| {
+            super::set(&mut Settings::new("", Duration::from_secs(300)), name, Some(value))
+                .map_err(|error| error.sqlstate)
+        };
+        assert_eq!(set("timezone", "UTC"), Ok(()));
+        assert_eq!(set("application_name", "x"), Ok(()));
+        assert_eq!(set("standard_conforming_strings", "on"), Ok(()));
+        assert_eq!(set("timezone", "Europe/Berlin"), Err("0A000"));
+        assert_eq!(set("statement_timeout", "5s"), Err("0A000"));
+        assert_eq!(set("marigram.sorted_aggregate", "off"), Err("0A000"));
+        assert_eq!(set("fetch_moon", "1"), Err("42704"));
     }
 }

@@ -5,6 +5,7 @@
 //! One statement a request. Unquoted names fold to lower case ([`fold`]).
 
 mod alter_table;
+pub(crate) mod command;
 mod create_database;
 mod create_table;
 mod distinct;
@@ -12,7 +13,7 @@ mod explain;
 mod guard;
 mod instant;
 mod interval;
-mod parameters;
+pub(crate) mod parameters;
 mod postgres;
 mod refuse;
 mod rewrite;
@@ -22,14 +23,16 @@ use sqlparser::ast::{Expr, Ident, ObjectName, ObjectType, ShowStatementFilter, S
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{QueryError, QueryErrorKind};
 
 pub(crate) use alter_table::{AlterTable, Change};
+pub(crate) use command::Command;
+pub use command::CopyFormat;
 pub(crate) use create_table::CreateTable;
-pub(crate) use parameters::Parameters;
 pub use parameters::ScalarParam;
+pub(crate) use parameters::{Literals, Parameters};
 
 /// A longer text waits for its turn, whatever it is.
 const CALL_BYTES_MAX: usize = 256;
@@ -73,11 +76,14 @@ pub(crate) enum Statement {
     ShowSchemas,
     /// `SHOW name`; words stand apart by one space, dots too.
     ShowVariable(String),
-    /// `SET name = value`, as text.
+    /// `SET name = value`, as text; without a value: `DEFAULT`.
     Set {
         name: String,
-        value: String,
+        value: Option<String>,
+        local: bool,
     },
+    /// About the connection that sends it.
+    Command(Command),
 }
 
 /// What is to be stopped.
@@ -117,6 +123,56 @@ pub(crate) struct TableName {
 }
 
 impl Statement {
+    /// The query in it that may have placeholders.
+    pub(crate) fn query_mut(&mut self) -> Option<&mut ast::Statement> {
+        match self {
+            Self::Query(query)
+            | Self::Insert(Insert { source: query, .. })
+            | Self::Delete(Delete { source: query, .. })
+            | Self::Command(
+                Command::Declare { query, .. }
+                | Command::Copy(command::Copy { source: command::Source::Query(query), .. }),
+            ) => Some(query),
+            _ => None,
+        }
+    }
+
+    /// Puts the parameters in their places and makes of the query what can be planned.
+    pub(crate) fn complete(&mut self, literals: &Literals) -> Result<(), QueryError> {
+        let Some(query) = self.query_mut() else {
+            return Ok(());
+        };
+        parameters::fill(query, literals)?;
+        refuse::check(query)?;
+        rewrite::rewrite(query)?;
+        postgres::rewrite(query);
+        Ok(())
+    }
+
+    /// How PostgreSQL names what was done, behind which may stand a number.
+    pub(crate) fn tag(&self) -> &'static str {
+        match self {
+            Self::Query(query) if matches!(**query, ast::Statement::Explain { .. }) => "EXPLAIN",
+            Self::Query(_) => "SELECT",
+            Self::Insert(_) => "INSERT 0",
+            Self::Delete(_) => "DELETE",
+            Self::CreateDatabase { .. } => "CREATE DATABASE",
+            Self::DropDatabase { .. } => "DROP DATABASE",
+            Self::CreateTable(_) => "CREATE TABLE",
+            Self::AlterTable(_) => "ALTER TABLE",
+            Self::DropTable { .. } => "DROP TABLE",
+            Self::Optimize { .. } => "OPTIMIZE TABLE",
+            Self::Cancel(_) => "CALL",
+            Self::Describe(_)
+            | Self::ShowDatabases
+            | Self::ShowTables { .. }
+            | Self::ShowSchemas
+            | Self::ShowVariable(_) => "SHOW",
+            Self::Set { .. } => "SET",
+            Self::Command(command) => command.tag(),
+        }
+    }
+
     /// Whether it changes something, so that a reading method must not carry it.
     pub(crate) fn writes(&self) -> bool {
         matches!(
@@ -130,6 +186,7 @@ impl Statement {
                 | Self::DropTable { .. }
                 | Self::Optimize { .. }
                 | Self::Cancel(_)
+                | Self::Command(Command::Copy(command::Copy { is_in: true, .. }))
         )
     }
 }
@@ -150,8 +207,29 @@ pub(crate) fn is_call(sql: &str) -> bool {
     sql.len() <= CALL_BYTES_MAX && word.eq_ignore_ascii_case("call")
 }
 
+/// One statement of a text, its placeholders empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece<'a> {
+    /// As it was written, without the semicolon.
+    pub(crate) text: &'a str,
+    pub(crate) statement: Statement,
+}
+
 /// Reads one statement and puts the parameters in their places.
 pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, QueryError> {
+    let mut pieces = read(sql)?;
+    match (pieces.pop(), pieces.is_empty()) {
+        (Some(Piece { mut statement, .. }), true) => {
+            statement.complete(&parameters.literals()?)?;
+            Ok(statement)
+        }
+        (Some(_), false) => Err(QueryError::syntax("one statement a request")),
+        (None, _) => Err(QueryError::syntax("the statement is empty")),
+    }
+}
+
+/// Reads all statements of a text; a syntax error anywhere is an error of the whole.
+pub(crate) fn read(sql: &str) -> Result<Vec<Piece<'_>>, QueryError> {
     if sql.len() > guard::SQL_BYTES_MAX {
         return Err(QueryError::new(
             QueryErrorKind::Limit,
@@ -159,39 +237,60 @@ pub(crate) fn parse(sql: &str, parameters: &Parameters) -> Result<Statement, Que
         ));
     }
     guard::check_text(sql)?;
-    let dialect = PostgreSqlDialect {};
-    let tokens = Tokenizer::new(&dialect, sql)
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
         .tokenize_with_location()
         .map_err(|error| QueryError::syntax(format!("syntax error: {error}")))?;
     guard::check(&tokens)?;
-    let tokens = distinct::parenthesize(tokens);
-    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
-    while parser.consume_token(&Token::SemiColon) {}
-    if parser.peek_token_ref().token == Token::EOF {
-        return Err(QueryError::syntax("the statement is empty"));
+    let (mut pieces, mut places) = (Vec::new(), Places::new(sql));
+    for tokens in tokens.split(|token| token.token == Token::SemiColon) {
+        let is_something = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_) | Token::EOF);
+        let (Some(first), Some(last)) = (tokens.iter().find(is_something), tokens.iter().rfind(is_something)) else {
+            continue;
+        };
+        let start = places.offset(first.span.start);
+        let text = sql.get(start..places.offset(last.span.end)).unwrap_or(sql).trim();
+        pieces.push(Piece { text, statement: one_of(tokens.to_vec(), text)? });
     }
+    Ok(pieces)
+}
+
+/// Goes through a text once, from place to place of the tokenizer.
+struct Places<'a> {
+    rest: std::str::CharIndices<'a>,
+    line: u64,
+    column: u64,
+}
+
+impl<'a> Places<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql.char_indices(), line: 1, column: 1 }
+    }
+
+    /// Where a place lies, in bytes. Places are asked for in the order of the text.
+    fn offset(&mut self, place: Location) -> usize {
+        while (self.line, self.column) < (place.line, place.column) {
+            match self.rest.next() {
+                Some((_, '\n')) => (self.line, self.column) = (self.line + 1, 1),
+                Some(_) => self.column += 1,
+                None => break,
+            }
+        }
+        self.rest.offset()
+    }
+}
+
+/// The statement that the tokens are.
+fn one_of(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement, QueryError> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(distinct::parenthesize(tokens));
     let mut statement = one(&mut parser)?;
-    if parser.peek_token_ref().token != Token::EOF && !parser.consume_token(&Token::SemiColon) {
+    if parser.peek_token_ref().token != Token::EOF {
         return Err(QueryError::syntax(format!(
             "syntax error: expected the end of the statement, found {}",
             parser.peek_token_ref()
         )));
     }
-    while parser.consume_token(&Token::SemiColon) {}
-    if parser.peek_token_ref().token != Token::EOF {
-        return Err(QueryError::syntax("one statement a request"));
-    }
     if let Statement::Delete(delete) = &mut statement {
-        delete.text = sql.trim().to_owned();
-    }
-    if let Statement::Query(query)
-    | Statement::Insert(Insert { source: query, .. })
-    | Statement::Delete(Delete { source: query, .. }) = &mut statement
-    {
-        parameters.fill(query)?;
-        refuse::check(query)?;
-        rewrite::rewrite(query)?;
-        postgres::rewrite(query);
+        delete.text = text.to_owned();
     }
     if let Statement::Insert(insert) = &mut statement {
         rewrite::read_inserted(&insert.columns, &mut insert.source);
@@ -215,6 +314,9 @@ fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     }
     if parser.parse_keyword(Keyword::CALL) {
         return call(parser).map(Statement::Cancel);
+    }
+    if let Some(statement) = command::parse(parser)? {
+        return Ok(statement);
     }
     translate(parser.parse_statement()?)
 }
@@ -282,7 +384,6 @@ fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {
             // The parser leaves dots out: `marigram.snapshot` arrives as two words.
             Ok(Statement::ShowVariable(words.join(" ")))
         }
-        ast::Statement::Set(set) => self::set(set),
         ast::Statement::CreateView(_) => Err(QueryError::unsupported("CREATE VIEW")),
         other => {
             let text = other.to_string();
@@ -371,34 +472,6 @@ fn delete(delete: ast::Delete) -> Result<Delete, QueryError> {
         select.selection = delete.selection;
     }
     Ok(Delete { table: name, source: Box::new(source), text: String::new() })
-}
-
-fn set(set: ast::Set) -> Result<Statement, QueryError> {
-    match set {
-        ast::Set::SingleAssignment { variable, values, .. } => {
-            let name = variable.0.iter().map(|part| part.to_string().to_lowercase()).collect::<Vec<_>>().join(".");
-            let values: Vec<_> = values.iter().map(plain_text).collect();
-            Ok(Statement::Set { name, value: values.join(", ") })
-        }
-        ast::Set::SetTimeZone { value, .. } => {
-            Ok(Statement::Set { name: "timezone".to_owned(), value: plain_text(&value) })
-        }
-        ast::Set::SetNames { charset_name, .. } => {
-            Ok(Statement::Set { name: "client_encoding".to_owned(), value: fold(charset_name) })
-        }
-        other => Err(QueryError::unsupported(other)),
-    }
-}
-
-fn plain_text(expr: &Expr) -> String {
-    match expr {
-        Expr::Value(value) => match &value.value {
-            ast::Value::SingleQuotedString(text) => text.clone(),
-            other => other.to_string(),
-        },
-        Expr::Identifier(ident) => ident.value.clone(),
-        other => other.to_string(),
-    }
 }
 
 fn plain_show(options: &ShowStatementOptions) -> Result<(), QueryError> {

@@ -29,6 +29,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Addresses of HTTP, `HOST:PORT`; port 0 picks a free one. Empty: no HTTP.
     pub http: Vec<String>,
+    /// Addresses of PostgreSQL's protocol, as those of HTTP.
+    pub pg: Vec<String>,
     /// Allows a listener off loopback while everybody may do everything.
     pub insecure: bool,
     /// Bytes of memory that the process aims to stay below.
@@ -134,6 +136,10 @@ pub struct ConnectionConfig {
     pub idle_max: Duration,
     /// How long a stop waits for requests under way.
     pub drain_max: Duration,
+    /// Open connections of PostgreSQL's protocol.
+    pub pg_count_max: u64,
+    /// Bytes of a message of it.
+    pub pg_message_bytes_max: u64,
 }
 
 /// Reading what is stored again.
@@ -317,6 +323,7 @@ impl Default for Config {
         let mut config = Self {
             data_dir: PathBuf::new(),
             http: Vec::new(),
+            pg: Vec::new(),
             insecure: false,
             memory_limit: 0,
             memtable: MemtableConfig::default(),
@@ -361,10 +368,11 @@ impl Config {
                 format!("beside bodies and statements it leaves {rows} bytes for rows, a memtable may take {memtable}");
             return error("memory_limit", reason, "raise it, or lower memtable.bytes_max or query.memory_bytes_max");
         }
-        for address in &self.http {
+        let of_pg = self.pg.iter().map(|address| ("pg", address));
+        for (key, address) in self.http.iter().map(|address| ("http", address)).chain(of_pg) {
             if !self.insecure && !is_loopback(address) {
                 let reason = format!("{address} can be reached from other machines, and nobody needs a token");
-                return error("http", reason, "listen on 127.0.0.1, or pass --insecure if the network is trusted");
+                return error(key, reason, "listen on 127.0.0.1, or pass --insecure if the network is trusted");
             }
         }
         Ok(())
@@ -461,6 +469,7 @@ mod tests {
     #[test]
     fn a_listener_off_loopback_needs_insecure() {
         assert!(from_toml("http = '0.0.0.0:8086'").unwrap_err().hint.unwrap().contains("--insecure"));
+        assert!(from_toml("pg = '0.0.0.0:5433'").unwrap_err().hint.unwrap().contains("--insecure"));
         assert!(from_toml("http = ['127.0.0.1:1', '[::]:8086']").is_err());
         assert!(from_toml("http = 'example.org:8086'").is_err());
         let config = from_toml("http = ['localhost:0', '127.0.0.1:0', '[::1]:0']").unwrap();

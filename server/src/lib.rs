@@ -9,6 +9,7 @@ pub mod config;
 mod http;
 mod influxql;
 mod metrics;
+mod pg;
 mod server;
 mod status;
 

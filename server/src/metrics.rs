@@ -148,6 +148,14 @@ pub(crate) struct Metrics {
     pub(crate) queries_in_flight: Gauge,
     /// From the statement to its first row.
     pub(crate) query_seconds: Histogram,
+    /// Connections of PostgreSQL's protocol that got as far as to name their user.
+    pub(crate) pg_connections: Counter,
+    /// Those that are open.
+    pub(crate) pg_connections_open: Gauge,
+    /// Statements that came by it.
+    pub(crate) pg_statements: Counter,
+    /// Errors that were told by it.
+    pub(crate) pg_errors: Counter,
     /// Statements of InfluxQL.
     pub(crate) influxql_statements: Counter,
     /// Those that failed, and texts that are none.

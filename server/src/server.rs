@@ -19,12 +19,14 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::{Config, ConfigError, SETTINGS, half_of_memory};
 use crate::http;
 use crate::metrics::Metrics;
+use crate::pg;
 
 /// A running server. Dropping it without [`Server::stop`] ends it at once, as `kill -9` would.
 pub struct Server {
     runtime: Runtime,
     shared: Arc<Shared>,
     http_addrs: Vec<SocketAddr>,
+    pg_addrs: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     listeners: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) query: QueryEngine,
     pub(crate) pipeline: Pipeline,
+    /// Who of PostgreSQL's protocol can be canceled.
+    pub(crate) cancels: pg::Cancels,
     /// Tells one process from the next, for clients that ask.
     pub(crate) process_id: String,
     pub(crate) started_wall_ns: i64,
@@ -53,6 +57,8 @@ pub enum Ending {
     Failed(String),
 }
 
+/// As statements have where they run.
+const STACK_BYTES: usize = 8 << 20;
 /// How often is looked whether writes are stopped for good.
 const FAILURE_POLL: Duration = Duration::from_millis(200);
 
@@ -112,6 +118,8 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("http")
+            // Statements of PostgreSQL's protocol are read here: trees, which are walked.
+            .thread_stack_size(STACK_BYTES)
             .on_thread_start(shorten_slice)
             // Bodies being stored, and a few statements of InfluxQL beside them.
             .max_blocking_threads(usize::try_from(config.write.concurrency).unwrap_or(64) + 8)
@@ -133,6 +141,7 @@ impl Server {
             admission: Admission::new(write.inflight_bytes_max, write.concurrency, write.wait_max, engine.memory()),
             pipeline: Pipeline::new(engine.clone(), limits(&config), Arc::default()),
             metrics: Metrics::default(),
+            cancels: pg::Cancels::default(),
             engine,
             query,
             process_id: format!("{:016x}{:016x}", clock.random_u64(), clock.random_u64()),
@@ -143,9 +152,15 @@ impl Server {
         });
         let (stop, stopped) = watch::channel(false);
         let places = Arc::new(Semaphore::new(usize::try_from(shared.config.connection.count_max).unwrap_or(4096)));
-        let mut server = Self { runtime, shared, http_addrs: Vec::new(), stop, listeners: Vec::new() };
+        let (http_addrs, pg_addrs) = (Vec::new(), Vec::new());
+        let mut server = Self { runtime, shared, http_addrs, pg_addrs, stop, listeners: Vec::new() };
         for address in server.shared.config.http.clone() {
             server.listen(&address, &places, stopped.clone())?;
+        }
+        let places = usize::try_from(server.shared.config.connection.pg_count_max).unwrap_or(256);
+        let places = Arc::new(Semaphore::new(places));
+        for address in server.shared.config.pg.clone() {
+            server.listen_pg(&address, &places, stopped.clone())?;
         }
         Ok(server)
     }
@@ -169,6 +184,25 @@ impl Server {
             }
         }));
         Ok(())
+    }
+
+    fn listen_pg(
+        &mut self,
+        address: &str,
+        places: &Arc<Semaphore>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        let error = |source| StartError::Listen { address: address.to_owned(), source };
+        let (listener, address) = self.runtime.block_on(pg::bind(address)).map_err(error)?;
+        self.pg_addrs.push(address);
+        let served = pg::listen(listener, Arc::clone(places), Arc::clone(&self.shared), stopped);
+        self.listeners.push(self.runtime.spawn(served));
+        Ok(())
+    }
+
+    /// Where PostgreSQL's protocol listens, in the order of the configuration.
+    pub fn pg_addrs(&self) -> &[SocketAddr] {
+        &self.pg_addrs
     }
 
     /// Where HTTP listens, in the order of the configuration.

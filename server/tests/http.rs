@@ -1,4 +1,6 @@
-//! A whole server in this process, asked over HTTP: each documented status, header and body.
+//! A whole server in this process, asked over HTTP and PostgreSQL's protocol: each documented status, header, body and frame.
+//!
+//! One binary: linking DataFusion is slow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a test binary")]
 
@@ -15,3 +17,6 @@ mod http {
     pub mod support;
     pub mod write;
 }
+
+#[path = "pg/mod.rs"]
+mod pg;

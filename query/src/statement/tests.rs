@@ -256,7 +256,7 @@ fn shows_and_describes_are_ours() {
     }
     assert_eq!(
         read("SET TIME ZONE 'UTC'"),
-        Ok(Statement::Set { name: "timezone".to_owned(), value: "UTC".to_owned() })
+        Ok(Statement::Set { name: "timezone".to_owned(), value: Some("UTC".to_owned()), local: false })
     );
 }
 

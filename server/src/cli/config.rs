@@ -19,8 +19,8 @@ pub(crate) struct ConfigArgs {
     /// Where HTTP listens; several times, or `none`; port 0 picks one.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Vec<String>,
-    /// PostgreSQL's protocol is not there yet: only `none` is accepted.
-    #[arg(long, hide = true, value_name = "HOST:PORT")]
+    /// Where PostgreSQL's protocol listens, in the same form.
+    #[arg(long, value_name = "HOST:PORT")]
     pg: Vec<String>,
     /// Allow a listener off loopback although nobody needs a token.
     #[arg(long)]
@@ -58,15 +58,14 @@ impl ConfigArgs {
             // A setting that is not text cannot be right; its name decides whether it is one of ours.
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         }));
-        if let Some(address) = self.pg.iter().find(|address| *address != "none") {
-            let error = CliError::usage(format_args!("--pg {address}: PostgreSQL's protocol is not there yet"));
-            return Err(error.hint("use --pg none, and SQL over HTTP"));
-        }
         if let Some(dir) = &self.data_dir {
             sources.flag("--data-dir", "data_dir", dir);
         }
         if !self.http.is_empty() {
             sources.flag("--http", "http", &self.http.join(","));
+        }
+        if !self.pg.is_empty() {
+            sources.flag("--pg", "pg", &self.pg.join(","));
         }
         if self.insecure {
             sources.flag("--insecure", "insecure", "true");

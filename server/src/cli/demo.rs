@@ -60,6 +60,7 @@ fn config(directory: &Path, http: &str) -> CliResult<Config> {
     let mut sources = Sources::default();
     sources.flag("--data-dir", "data_dir", &directory.to_string_lossy());
     sources.flag("--http", "http", http);
+    sources.flag("--pg", "pg", "none");
     sources.flag("demo", "log.level", "warn");
     Ok(sources.build()?)
 }

@@ -19,6 +19,9 @@ pub(super) fn run(args: &ServeArgs) -> CliResult {
     for address in server.http_addrs() {
         say(format_args!("http listening on {address}"))?;
     }
+    for address in server.pg_addrs() {
+        say(format_args!("pg listening on {address}"))?;
+    }
     match server.wait() {
         Ending::Signal => {
             tracing::info!("stopping");
@@ -37,9 +40,10 @@ impl From<StartError> for CliError {
         let message = error.to_string();
         match error {
             StartError::Config(error) => error.into(),
-            StartError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                Self::failed(message).hint("another server runs there; --http 127.0.0.1:0 picks a free port")
-            }
+            StartError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Self::failed(
+                message,
+            )
+            .hint("another server runs there; port 0, as in --http 127.0.0.1:0 --pg 127.0.0.1:0, picks a free one"),
             StartError::Storage(marigram_storage::Error::Locked { .. }) => {
                 Self::failed(message).hint("stop the other process, or choose another --data-dir")
             }

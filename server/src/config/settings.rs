@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::defaults::{MEMORY_LIMIT_MIN, default_inflight, default_memory_limit, default_memtable};
-use super::value::{at_least, boolean, bytes, count, duration, format_bytes, format_duration, lasts, put, within};
+use super::value::{
+    addresses, at_least, boolean, bytes, count, duration, format_bytes, format_duration, lasts, put, shown_addresses,
+    within,
+};
 use marigram_query::Pool;
 use marigram_storage::disk::real::Reader;
 
@@ -63,15 +66,16 @@ pub static SETTINGS: &[Setting] = &[
         unit: "addresses",
         default: "127.0.0.1:8086",
         about: "Where HTTP listens, HOST:PORT, several in a list; port 0 picks a free one; none: nowhere.",
-        set: |config, text| {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "none");
-            config.http = parts.map(str::to_owned).collect();
-            match config.http.iter().find(|part| !part.contains(':')) {
-                Some(part) => Err(format!("{part} has no port")),
-                None => Ok(()),
-            }
-        },
-        get: |config| if config.http.is_empty() { "none".to_owned() } else { config.http.join(",") },
+        set: |config, text| put(&mut config.http, addresses(text)),
+        get: |config| shown_addresses(&config.http),
+    },
+    Setting {
+        key: "pg",
+        unit: "addresses",
+        default: "127.0.0.1:5433",
+        about: "Where PostgreSQL's protocol listens, in the same form.",
+        set: |config, text| put(&mut config.pg, addresses(text)),
+        get: |config| shown_addresses(&config.pg),
     },
     Setting {
         key: "insecure",
@@ -317,6 +321,22 @@ pub static SETTINGS: &[Setting] = &[
         about: "How long a stop waits for requests under way.",
         set: |config, text| put(&mut config.connection.drain_max, duration(text)),
         get: |config| format_duration(config.connection.drain_max),
+    },
+    Setting {
+        key: "connection.pg_count_max",
+        unit: "count",
+        default: "256",
+        about: "Open connections of PostgreSQL's protocol; one more is refused with 53300.",
+        set: |config, text| put(&mut config.connection.pg_count_max, within(count(text, 1)?, 1, 1 << 16)),
+        get: |config| config.connection.pg_count_max.to_string(),
+    },
+    Setting {
+        key: "connection.pg_message_bytes_max",
+        unit: "bytes",
+        default: "32 MiB",
+        about: "A message of PostgreSQL's protocol: a statement, or the values of one; a longer one ends the connection.",
+        set: |config, text| put(&mut config.connection.pg_message_bytes_max, within(bytes(text)?, 1 << 10, 1 << 30)),
+        get: |config| format_bytes(config.connection.pg_message_bytes_max),
     },
     Setting {
         key: "compaction.bytes_per_second_max",

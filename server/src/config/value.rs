@@ -132,6 +132,18 @@ pub(super) fn within(value: u64, min: u64, max: u64) -> Result<u64, String> {
     if (min..=max).contains(&value) { Ok(value) } else { Err(format!("it must lie between {min} and {max}")) }
 }
 
+/// `HOST:PORT` each, in a list; `none` is none.
+pub(super) fn addresses(text: &str) -> Result<Vec<String>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "none");
+    let one = |part: &str| if part.contains(':') { Ok(part.to_owned()) } else { Err(format!("{part} has no port")) };
+    parts.map(one).collect()
+}
+
+/// The same as text.
+pub(super) fn shown_addresses(addresses: &[String]) -> String {
+    if addresses.is_empty() { "none".to_owned() } else { addresses.join(",") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

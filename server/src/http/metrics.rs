@@ -56,6 +56,9 @@ fn text(shared: &Shared) -> String {
         ("queries_broken_total", "Answers broken off after their first byte.", &metrics.queries_broken),
         ("query_rows_total", "Rows sent.", &metrics.query_rows),
         ("query_bytes_total", "Bytes of rows sent, before compression.", &metrics.query_bytes),
+        ("pg_connections_total", "Connections of PostgreSQL's protocol that were begun.", &metrics.pg_connections),
+        ("pg_statements_total", "Statements that came by PostgreSQL's protocol.", &metrics.pg_statements),
+        ("pg_errors_total", "Errors that were told by PostgreSQL's protocol.", &metrics.pg_errors),
         ("influxql_statements_total", "Statements of InfluxQL.", &metrics.influxql_statements),
         ("influxql_failed_total", "Statements of InfluxQL that failed or are none.", &metrics.influxql_failed),
     ] {
@@ -64,6 +67,8 @@ fn text(shared: &Shared) -> String {
     page.histogram("marigram_write_seconds", "From a write to its reply.", &metrics.write_seconds);
     page.histogram("marigram_query_seconds", "From a statement to its first row.", &metrics.query_seconds);
     page.gauge("marigram_queries_in_flight", "Statements until their last row.", metrics.queries_in_flight.get());
+    let open = metrics.pg_connections_open.get();
+    page.gauge("marigram_pg_connections", "Open connections of PostgreSQL's protocol.", open);
     let waiting = shared.admission.bytes_used();
     page.gauge("marigram_write_inflight_bytes", "Decoded bytes of bodies being stored.", waiting);
     page.gauge("marigram_queries_running", "Statements that run or wait for their turn.", shared.query.running());

@@ -1,7 +1,7 @@
 //! A server on a directory and port of its own, and a client that shows statuses instead of failing on them.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use marigram_server::config::Sources;
@@ -13,6 +13,7 @@ pub struct Running {
     server: Option<Server>,
     agent: ureq::Agent,
     pub base: String,
+    pub pg: SocketAddr,
     pub dir: TempDir,
 }
 
@@ -43,6 +44,7 @@ pub fn config(dir: &TempDir, settings: &[(&str, &str)]) -> Config {
     let mut sources = Sources::default();
     sources.flag("test", "data_dir", dir.path().to_str().unwrap());
     sources.flag("test", "http", "127.0.0.1:0");
+    sources.flag("test", "pg", "127.0.0.1:0");
     sources.flag("test", "memory_limit", "512 MiB");
     for (key, value) in settings {
         sources.flag("test", key, value);
@@ -58,12 +60,13 @@ impl Running {
     pub fn start_in(dir: TempDir, settings: &[(&str, &str)]) -> Self {
         let server = Server::start(config(&dir, settings)).unwrap();
         let base = format!("http://{}", server.http_addr());
+        let pg = server.pg_addrs()[0];
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .into();
-        Self { server: Some(server), agent, base, dir }
+        Self { server: Some(server), agent, base, pg, dir }
     }
 
     pub fn get(&self, path: &str) -> Answer {

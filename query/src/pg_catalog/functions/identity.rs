@@ -7,7 +7,6 @@ use crate::pg_catalog::objects::{OWNER, Objects};
 use crate::pg_catalog::relation::Value;
 use crate::pg_catalog::rows::{UTF8, role_names};
 use crate::pg_catalog::settings;
-use crate::show;
 
 type Answer = Result<Value<'static>, QueryError>;
 
@@ -81,9 +80,11 @@ fn current_setting(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
 }
 
 /// As `SET` does it.
-fn set_config(_: &Objects<'_>, values: &[Value<'_>]) -> Answer {
-    show::set(&text(values, 0).to_lowercase(), text(values, 1))?;
-    Ok(Value::Owned(text(values, 1).to_owned()))
+fn set_config(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
+    let name = text(values, 0).to_lowercase();
+    let mut settings = objects.context.settings.lock();
+    settings.set(&name, Some(text(values, 1)))?;
+    Ok(Value::Owned(settings.get(&name)?))
 }
 
 /// What was accepted before this statement's snapshot has a number; so has the snapshot.

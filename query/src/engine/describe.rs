@@ -1,0 +1,168 @@
+//! What is known about a statement before it has its values: their types, and the columns of its rows.
+//!
+//! A value whose type the client says is planned as NULL of it. The types of others are what the planner makes of their
+//! place; where it makes nothing of it they are text. The values of an `INSERT` have the types of its columns.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_schema::DataType;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sqlparser::ast;
+use sqlparser::ast::{Expr, SelectItem, SetExpr, Value};
+use tokio::task::JoinSet;
+
+use super::{Ahead, QueryEngine, Shared};
+use crate::connection::Description;
+use crate::context::Context;
+use crate::error::QueryError;
+use crate::insert::Target;
+use crate::request::{Action, Pool, Request, ScalarParam};
+use crate::running::Entry;
+use crate::session::Session;
+use crate::short_cut::ShortCut;
+use crate::statement::{Insert, Literals, Statement, parameters};
+
+impl QueryEngine {
+    /// Plans a statement whose values are of these types; `None`: not known.
+    pub(crate) fn describe(
+        &self,
+        request: Request,
+        ahead: Ahead,
+        types: Vec<Option<DataType>>,
+    ) -> BoxFuture<'static, Result<Description, QueryError>> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let timeout = request.timeout.unwrap_or(shared.options.timeout);
+            let entry = Entry::unlisted(&request.database, &request.principal.name, String::new(), timeout);
+            let entry = Arc::new(entry);
+            let pool = shared.pools.of(Pool::Interactive);
+            let (threads, running) = (pool.handle()?, Arc::clone(&entry));
+            let mut tasks = JoinSet::new(); // dropped, it stops its task
+            let of_task = Arc::clone(&shared);
+            tasks.spawn_on(async move { describe(&of_task, request, ahead, running, types).await }, threads);
+            tokio::select! {
+                biased;
+                error = entry.interrupted() => Err(error),
+                done = tasks.join_next() => match done {
+                    Some(Ok(result)) => result,
+                    Some(Err(_)) | None => Err(QueryError::internal("the statement ended unexpectedly")),
+                },
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn describe(
+    shared: &Shared,
+    request: Request,
+    mut ahead: Ahead,
+    entry: Arc<Entry>,
+    mut types: Vec<Option<DataType>>,
+) -> Result<Description, QueryError> {
+    let _permit = shared.pools.of(Pool::Interactive).admission.enter().await?;
+    let statement = ahead.statement.take();
+    let database = request.database.clone();
+    let context = Arc::new(shared.context(&request, &ahead, &database, entry, Pool::Interactive)?);
+    context.principal.may(Action::Read, &context.database)?;
+    context.check_database()?;
+    if let Some(Statement::Query(query)) = &statement
+        && types.iter().all(Option::is_some)
+        && let Some(short) =
+            ShortCut::of(&shared.template, &context, &*completed(Statement::Query(query.clone()), &types)?)?
+    {
+        return Ok(Description { parameters: known(types), schema: Some(short.schema()) });
+    }
+    let session = Session::new(&shared.template, Arc::clone(&context))?;
+    match statement {
+        Some(Statement::Query(query)) => {
+            infer(&session, &query, &mut types).await?;
+            let (_, schema) = session.describe(*completed(Statement::Query(query), &types)?).await?;
+            Ok(Description { parameters: known(types), schema: Some(schema) })
+        }
+        Some(Statement::Insert(insert)) => {
+            of_columns(&context, &insert, &mut types)?;
+            infer(&session, &insert.source, &mut types).await?;
+            Ok(Description { parameters: known(types), schema: None })
+        }
+        Some(Statement::Delete(delete)) => {
+            context.table(&delete.table)?;
+            infer(&session, &delete.source, &mut types).await?;
+            Ok(Description { parameters: known(types), schema: None })
+        }
+        _ => Ok(Description { parameters: known(types), schema: None }),
+    }
+}
+
+/// Text where nothing else is known.
+fn known(types: Vec<Option<DataType>>) -> Vec<DataType> {
+    types.into_iter().map(|known| known.unwrap_or(DataType::Utf8)).collect()
+}
+
+/// Finds out the types that are not known.
+async fn infer(session: &Session, query: &ast::Statement, types: &mut [Option<DataType>]) -> Result<(), QueryError> {
+    if types.iter().all(Option::is_some) {
+        return Ok(());
+    }
+    let query = completed(Statement::Query(Box::new(query.clone())), types)?;
+    let (found, _) = session.describe(*query).await?;
+    for (at, known) in types.iter_mut().enumerate().filter(|(_, known)| known.is_none()) {
+        let of_place = found.get(&format!("${}", at + 1)).cloned().flatten();
+        *known = of_place.filter(|data_type| !data_type.is_null());
+    }
+    Ok(())
+}
+
+/// The query with NULL for each value whose type is known; the others stay open.
+fn completed(mut statement: Statement, types: &[Option<DataType>]) -> Result<Box<ast::Statement>, QueryError> {
+    let mut literals: Literals = HashMap::new();
+    for (at, known) in types.iter().enumerate() {
+        let name = (at + 1).to_string();
+        let literal = match known {
+            Some(data_type) => parameters::literal(&name, &ScalarParam::Typed(None, data_type.clone()))?,
+            None => Expr::value(Value::Placeholder(format!("${name}"))),
+        };
+        literals.insert(name, literal);
+    }
+    statement.complete(&literals)?;
+    match statement {
+        Statement::Query(query) => Ok(query),
+        _ => Err(QueryError::internal("no query is described")),
+    }
+}
+
+/// The types of values that stand alone in the place of a column.
+fn of_columns(context: &Context, insert: &Insert, types: &mut [Option<DataType>]) -> Result<(), QueryError> {
+    let target = Target::find(context, insert)?;
+    let ast::Statement::Query(query) = &*insert.source else {
+        return Ok(());
+    };
+    let mut note = |at: usize, expr: &Expr| {
+        if let Expr::Value(value) = expr
+            && let Value::Placeholder(name) = &value.value
+            && let Some(number) = name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok())
+            && let Some(known) = types.get_mut(number.saturating_sub(1))
+            && known.is_none()
+        {
+            *known = target.type_of(at);
+        }
+    };
+    match &*query.body {
+        SetExpr::Values(values) => {
+            for row in &values.rows {
+                row.iter().enumerate().for_each(|(at, expr)| note(at, expr));
+            }
+        }
+        SetExpr::Select(select) => {
+            for (at, item) in select.projection.iter().enumerate() {
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                    note(at, expr);
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The extended protocol: prepared statements, values, portals.
+
+use super::client::{Client, Frame, columns, fields, values};
+use crate::http::support::Running;
+
+/// µs from 2000-01-01 to 2026-01-01.
+const AT_US: i64 = 820_540_800_000_000;
+
+fn table(client: &mut Client) {
+    client.done("CREATE TABLE t (host VARCHAR, time TIMESTAMP NOT NULL, f DOUBLE PRECISION, u BIGINT UNSIGNED, PRIMARY KEY (host, time))");
+    client.done("INSERT INTO t (host, time, f, u) VALUES ('a', '2026-01-01T00:00:00Z', 0.5, 10000), ('b', '2026-01-01T00:00:01Z', -1, NULL)");
+}
+
+#[track_caller]
+fn kinds(frames: &[Frame]) -> String {
+    frames.iter().map(|frame| frame.kind).collect()
+}
+
+#[test]
+fn values_and_columns_are_binary_where_that_is_asked_for() {
+    let server = Running::start(&[]);
+    let mut client = Client::connect(server.pg);
+    table(&mut client);
+    client.parse("s", "SELECT time, f, u, host FROM t WHERE host = $1 AND time >= $2 AND f > $3", &[]);
+    client.describe('S', "s");
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!(kinds(&frames), "1tT");
+    assert_eq!(
+        frames[1].body,
+        [&[0, 3][..], &25_u32.to_be_bytes(), &1184_u32.to_be_bytes(), &701_u32.to_be_bytes()].concat()
+    );
+    let oids: Vec<_> = columns(&frames[2].body).into_iter().map(|(_, oid, _)| oid).collect();
+    assert_eq!(oids, [1184, 701, 1700, 25]);
+    let params: [Option<&[u8]>; 3] = [Some(b"a"), Some(&AT_US.to_be_bytes()), Some(&0.25_f64.to_be_bytes())];
+    client.bind("", "s", [1, 1], &params);
+    client.describe('P', "");
+    client.execute("", 0);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!(kinds(&frames), "2TDC");
+    assert!(columns(&frames[1].body).iter().all(|(_, _, format)| *format == 1));
+    let row = values(&frames[2].body);
+    assert_eq!(row[0].as_deref(), Some(&AT_US.to_be_bytes()[..]));
+    assert_eq!(row[1].as_deref(), Some(&0.5_f64.to_be_bytes()[..]));
+    assert_eq!(row[2].as_deref(), Some(&[0, 1, 0, 1, 0, 0, 0, 0, 0, 1][..]));
+    assert_eq!(row[3].as_deref(), Some(&b"a"[..]));
+    assert_eq!(frames[3].body, b"SELECT 1\0");
+    // The same as text, and none that is asked for.
+    client.bind("", "s", [0, 0], &[Some(b"a"), Some(b"2026-01-01 00:00:00+00"), Some(b"1")]);
+    client.execute("", 0);
+    client.sync();
+    assert_eq!(client.kinds(), "2C");
+}
+
+#[test]
+fn rows_are_inserted_with_values() {
+    let server = Running::start(&[]);
+    let mut client = Client::connect(server.pg);
+    table(&mut client);
+    client.parse("", "INSERT INTO t (host, time, u) VALUES ($1, $2, $3)", &[]);
+    client.describe('S', "");
+    client.bind("", "", [0, 0], &[Some(b"c"), Some(b"2026-01-02T00:00:00.5Z"), Some(b"18446744073709551615")]);
+    client.describe('P', "");
+    client.execute("", 0);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!(kinds(&frames), "1tn2nC");
+    assert_eq!(
+        frames[1].body,
+        [&[0, 3][..], &25_u32.to_be_bytes(), &1184_u32.to_be_bytes(), &1700_u32.to_be_bytes()].concat()
+    );
+    assert_eq!(frames[5].body, b"INSERT 0 1\0");
+    assert_eq!(
+        client.rows("SELECT time, u FROM t WHERE host = 'c'"),
+        ["2026-01-02 00:00:00.5+00|18446744073709551615"]
+    );
+    // What the client says of a type holds: an int4 is added to as one.
+    client.parse("", "SELECT $1 + 1, $2, $3::double precision", &[23]);
+    client.bind("", "", [0, 0], &[Some(b"41"), Some(b"x"), Some(b"NaN")]);
+    client.describe('P', "");
+    client.execute("", 0);
+    client.sync();
+    let frames = client.until_ready();
+    let row: Vec<_> =
+        values(&frames[3].body).into_iter().map(|value| String::from_utf8(value.unwrap()).unwrap()).collect();
+    assert_eq!(row, ["42", "x", "NaN"]);
+    client.parse("", "DELETE FROM t WHERE host = $1", &[]);
+    client.bind("", "", [0, 0], &[Some(b"c")]);
+    client.execute("", 0);
+    client.sync();
+    assert_eq!(client.kinds(), "12C");
+    assert_eq!(client.rows("SELECT count(*) FROM t"), ["2"]);
+}
+
+#[test]
+fn a_portal_gives_so_many_rows_at_a_time() {
+    let server = Running::start(&[]);
+    let mut client = Client::connect(server.pg);
+    client.done("BEGIN");
+    client.parse("", "SELECT * FROM generate_series(1, 10) AS s(i)", &[]);
+    client.bind("p", "", [0, 0], &[]);
+    client.execute("p", 4);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!((kinds(&frames).as_str(), client.status), ("12DDDDs", 'T'));
+    // Another statement in between.
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+    client.execute("p", 4);
+    client.execute("p", 4);
+    client.execute("p", 4);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!(kinds(&frames), "DDDDsDDCC");
+    assert_eq!((frames[7].body.as_slice(), frames[8].body.as_slice()), (&b"SELECT 2\0"[..], &b"SELECT 0\0"[..]));
+    assert_eq!(values(&frames[6].body), [Some(b"10".to_vec())]);
+    client.done("COMMIT");
+    client.execute("p", 0);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!((kinds(&frames).as_str(), fields(&frames[0].body)[&'C'].as_str()), ("E", "34000"));
+}
+
+#[test]
+fn after_an_error_nothing_is_done_until_sync() {
+    let server = Running::start(&[]);
+    let mut client = Client::connect(server.pg);
+    client.parse("", "SELECT nothing", &[]);
+    client.bind("", "", [0, 0], &[]);
+    client.execute("", 0);
+    client.parse("x", "SELECT 1", &[]);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!(kinds(&frames), "12E");
+    assert_eq!(fields(&frames[2].body)[&'C'], "42703");
+    client.bind("", "x", [0, 0], &[]);
+    client.sync();
+    assert_eq!(fields(&client.until_ready()[0].body)[&'C'], "26000");
+    #[track_caller]
+    fn refused(client: &mut Client, sqlstate: &str) {
+        client.sync();
+        let frames = client.until_ready();
+        assert_eq!(fields(&frames.last().unwrap().body)[&'C'], sqlstate, "{frames:?}");
+    }
+    client.parse("x", "SELECT 1", &[]);
+    client.parse("x", "SELECT 1", &[]);
+    refused(&mut client, "42P05");
+    client.parse("", "SELECT 1; SELECT 2", &[]);
+    refused(&mut client, "42601");
+    client.parse("", "SELECT $2", &[]);
+    client.bind("", "", [0, 0], &[Some(b"1")]);
+    refused(&mut client, "08P01");
+    client.parse("", "SELECT $1::bigint", &[20]);
+    client.bind("", "", [0, 0], &[Some(b"many")]);
+    refused(&mut client, "22P02");
+    client.bind("", "", [1, 0], &[Some(b"12")]);
+    refused(&mut client, "22P03");
+    client.bind("", "", [1, 0], &[Some(b"\xff")]);
+    refused(&mut client, "22P03");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
+fn an_empty_statement_is_one_too() {
+    let server = Running::start(&[]);
+    let mut client = Client::connect(server.pg);
+    client.parse("", "", &[]);
+    client.describe('S', "");
+    client.bind("", "", [0, 0], &[]);
+    client.describe('P', "");
+    client.execute("", 0);
+    client.sync();
+    assert_eq!(client.kinds(), "1tn2nI");
+    client.send('C', b"S\0");
+    client.send('H', b"");
+    assert_eq!(client.receive().unwrap().kind, '3');
+}
