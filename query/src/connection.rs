@@ -9,6 +9,7 @@
 //! `SERIALIZABLE`, reads one snapshot from its first statement on; it may expire, and then says so (72000). A statement
 //! that fails leaves the block failed (25P02) until it ends or goes back to a savepoint.
 
+mod copy;
 mod cursor;
 mod prepared;
 pub(crate) mod settings;
@@ -29,7 +30,8 @@ use crate::engine::{Ahead, QueryEngine};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::request::{Principal, Request, Response, ScalarParam};
 use crate::show;
-use crate::statement::{Command, Literals, Statement, parameters};
+use crate::statement::{Command, CopyFormat, Literals, Statement, parameters};
+pub use copy::CopySink;
 use cursor::Cursor;
 pub use prepared::{Description, Prepared};
 use settings::Settings;
@@ -94,6 +96,22 @@ pub enum Answer {
         /// What is said at the end.
         tag: RowsTag,
     },
+    /// Rows to be sent as a copy.
+    CopyOut {
+        /// The columns of every batch.
+        schema: SchemaRef,
+        /// The rows.
+        stream: Batches,
+        /// How they are written.
+        format: CopyFormat,
+    },
+    /// The client sends rows.
+    CopyIn {
+        /// Where they go.
+        sink: Box<CopySink>,
+        /// How they are written.
+        format: CopyFormat,
+    },
 }
 
 /// What is said after the last row.
@@ -120,6 +138,8 @@ impl fmt::Debug for Answer {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Done { tag } => f.debug_tuple("Done").field(tag).finish(),
+            Self::CopyOut { format, .. } => f.debug_tuple("CopyOut").field(format).finish(),
+            Self::CopyIn { format, .. } => f.debug_tuple("CopyIn").field(format).finish(),
             Self::Rows { schema, tag, .. } => {
                 f.debug_struct("Rows").field("schema", schema).field("tag", tag).finish_non_exhaustive()
             }
@@ -328,7 +348,7 @@ impl Connection {
             Command::Close(Some(name)) => {
                 self.cursors.remove(name).ok_or_else(|| cursor::unknown(name))?;
             }
-            Command::Copy(_) => return Err(QueryError::unsupported("COPY")),
+            Command::Copy(copy) => return self.copy(copy, text).await,
         }
         done(command)
     }

@@ -18,13 +18,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use marigram_storage::clock::{Clock, SystemClock};
+use marigram_storage::draft::Draft;
 use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,7 +37,7 @@ use crate::request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Re
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
 use crate::short_cut::ShortCut;
-use crate::statement::{self, Cancel, Insert, Parameters, Statement};
+use crate::statement::{self, Cancel, Insert, Load, Parameters, Statement, TableName};
 use crate::store::Store;
 use crate::{definition, insert, show};
 use threads::Pools;
@@ -171,6 +172,20 @@ impl QueryEngine {
 
     pub(crate) fn timeout_max(&self) -> Duration {
         self.shared.options.timeout
+    }
+
+    /// What a copy into a table has to bring: name and type of each column; without a name: all.
+    pub(crate) fn columns_of(
+        &self,
+        request: &Request,
+        table: &TableName,
+        columns: &[String],
+    ) -> Result<Vec<(String, DataType)>, QueryError> {
+        let entry = Entry::unlisted(&request.database, &request.principal.name, String::new(), Duration::MAX);
+        let ahead = Ahead::default();
+        let context = self.shared.context(request, &ahead, &request.database, Arc::new(entry), Pool::Interactive)?;
+        context.principal.may(Action::Write, context.database_of(table))?;
+        Ok(insert::Target::find(&context, table, columns)?.columns())
     }
 
     /// The newest.
@@ -349,6 +364,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             Some(count) => Head::Count(Some(count)),
             None => return Ok(Outcome::Large),
         },
+        Statement::Load(rows) => Head::Count(Some(load(&context, &rows).await?)),
         Statement::Delete(delete) => match delete::run(task, context, delete, may_leave).await? {
             Some(count) => Head::Count(count),
             None => return Ok(Outcome::Large),
@@ -511,7 +527,7 @@ async fn insert(
 ) -> Result<Option<u64>, QueryError> {
     context.principal.may(Action::Write, context.database_of(&insert.table))?;
     context.check_database()?;
-    let target = insert::Target::find(&context, &insert)?;
+    let target = insert::Target::find(&context, &insert.table, &insert.columns)?;
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let held = session.reservation("rows to store");
     let Some(mut stream) = start(task, session, *insert.source, may_leave).await? else {
@@ -523,15 +539,28 @@ async fn insert(
         held.try_grow(held_bytes(&batch))?;
         builder.push(&batch)?;
     }
-    let Some(draft) = builder.finish() else {
-        return Ok(Some(0));
+    store(&context, &target.database, builder.finish()).await.map(Some)
+}
+
+/// How many rows of a copy were stored.
+async fn load(context: &Arc<Context>, load: &Load) -> Result<u64, QueryError> {
+    context.principal.may(Action::Write, context.database_of(&load.table))?;
+    context.check_database()?;
+    let target = insert::Target::find(context, &load.table, &load.columns)?;
+    let mut builder = target.builder(load.batch.num_columns())?;
+    builder.push(&load.batch)?;
+    store(context, &target.database, builder.finish()).await
+}
+
+async fn store(context: &Arc<Context>, database: &str, draft: Option<Draft>) -> Result<u64, QueryError> {
+    let Some(draft) = draft else {
+        return Ok(0);
     };
-    let database = target.database.clone();
+    let database = database.to_owned();
     let write = move |engine: &Engine| Ok(engine.write(&database, &draft)?);
-    let written = definition::blocking(Arc::clone(&context), write).await?;
-    let rows = written.rows;
+    let rows = definition::blocking(Arc::clone(context), write).await?.rows;
     context.entry.counters.rows.fetch_add(rows, Ordering::Relaxed);
-    Ok(Some(rows))
+    Ok(rows)
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), QueryError> {

@@ -178,7 +178,7 @@ fn column_row(database: &str, schema: &str, table: &str, at: usize, column: &Col
 pub(crate) fn sql_type(kind: ColumnKind) -> (&'static str, &'static str) {
     match kind {
         ColumnKind::Time => ("timestamp with time zone", "timestamptz"),
-        ColumnKind::Tag | ColumnKind::Field(FieldType::String) => ("character varying", "varchar"),
+        ColumnKind::Tag | ColumnKind::Field(FieldType::String) => ("text", "text"),
         ColumnKind::Field(FieldType::I64) => ("bigint", "int8"),
         ColumnKind::Field(FieldType::U64) => ("numeric", "numeric"),
         ColumnKind::Field(FieldType::F64) => ("double precision", "float8"),

@@ -17,7 +17,7 @@ use marigram_storage::values::{FieldColumn, Strings, Values};
 
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
-use crate::statement::Insert;
+use crate::statement::TableName;
 use crate::table::visible;
 use convert::Converted;
 
@@ -33,11 +33,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Finds the table and the named columns.
-    pub(crate) fn find(context: &Context, insert: &Insert) -> Result<Self, QueryError> {
-        let (database, table) = context.table(&insert.table)?;
+    /// Finds the table and the named columns; without a name: all.
+    pub(crate) fn find(context: &Context, table: &TableName, names: &[String]) -> Result<Self, QueryError> {
+        let (database, table) = context.table(table)?;
         let mut columns: Vec<Column> = Vec::new();
-        for name in &insert.columns {
+        for name in names {
             let column = visible(&table).find(|column| column.name == *name).ok_or_else(|| {
                 QueryError::unknown_column(name, Some(&table.name), visible(&table).map(|known| known.name.as_str()))
             })?;
@@ -46,7 +46,7 @@ impl Target {
             }
             columns.push(column.clone());
         }
-        if insert.columns.is_empty() {
+        if names.is_empty() {
             columns.extend(visible(&table).cloned());
         }
         if !columns.iter().any(|column| column.kind == ColumnKind::Time) {
@@ -58,6 +58,11 @@ impl Target {
     /// The type that values of a column of the source are best sent in.
     pub(crate) fn type_of(&self, at: usize) -> Option<DataType> {
         self.columns.get(at).map(|column| arrow_type(column.kind))
+    }
+
+    /// Name and type of each.
+    pub(crate) fn columns(&self) -> Vec<(String, DataType)> {
+        self.columns.iter().map(|column| (column.name.clone(), arrow_type(column.kind))).collect()
     }
 
     /// A builder, once the source is known to have `sources` columns.

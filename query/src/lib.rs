@@ -33,7 +33,7 @@ mod system;
 mod table;
 mod virtual_table;
 
-pub use connection::{Answer, Batches, BlockStatus, Connection, Description, Notice, Prepared, RowsTag};
+pub use connection::{Answer, Batches, BlockStatus, Connection, CopySink, Description, Notice, Prepared, RowsTag};
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
 pub use pg_catalog::PG_TYPE;

@@ -18,6 +18,7 @@ mod postgres;
 mod refuse;
 mod rewrite;
 
+use arrow_array::RecordBatch;
 use sqlparser::ast;
 use sqlparser::ast::{Expr, Ident, ObjectName, ObjectType, ShowStatementFilter, ShowStatementOptions, TableObject};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -84,6 +85,17 @@ pub(crate) enum Statement {
     },
     /// About the connection that sends it.
     Command(Command),
+    /// Rows that a copy brought. No text means it.
+    Load(Load),
+}
+
+/// Rows for a table.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Load {
+    pub(crate) table: TableName,
+    /// Empty: the declared order.
+    pub(crate) columns: Vec<String>,
+    pub(crate) batch: RecordBatch,
 }
 
 /// What is to be stopped.
@@ -170,6 +182,7 @@ impl Statement {
             | Self::ShowVariable(_) => "SHOW",
             Self::Set { .. } => "SET",
             Self::Command(command) => command.tag(),
+            Self::Load(_) => "COPY",
         }
     }
 
@@ -186,6 +199,7 @@ impl Statement {
                 | Self::DropTable { .. }
                 | Self::Optimize { .. }
                 | Self::Cancel(_)
+                | Self::Load(_)
                 | Self::Command(Command::Copy(command::Copy { is_in: true, .. }))
         )
     }

@@ -6,6 +6,7 @@
 //! connection and no other. Encryption is refused and everybody is let in, on loopback, until there are tokens.
 
 mod client;
+mod copy;
 mod encode;
 mod errors;
 mod extended;

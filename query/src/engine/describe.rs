@@ -135,7 +135,7 @@ fn completed(mut statement: Statement, types: &[Option<DataType>]) -> Result<Box
 
 /// The types of values that stand alone in the place of a column.
 fn of_columns(context: &Context, insert: &Insert, types: &mut [Option<DataType>]) -> Result<(), QueryError> {
-    let target = Target::find(context, insert)?;
+    let target = Target::find(context, &insert.table, &insert.columns)?;
     let ast::Statement::Query(query) = &*insert.source else {
         return Ok(());
     };

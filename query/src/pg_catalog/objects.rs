@@ -165,7 +165,7 @@ impl Object {
                     name: (*name).to_owned(),
                     number: count(at + 1),
                     pg_type: Some(match kind {
-                        Kind::Text => "varchar",
+                        Kind::Text => "text",
                         Kind::I64 => "int8",
                         Kind::F64 => "float8",
                         Kind::Time => "timestamptz",

@@ -192,6 +192,10 @@ impl Client {
             match answer? {
                 Answer::Empty => wire.out.empty(b'I'),
                 Answer::Done { tag } => wire.out.complete(&tag),
+                copy @ (Answer::CopyOut { .. } | Answer::CopyIn { .. }) => {
+                    let tag = self.copy(wire, cancel, copy).await?;
+                    wire.out.complete(&tag);
+                }
                 Answer::Rows { schema, stream, tag } => {
                     let mut rows = Rows::new(schema, stream, tag, &[])?;
                     wire.out.columns(rows.columns());

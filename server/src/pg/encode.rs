@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, DurationNanosecondType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType, UInt64Type,
+    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType, UInt32Type,
+    UInt64Type,
 };
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, StringViewArray,
@@ -16,7 +17,7 @@ use arrow_schema::{ArrowError, DataType, IntervalUnit, SchemaRef, TimeUnit};
 
 use super::numeric;
 use super::text;
-use super::types::Kind;
+use super::types::{self, Kind};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 pub(super) const EPOCH_DAYS: i32 = 10_957;
@@ -26,18 +27,18 @@ pub(super) const EPOCH_US: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
 /// How the rows of one answer are written.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    kinds: Vec<Kind>,
     /// Of each column: binary, or text.
     binary: Vec<bool>,
     schema: SchemaRef,
 }
 
 /// One column of a batch, of a type that has a form on the wire.
-enum Column {
+pub(super) enum Column {
     Bool(BooleanArray),
     Int2(PrimitiveArray<Int16Type>),
     Int4(PrimitiveArray<Int32Type>),
     Int8(PrimitiveArray<Int64Type>),
+    Oid(PrimitiveArray<UInt32Type>),
     Float4(PrimitiveArray<Float32Type>),
     Float8(PrimitiveArray<Float64Type>),
     U64(PrimitiveArray<UInt64Type>),
@@ -51,27 +52,30 @@ enum Column {
     Interval(PrimitiveArray<IntervalMonthDayNanoType>),
     Duration(PrimitiveArray<DurationNanosecondType>),
     List(ListArray, Box<Column>, Kind),
+    /// Counted from 0, written without braces.
+    Vector(ListArray, Box<Column>, Kind),
 }
 
 impl Encoder {
     /// `formats`: one for all columns, one each, or none, which means text.
     pub(super) fn new(schema: &SchemaRef, formats: &[i16]) -> Result<Self, &'static str> {
-        let kinds: Vec<_> = schema.fields().iter().map(|field| Kind::of(field.data_type())).collect();
+        let count = schema.fields().len();
         let binary = match formats {
-            [] => vec![false; kinds.len()],
-            [format] => vec![*format == 1; kinds.len()],
-            each if each.len() == kinds.len() => each.iter().map(|format| *format == 1).collect(),
+            [] => vec![false; count],
+            [format] => vec![*format == 1; count],
+            each if each.len() == count => each.iter().map(|format| *format == 1).collect(),
             _ => return Err("there are as many formats as columns, or one, or none"),
         };
-        Ok(Self { kinds, binary, schema: Arc::clone(schema) })
+        Ok(Self { binary, schema: Arc::clone(schema) })
     }
 
     /// Name, type, length and format of each column.
     pub(super) fn columns(&self) -> impl ExactSizeIterator<Item = (&str, u32, i16, i16)> {
-        let described = self.schema.fields().iter().zip(self.kinds.iter().zip(&self.binary));
-        let described: Vec<_> = described
-            .map(|(field, (kind, binary))| (field.name().as_str(), kind.oid(), kind.length(), i16::from(*binary)))
-            .collect();
+        let described = self.schema.fields().iter().zip(&self.binary).map(|(field, binary)| {
+            let (oid, length) = types::shown(field);
+            (field.name().as_str(), oid, length, i16::from(*binary))
+        });
+        let described: Vec<_> = described.collect();
         described.into_iter()
     }
 
@@ -100,7 +104,8 @@ impl Encoder {
         Ok(())
     }
 
-    fn prepare(&self, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
+    /// The columns of a batch, of the types that were described.
+    pub(super) fn prepare(&self, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
         let columns = batch.columns().iter().zip(self.schema.fields());
         columns
             .map(|(array, field)| {
@@ -109,7 +114,13 @@ impl Encoder {
                     true => Arc::clone(array),
                     false => cast(array, field.data_type())?,
                 };
-                Column::new(&array)
+                let column = Column::new(&array)?;
+                Ok(match column {
+                    Column::List(list, elements, kind) if types::vector(field).is_some() => {
+                        Column::Vector(list, elements, kind)
+                    }
+                    column => column,
+                })
             })
             .collect()
     }
@@ -134,9 +145,8 @@ impl Column {
             DataType::UInt16 | DataType::Int32 => {
                 Self::Int4(as_type(&DataType::Int32)?.as_primitive::<Int32Type>().clone())
             }
-            DataType::UInt32 | DataType::Int64 => {
-                Self::Int8(as_type(&DataType::Int64)?.as_primitive::<Int64Type>().clone())
-            }
+            DataType::Int64 => Self::Int8(array.as_primitive::<Int64Type>().clone()),
+            DataType::UInt32 => Self::Oid(array.as_primitive::<UInt32Type>().clone()),
             DataType::UInt64 => Self::U64(array.as_primitive::<UInt64Type>().clone()),
             DataType::Decimal128(_, scale) => Self::Decimal(array.as_primitive::<Decimal128Type>().clone(), *scale),
             DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => {
@@ -187,12 +197,13 @@ impl Column {
         })
     }
 
-    fn is_null(&self, row: usize) -> bool {
+    pub(super) fn is_null(&self, row: usize) -> bool {
         match self {
             Self::Bool(array) => array.is_null(row),
             Self::Int2(array) => array.is_null(row),
             Self::Int4(array) => array.is_null(row),
             Self::Int8(array) => array.is_null(row),
+            Self::Oid(array) => array.is_null(row),
             Self::Float4(array) => array.is_null(row),
             Self::Float8(array) => array.is_null(row),
             Self::U64(array) => array.is_null(row),
@@ -205,12 +216,12 @@ impl Column {
             Self::TimeUs(array) => array.is_null(row),
             Self::Interval(array) => array.is_null(row),
             Self::Duration(array) => array.is_null(row),
-            Self::List(array, ..) => array.is_null(row),
+            Self::List(array, ..) | Self::Vector(array, ..) => array.is_null(row),
         }
     }
 
     /// A length and a value, or the length that says NULL.
-    fn field(&self, row: usize, binary: bool, out: &mut Vec<u8>) {
+    pub(super) fn field(&self, row: usize, binary: bool, out: &mut Vec<u8>) {
         if self.is_null(row) {
             return out.extend_from_slice(&(-1_i32).to_be_bytes());
         }
@@ -225,12 +236,13 @@ impl Column {
         patch_length(out, start, length);
     }
 
-    fn text(&self, row: usize, out: &mut Vec<u8>) {
+    pub(super) fn text(&self, row: usize, out: &mut Vec<u8>) {
         match self {
             Self::Bool(array) => out.push(if array.value(row) { b't' } else { b'f' }),
             Self::Int2(array) => _ = write!(out, "{}", array.value(row)),
             Self::Int4(array) => _ = write!(out, "{}", array.value(row)),
             Self::Int8(array) => _ = write!(out, "{}", array.value(row)),
+            Self::Oid(array) => _ = write!(out, "{}", array.value(row)),
             Self::U64(array) => _ = write!(out, "{}", array.value(row)),
             Self::Float4(array) => text::single(out, array.value(row)),
             Self::Float8(array) => text::double(out, array.value(row)),
@@ -246,6 +258,7 @@ impl Column {
                 text::interval(out, months, days, us);
             }
             Self::List(array, elements, _) => list_text(array, elements, row, out),
+            Self::Vector(array, elements, _) => vector_text(array, elements, row, out),
         }
     }
 
@@ -255,6 +268,7 @@ impl Column {
             Self::Int2(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Self::Int4(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Self::Int8(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
+            Self::Oid(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Self::Float4(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Self::Float8(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
             Self::U64(array) => numeric::write(out, i128::from(array.value(row)), 0),
@@ -273,7 +287,8 @@ impl Column {
                 out.extend_from_slice(&days.to_be_bytes());
                 out.extend_from_slice(&months.to_be_bytes());
             }
-            Self::List(array, elements, kind) => list_binary(array, elements, *kind, row, out),
+            Self::List(array, elements, kind) => list_binary(array, elements, (*kind, 1), row, out),
+            Self::Vector(array, elements, kind) => list_binary(array, elements, (*kind, 0), row, out),
         }
     }
 
@@ -308,7 +323,17 @@ fn list_text(array: &ListArray, elements: &Column, row: usize, out: &mut Vec<u8>
     out.push(b'}');
 }
 
-fn list_binary(array: &ListArray, elements: &Column, kind: Kind, row: usize, out: &mut Vec<u8>) {
+fn vector_text(array: &ListArray, elements: &Column, row: usize, out: &mut Vec<u8>) {
+    for (count, at) in range(array, row).enumerate() {
+        if 0 < count {
+            out.push(b' ');
+        }
+        elements.text(at, out);
+    }
+}
+
+/// `first`: the number of the first element.
+fn list_binary(array: &ListArray, elements: &Column, (kind, first): (Kind, i32), row: usize, out: &mut Vec<u8>) {
     let range = range(array, row);
     let count = i32::try_from(range.len()).unwrap_or(i32::MAX);
     let has_nulls = i32::from(range.clone().any(|at| elements.is_null(at)));
@@ -317,7 +342,7 @@ fn list_binary(array: &ListArray, elements: &Column, kind: Kind, row: usize, out
     out.extend_from_slice(&kind.oid().to_be_bytes());
     if 0 < count {
         out.extend_from_slice(&count.to_be_bytes());
-        out.extend_from_slice(&1_i32.to_be_bytes()); // elements are counted from one
+        out.extend_from_slice(&first.to_be_bytes());
     }
     for at in range {
         elements.field(at, true, out);

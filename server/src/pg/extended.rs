@@ -31,6 +31,8 @@ pub(super) struct Portal {
 enum State {
     New,
     Open(Box<Rows>),
+    /// A copy begins with `Execute`.
+    Copy(Box<Answer>),
     /// What is said when it is asked for more.
     Done(String),
 }
@@ -194,6 +196,7 @@ impl Client {
         portal.state = match answer {
             Answer::Empty => State::Done(String::new()),
             Answer::Done { tag } => State::Done(tag),
+            copy @ (Answer::CopyOut { .. } | Answer::CopyIn { .. }) => State::Copy(Box::new(copy)),
             Answer::Rows { schema, stream, tag } => {
                 let described = prepared.description().and_then(|known| known.schema.clone());
                 let shown = described.unwrap_or(schema);
@@ -212,6 +215,15 @@ impl Client {
     ) -> Result<(), Failure> {
         self.begin(wire, cancel, name).await?;
         let portal = self.portals.get_mut(name).ok_or_else(|| unknown_portal(name))?;
+        if matches!(portal.state, State::Copy(_)) {
+            let state = std::mem::replace(&mut portal.state, State::Done("COPY 0".to_owned()));
+            let tag = match state {
+                State::Copy(copy) => self.copy(wire, cancel, *copy).await?,
+                _ => String::new(),
+            };
+            wire.out.complete(&tag);
+            return Ok(());
+        }
         let rows_max = if rows_max == 0 { u64::MAX } else { u64::from(rows_max) };
         match &mut portal.state {
             State::Open(rows) => match rows.send(wire, cancel, rows_max, &self.shared).await? {
@@ -223,7 +235,7 @@ impl Client {
             },
             State::Done(_) if portal.prepared.is_empty() => wire.out.empty(b'I'),
             State::Done(tag) => wire.out.complete(tag),
-            State::New => return Err(protocol("a portal has not begun").into()),
+            State::New | State::Copy(_) => return Err(protocol("a portal has not begun").into()),
         }
         Ok(())
     }

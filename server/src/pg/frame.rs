@@ -300,7 +300,6 @@ impl Backend {
     }
 
     /// A copy begins: in (`G`) or out (`H`).
-    #[expect(dead_code, reason = "COPY comes next")]
     pub(super) fn copy(&mut self, kind: u8, format: u8, columns: usize) {
         self.frame(kind, |out| {
             out.push(format);

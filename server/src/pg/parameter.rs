@@ -46,10 +46,8 @@ fn from_binary(kind: Kind, mut value: Bytes) -> Option<ScalarParam> {
     let fits = match kind {
         Kind::Bool => value.len() == 1,
         Kind::Int2 => value.len() == 2,
-        Kind::Int4 | Kind::Float4 | Kind::Date => value.len() == 4,
-        // An oid has four bytes.
-        Kind::Int8 => matches!(value.len(), 4 | 8),
-        Kind::Float8 | Kind::Time | Kind::Timestamptz => value.len() == 8,
+        Kind::Int4 | Kind::Float4 | Kind::Date | Kind::Oid => value.len() == 4,
+        Kind::Int8 | Kind::Float8 | Kind::Time | Kind::Timestamptz => value.len() == 8,
         Kind::Interval => value.len() == 16,
         Kind::Text | Kind::Bytea | Kind::Numeric | Kind::List(_) => true,
     };
@@ -64,7 +62,7 @@ fn from_binary(kind: Kind, mut value: Bytes) -> Option<ScalarParam> {
         },
         Kind::Int2 => whole(kind, i64::from(value.get_i16())),
         Kind::Int4 => whole(kind, i64::from(value.get_i32())),
-        Kind::Int8 if value.len() == 4 => whole(kind, i64::from(value.get_u32())),
+        Kind::Oid => whole(kind, i64::from(value.get_u32())),
         Kind::Int8 => whole(kind, value.get_i64()),
         Kind::Float4 => written(kind, |out| text::single(out, value.get_f32())),
         Kind::Float8 => Some(double(value.get_f64())),
@@ -98,7 +96,7 @@ fn from_binary(kind: Kind, mut value: Bytes) -> Option<ScalarParam> {
 /// A literal of the width that its type has, so that what was described is what comes.
 fn whole(kind: Kind, value: i64) -> Option<ScalarParam> {
     match kind {
-        Kind::Int8 => Some(ScalarParam::I64(value)),
+        Kind::Int8 | Kind::Oid => Some(ScalarParam::I64(value)),
         kind => typed(value.to_string().into_bytes(), kind),
     }
 }
@@ -167,6 +165,7 @@ fn from_text(kind: Kind, value: Bytes) -> Option<ScalarParam> {
         Kind::Int2 => whole(kind, i64::from(trimmed.parse::<i16>().ok()?)),
         Kind::Int4 => whole(kind, i64::from(trimmed.parse::<i32>().ok()?)),
         Kind::Int8 => whole(kind, trimmed.parse().ok()?),
+        Kind::Oid => whole(kind, i64::from(trimmed.parse::<u32>().ok()?)),
         Kind::Float4 => typed(trimmed.parse::<f32>().ok().map(|_| trimmed.as_bytes().to_vec())?, kind),
         Kind::Float8 => trimmed.parse().ok().map(double),
         Kind::Numeric => number(trimmed),

@@ -99,7 +99,7 @@ impl Rows {
 }
 
 /// Sends what was made, unless it is to be canceled.
-async fn flush(wire: &mut Wire, cancel: &mut Cancel) -> Result<(), Failure> {
+pub(super) async fn flush(wire: &mut Wire, cancel: &mut Cancel) -> Result<(), Failure> {
     tokio::select! {
         biased;
         () = cancel.asked() => Err(Failure::Statement(canceled())),

@@ -1,6 +1,7 @@
 //! PostgreSQL's types: which one a column of an answer has, and what a value of a statement is meant to be.
 
-use arrow_schema::{DataType, IntervalUnit, TimeUnit};
+use arrow_schema::{DataType, Field, IntervalUnit, TimeUnit};
+use marigram_query::PG_TYPE;
 
 /// A type that has a form on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub(super) enum Kind {
     Float4,
     Float8,
     Numeric,
+    Oid,
     Text,
     Bytea,
     Date,
@@ -23,7 +25,7 @@ pub(super) enum Kind {
 }
 
 /// Oid, oid of its list, length.
-const TYPES: [(Kind, u32, u32, i16); 13] = [
+const TYPES: [(Kind, u32, u32, i16); 14] = [
     (Kind::Bool, 16, 1000, 1),
     (Kind::Int2, 21, 1005, 2),
     (Kind::Int4, 23, 1007, 4),
@@ -31,6 +33,7 @@ const TYPES: [(Kind, u32, u32, i16); 13] = [
     (Kind::Float4, 700, 1021, 4),
     (Kind::Float8, 701, 1022, 8),
     (Kind::Numeric, 1700, 1231, -1),
+    (Kind::Oid, 26, 1028, 4),
     (Kind::Text, 25, 1009, -1),
     (Kind::Bytea, 17, 1001, -1),
     (Kind::Date, 1082, 1182, 4),
@@ -39,19 +42,42 @@ const TYPES: [(Kind, u32, u32, i16); 13] = [
     (Kind::Interval, 1186, 1187, 16),
 ];
 
-/// Types whose values are read as those of another: varchar, char, name, "char", oid, json, uuid, timestamp, jsonb, xid, regclass…
-const READ_AS: [(u32, Kind); 10] = [
+/// Types that are shown by names of their own, though their values are written as texts: name, oid, length.
+const NAMED: [(&str, u32, i16); 3] = [("name", 19, 64), ("char", 18, 1), ("varchar", 1043, -1)];
+
+/// Lists of PostgreSQL's catalog that begin at 0 and are written without braces: name, oid.
+const VECTORS: [(&str, u32); 2] = [("int2vector", 22), ("oidvector", 30)];
+
+/// Types whose values are read as those of another: varchar, char, name, "char", json, uuid, timestamp, and lists of the first and the last.
+const READ_AS: [(u32, Kind); 9] = [
     (1043, Kind::Text),
     (1042, Kind::Text),
     (19, Kind::Text),
     (18, Kind::Text),
-    (26, Kind::Int8),
     (114, Kind::Text),
     (2950, Kind::Text),
     (1114, Kind::Timestamptz),
     (1015, Kind::List(&Kind::Text)),
     (1115, Kind::List(&Kind::Timestamptz)),
 ];
+
+/// Oid and length that a column is shown with.
+pub(super) fn shown(field: &Field) -> (u32, i16) {
+    let kind = Kind::of(field.data_type());
+    let name = field.metadata().get(PG_TYPE);
+    let named = NAMED.iter().find(|(named, ..)| kind == Kind::Text && name.is_some_and(|name| name == named));
+    match (named, vector(field)) {
+        (Some((_, oid, length)), _) => (*oid, *length),
+        (None, Some(oid)) => (oid, -1),
+        (None, None) => (kind.oid(), kind.length()),
+    }
+}
+
+/// The oid of a list that is a vector.
+pub(super) fn vector(field: &Field) -> Option<u32> {
+    let name = field.metadata().get(PG_TYPE).filter(|_| matches!(Kind::of(field.data_type()), Kind::List(_)))?;
+    VECTORS.iter().find(|(vector, _)| name == vector).map(|(_, oid)| *oid)
+}
 
 impl Kind {
     /// The type that a column is shown as.
@@ -60,7 +86,9 @@ impl Kind {
             DataType::Boolean => Self::Bool,
             DataType::Int8 | DataType::UInt8 | DataType::Int16 => Self::Int2,
             DataType::UInt16 | DataType::Int32 => Self::Int4,
-            DataType::UInt32 | DataType::Int64 => Self::Int8,
+            DataType::Int64 => Self::Int8,
+            // Nothing that is stored or computed is one, but what PostgreSQL's catalog counts by.
+            DataType::UInt32 => Self::Oid,
             DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal32(..) | DataType::Decimal64(..) => {
                 Self::Numeric
             }
@@ -115,7 +143,7 @@ impl Kind {
             Self::Bool => DataType::Boolean,
             Self::Int2 => DataType::Int16,
             Self::Int4 => DataType::Int32,
-            Self::Int8 => DataType::Int64,
+            Self::Int8 | Self::Oid => DataType::Int64,
             Self::Float4 => DataType::Float32,
             // A number with a point in a statement is a double too.
             Self::Float8 | Self::Numeric => DataType::Float64,
@@ -156,5 +184,24 @@ mod tests {
         }
         assert_eq!(Kind::from_oid(1043), Some(Kind::Text));
         assert_eq!(Kind::from_oid(705), None);
+    }
+
+    #[test]
+    fn columns_of_the_catalog_have_its_types() {
+        for (data_type, name, wanted) in [
+            (DataType::Utf8View, "name", (19, 64)),
+            (DataType::Utf8View, "char", (18, 1)),
+            (DataType::UInt32, "oid", (26, 4)),
+            // Its value was made text already.
+            (DataType::Utf8View, "regclass", (25, -1)),
+            (DataType::new_list(DataType::Int16, true), "int2vector", (22, -1)),
+            (DataType::new_list(DataType::UInt32, true), "oidvector", (30, -1)),
+            (DataType::new_list(DataType::UInt32, true), "_oid", (1028, -1)),
+            (DataType::Int64, "name", (20, 8)),
+        ] {
+            let metadata = [(PG_TYPE.to_owned(), name.to_owned())].into();
+            let field = Field::new("x", data_type.clone(), true).with_metadata(metadata);
+            assert_eq!(shown(&field), wanted, "{name} {data_type}");
+        }
     }
 }

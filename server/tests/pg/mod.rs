@@ -1,6 +1,7 @@
 //! PostgreSQL's protocol, frame by frame.
 
 pub mod client;
+pub mod copy;
 pub mod extended;
 pub mod frames;
 pub mod session;

@@ -1,9 +1,10 @@
 //! Rows as bytes, in both formats.
 
-use arrow_array::builder::{Int64Builder, ListBuilder};
+use arrow_array::builder::{Int16Builder, Int64Builder, ListBuilder};
 use arrow_array::types::IntervalMonthDayNano;
 use arrow_array::{
-    Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, StringArray, TimestampNanosecondArray, UInt64Array,
+    Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, StringArray, TimestampNanosecondArray,
+    UInt32Array, UInt64Array,
 };
 
 use arrow_schema::{Field, Schema};
@@ -53,6 +54,7 @@ fn values_have_both_forms() {
     list.append_value([Some(5), None]);
     let bytes = b"\0\0\0\x01\0\0\0\x01\0\0\0\x14\0\0\0\x02\0\0\0\x01\0\0\0\x08\0\0\0\0\0\0\0\x05\xff\xff\xff\xff";
     check(list.finish(), "{5,NULL}", bytes);
+    check(UInt32Array::from(vec![u32::MAX]), "4294967295", &[255; 4]);
     assert_eq!(field(Arc::new(Int64Array::from(vec![None])), true), None);
     assert_eq!(field(arrow_array::new_null_array(&DataType::Null, 1), false), None);
 }
@@ -65,4 +67,22 @@ fn what_was_described_is_sent() {
     encoder.rows(&batch, 1, 2, &mut out).unwrap();
     assert_eq!(out, [&b"D\0\0\0\x12\0\x01\0\0\0\x08"[..], &7_i64.to_be_bytes()].concat());
     assert!(Encoder::new(&described, &[1, 1]).is_err());
+}
+
+#[test]
+fn vectors_begin_at_zero() {
+    let mut list = ListBuilder::new(Int16Builder::new());
+    list.append_value([Some(2), Some(1)]);
+    let array: ArrayRef = Arc::new(list.finish());
+    let metadata = [(marigram_query::PG_TYPE.to_owned(), "int2vector".to_owned())].into();
+    let field = Field::new("x", array.data_type().clone(), true).with_metadata(metadata);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).unwrap();
+    let row = |format| {
+        let (encoder, mut out) = (Encoder::new(&batch.schema(), &[format]).unwrap(), Vec::new());
+        encoder.rows(&batch, 0, 1, &mut out).unwrap();
+        out[11..].to_vec()
+    };
+    assert_eq!(row(0), b"2 1");
+    let head = [&b"\0\0\0\x01\0\0\0\0\0\0\0\x15\0\0\0\x02\0\0\0\0"[..], b"\0\0\0\x02\0\x02\0\0\0\x02\0\x01"].concat();
+    assert_eq!(row(1), head);
 }
