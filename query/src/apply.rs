@@ -10,27 +10,23 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
-use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{
     Column, DFSchema, DFSchemaRef, Result as DfResult, ScalarValue, assert_or_internal_err, internal_err, plan_err,
 };
-use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, Subquery, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, LogicalPlan, Subquery, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties, collect,
 };
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::error::{QueryError, QueryErrorKind};
@@ -114,41 +110,16 @@ impl UserDefinedLogicalNodeCore for Apply {
     }
 }
 
-/// Plans what DataFusion does, and [`Apply`].
-#[derive(Debug)]
-pub(crate) struct Planner;
-
-#[async_trait]
-impl QueryPlanner for Planner {
-    async fn create_physical_plan(
-        &self,
-        plan: &LogicalPlan,
-        session: &dyn Session,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ApplyPlanner)]);
-        planner.create_physical_plan(plan, session).await
-    }
-}
-
-struct ApplyPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for ApplyPlanner {
-    async fn plan_extension(
-        &self,
-        _: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        session: &dyn Session,
-        _: &PhysicalPlanningContext,
-    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(apply) = node.as_any().downcast_ref::<Apply>() else { return Ok(None) };
-        let ([input], Some(state)) = (inputs, session.as_any().downcast_ref::<SessionState>()) else {
-            return internal_err!("Apply has one input, and a session of ours");
-        };
-        Ok(Some(Arc::new(ApplyExec::new(apply, Arc::clone(input), Arc::new(state.clone()))?)))
-    }
+/// The operator of a node over its input.
+pub(crate) fn planned(
+    apply: &Apply,
+    input: &Arc<dyn ExecutionPlan>,
+    session: &dyn Session,
+) -> DfResult<Arc<dyn ExecutionPlan>> {
+    let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
+        return internal_err!("Apply needs a session of ours");
+    };
+    Ok(Arc::new(ApplyExec::new(apply, Arc::clone(input), Arc::new(state.clone()))?))
 }
 
 /// What does not change from row to row.

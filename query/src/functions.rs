@@ -82,6 +82,11 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+/// The function of that name.
+pub(crate) fn time_bucket() -> Arc<ScalarUDF> {
+    Arc::new(TimeBucket::new().into())
+}
+
 /// Registers all of them.
 pub fn register_all(context: &SessionContext) {
     for function in aggregate_functions() {

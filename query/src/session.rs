@@ -31,13 +31,14 @@ use datafusion::sql::parser::Statement as DfStatement;
 use marigram_storage::Accountant;
 use marigram_storage::schema::{Table, TableId};
 
-use crate::apply::Planner;
 use crate::catalog::Databases;
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::functions;
+use crate::gap_fill::{self, GapFilling};
 use crate::memory::{Budget, StatementMemory};
 use crate::pg_catalog;
+use crate::planner::Planner;
 use crate::pushdown::{self, Conditions};
 use crate::request::{Pool, QueryOptions};
 use crate::rules::{CheckedArithmetic, SortedAggregates, Subqueries, interruptible_joins};
@@ -115,7 +116,7 @@ impl Template {
         for function in functions::aggregate_functions() {
             state.register_udaf(function)?; // over the built-in one of the name
         }
-        for function in functions::scalar_functions() {
+        for function in functions::scalar_functions().into_iter().chain(gap_fill::functions()) {
             state.register_udf(function)?;
         }
         let budget = Budget::new(options.memory_bytes_max, memory);
@@ -184,7 +185,8 @@ fn config_of(config: SessionConfig, options: &QueryOptions, budget: &Budget, poo
 
 /// Ours, then DataFusion's.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(pg_catalog::Casts), Arc::new(Subqueries)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(GapFilling), Arc::new(pg_catalog::Casts), Arc::new(Subqueries)];
     rules.extend(Analyzer::new().rules);
     rules
 }

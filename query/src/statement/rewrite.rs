@@ -5,7 +5,7 @@
 //!   is the instant, as in PostgreSQL.
 //! - Intervals and times are read as PostgreSQL reads them ([`super::interval`], [`super::instant`]); an interval is multiplied
 //!   by a number, and divided.
-//! - Calls in `calls`: `date_trunc` with a zone, `time_bucket` with names, seconds with their fractions, `generate_series`.
+//! - Calls in `calls`: `date_trunc` with a zone, `time_bucket` and `time_bucket_gapfill` with names, seconds with their fractions, `generate_series`.
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 
 mod calls;
@@ -122,7 +122,9 @@ fn is_local(expr: &Expr) -> bool {
             match (calls::name_of(function).as_str(), arguments.as_slice()) {
                 ("from_local_time", _) => false,
                 ("to_local_time" | "make_timestamp", _) => true,
-                ("date_trunc", [_, time]) | ("date_bin" | "time_bucket", [_, time, ..]) => is_local(time),
+                ("date_trunc", [_, time]) | ("date_bin" | "time_bucket" | "time_bucket_gapfill", [_, time, ..]) => {
+                    is_local(time)
+                }
                 _ => false,
             }
         }

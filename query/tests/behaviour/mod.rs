@@ -2,6 +2,7 @@
 
 mod catalog;
 mod expiry;
+mod gap_fill;
 mod resources;
 mod short_cut;
 mod sorted_aggregate;

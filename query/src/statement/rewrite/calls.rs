@@ -10,6 +10,8 @@ use crate::error::QueryError;
 
 /// The arguments of `time_bucket` in their order.
 const BUCKET_ARGUMENTS: [&str; 5] = ["width", "time", "timezone", "origin", "offset"];
+/// Those of `time_bucket_gapfill`.
+const GAPFILL_ARGUMENTS: [&str; 5] = ["width", "time", "timezone", "start", "finish"];
 
 /// Units of `date_trunc` in the singular, as widths of buckets, and from when they are counted where that is not usual.
 const UNITS: [(&str, &str, Option<&str>); 13] = [
@@ -38,7 +40,8 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
     }
     let Expr::Function(function) = expr else { return Ok(()) };
     match name_of(function).as_str() {
-        "time_bucket" => in_order(function)?,
+        "time_bucket" => in_order(function, "time_bucket", BUCKET_ARGUMENTS)?,
+        "time_bucket_gapfill" => in_places(function)?,
         "date_trunc" => {
             if let Some(bucket) = truncated(function)? {
                 *expr = bucket;
@@ -89,13 +92,13 @@ fn number(text: &str) -> Expr {
 }
 
 /// Puts arguments with names in their places, NULL in those between.
-fn in_order(function: &mut Function) -> Result<(), QueryError> {
+fn in_order<const N: usize>(function: &mut Function, of: &str, names: [&str; N]) -> Result<(), QueryError> {
     let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
     let has_names = list.args.iter().any(|argument| !matches!(argument, FunctionArg::Unnamed(_)));
     if !has_names {
         return Ok(());
     }
-    let mut places: [Option<Expr>; BUCKET_ARGUMENTS.len()] = Default::default();
+    let mut places = [const { None::<Expr> }; N];
     for (at, argument) in list.args.iter_mut().enumerate() {
         let (name, value) = match argument {
             FunctionArg::Unnamed(value) => (None, value),
@@ -106,28 +109,52 @@ fn in_order(function: &mut Function) -> Result<(), QueryError> {
             FunctionArg::ExprNamed { name, .. } => return Err(QueryError::syntax(format!("{name} is not a name"))),
         };
         let FunctionArgExpr::Expr(value) = value else {
-            return Err(QueryError::syntax("time_bucket cannot be given *"));
+            return Err(QueryError::syntax(format!("{of} cannot be given *")));
         };
         let place = match &name {
             None => Some(at),
-            Some(name) => BUCKET_ARGUMENTS.iter().position(|known| known == name),
+            Some(name) => names.iter().position(|known| known == name),
         };
         let place = place.and_then(|place| places.get_mut(place)).ok_or_else(|| {
-            let known = BUCKET_ARGUMENTS.join(", ");
-            QueryError::syntax(format!(
-                "time_bucket has no argument {}: it has {known}",
-                name.as_deref().unwrap_or_default()
-            ))
+            let known = names.join(", ");
+            let name = name.as_deref().unwrap_or_default();
+            QueryError::syntax(format!("{of} has no argument {name}: it has {known}"))
         })?;
         let value = match (&name, text_of(value)) {
             (Some(name), Some(text)) if name == "offset" => interval_of(text, None)?,
             _ => taken(value),
         };
         if place.replace(value).is_some() {
-            return Err(QueryError::syntax("an argument of time_bucket is given twice"));
+            return Err(QueryError::syntax(format!("an argument of {of} is given twice")));
         }
     }
     list.args = places.into_iter().map(|place| unnamed(place.unwrap_or_else(null))).collect();
+    Ok(())
+}
+
+/// Gives `time_bucket_gapfill` all its arguments, if it has any but width and time: with or without a zone, which is a text
+/// that begins with no digit.
+fn in_places(function: &mut Function) -> Result<(), QueryError> {
+    let is_zone =
+        |expr: &Expr| text_of(expr).is_some_and(|text| !text.trim().starts_with(|c: char| c.is_ascii_digit()));
+    if let FunctionArguments::List(list) = &mut function.args
+        && let [_, _, FunctionArg::Unnamed(FunctionArgExpr::Expr(third)), ..] = list.args.as_slice()
+        && !is_zone(third)
+        && list.args.len() < GAPFILL_ARGUMENTS.len()
+    {
+        list.args.insert(2, unnamed(null()));
+    }
+    in_order(function, "time_bucket_gapfill", GAPFILL_ARGUMENTS)?;
+    if let FunctionArguments::List(list) = &mut function.args {
+        if (3..GAPFILL_ARGUMENTS.len()).contains(&list.args.len()) {
+            list.args.resize_with(GAPFILL_ARGUMENTS.len(), || unnamed(null()));
+        }
+        for end in list.args.iter_mut().skip(3) {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(end)) = end {
+                super::read_text(end);
+            }
+        }
+    }
     Ok(())
 }
 
