@@ -5,6 +5,7 @@
 //! binary would compile DataFusion's state machines again.
 
 mod apply;
+mod asof_join;
 mod catalog;
 mod connection;
 mod context;

@@ -7,11 +7,12 @@ use datafusion::catalog::Session;
 use datafusion::common::Result as DfResult;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 use crate::apply::{self, Apply};
+use crate::asof_join::{self, AsofJoin};
 use crate::gap_fill::{self, GapFill};
 
 /// The planner of all sessions.
@@ -36,12 +37,12 @@ struct Nodes;
 impl ExtensionPlanner for Nodes {
     async fn plan_extension(
         &self,
-        _: &dyn PhysicalPlanner,
+        planner: &dyn PhysicalPlanner,
         node: &dyn UserDefinedLogicalNode,
         _: &[&LogicalPlan],
         inputs: &[Arc<dyn ExecutionPlan>],
         session: &dyn Session,
-        _: &PhysicalPlanningContext,
+        context: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         let node = node.as_any();
         if let (Some(node), [input]) = (node.downcast_ref::<Apply>(), inputs) {
@@ -49,6 +50,11 @@ impl ExtensionPlanner for Nodes {
         }
         if let (Some(node), [input]) = (node.downcast_ref::<GapFill>(), inputs) {
             return gap_fill::planned(node, input).map(Some);
+        }
+        if let (Some(node), [left, right]) = (node.downcast_ref::<AsofJoin>(), inputs) {
+            let physical =
+                |expr: &Expr, over: &LogicalPlan| planner.create_physical_expr(expr, over.schema(), session, context);
+            return asof_join::planned(node, [left, right], physical).map(Some);
         }
         Ok(None)
     }

@@ -31,6 +31,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use marigram_storage::Accountant;
 use marigram_storage::schema::{Table, TableId};
 
+use crate::asof_join::{self, AsofJoins, PushLeft};
 use crate::catalog::Databases;
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
@@ -108,6 +109,7 @@ impl Template {
             .with_default_features()
             .with_type_planner(Arc::new(pg_catalog::TypeNames))
             .with_config(config)
+            .with_relation_planners(vec![Arc::new(AsofJoins)])
             .with_query_planner(Arc::new(Planner))
             .with_analyzer_rules(analyzer_rules())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
@@ -257,9 +259,22 @@ impl Session {
             .with_allow_statements(false)
             .verify_plan(&plan)?;
         check(&plan)?;
-        let plan = self.state.optimize(&pg_catalog::written(plan)?)?;
+        let plan = self.optimized(&pg_catalog::written(plan)?)?;
         let (rows_max, scan_bytes) = self.reads(&plan)?;
         Ok(Planned { plan, rows_max, scan_bytes })
+    }
+
+    fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
+        if !asof_join::is_in(plan)? {
+            return Ok(self.state.optimize(plan)?);
+        }
+        // Each rule costs every statement a little: this one is only there for those that it is made for. It goes on where
+        // DataFusion's stopped, before projections are put between.
+        let mut rules = self.state.optimizer().rules.clone();
+        let behind = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(0, |at| at + 1);
+        rules.insert(behind, Arc::new(PushLeft));
+        let state = SessionStateBuilder::new_from_existing(self.state.clone());
+        Ok(state.with_optimizer_rules(rules).build().optimize(plan)?)
     }
 
     /// As it was written, with the functions of PostgreSQL's catalog that it calls.

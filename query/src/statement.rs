@@ -5,6 +5,7 @@
 //! One statement a request. Unquoted names fold to lower case ([`fold`]).
 
 mod alter_table;
+mod asof;
 pub(crate) mod command;
 mod create_database;
 mod create_table;
@@ -295,7 +296,8 @@ impl<'a> Places<'a> {
 
 /// The statement that the tokens are.
 fn one_of(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement, QueryError> {
-    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(distinct::parenthesize(tokens));
+    let tokens = asof::without_left(distinct::parenthesize(tokens));
+    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
     let mut statement = one(&mut parser)?;
     if parser.peek_token_ref().token != Token::EOF {
         return Err(QueryError::syntax(format!(

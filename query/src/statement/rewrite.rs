@@ -60,6 +60,7 @@ impl VisitorMut for Rewrite {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
         calls::unnest_series(select);
+        super::asof::nest_in_select(select);
         ControlFlow::Continue(())
     }
 
@@ -67,6 +68,7 @@ impl VisitorMut for Rewrite {
         if let TableFactor::Table { name, args: Some(arguments), .. } = factor {
             calls::read_series(name, &mut arguments.args);
         }
+        super::asof::nest_in_factor(factor);
         ControlFlow::Continue(())
     }
 

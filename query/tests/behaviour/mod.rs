@@ -1,5 +1,6 @@
 //! What a text and its answer do not show: limits, cancellation, parameters, plans.
 
+mod asof_join;
 mod catalog;
 mod expiry;
 mod gap_fill;
