@@ -81,9 +81,9 @@ mod tests {
     fn each_join_is_alone_with_all_before_it() {
         #[track_caller]
         fn check(from: &str, want: &str) {
-            let tokens = Tokenizer::new(&PostgreSqlDialect {}, &format!("SELECT 1 FROM {from}"));
-            let tokens = without_left(tokens.tokenize_with_location().unwrap());
-            let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
+            let sql = format!("SELECT 1 FROM {from}");
+            let tokens = Tokenizer::new(&PostgreSqlDialect {}, &sql).tokenize_with_location().unwrap();
+            let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(without_left(tokens));
             let Ok(Statement::Query(mut query)) = parser.parse_statement() else { panic!("{from}") };
             let SetExpr::Select(select) = query.body.as_mut() else { panic!("{from}") };
             nest_in_select(select);
