@@ -340,6 +340,7 @@ impl Connection {
                 self.prepared.remove(name).ok_or_else(|| prepared::unknown(name))?;
             }
             Command::Discard => self.discard()?,
+            Command::Unlisten => {}
             Command::Declare { name, hold, query } => {
                 self.declare(name, *hold, Statement::Query(query.clone()), literals, text).await?;
             }

@@ -5,6 +5,7 @@
 //! One statement a request. Unquoted names fold to lower case ([`fold`]).
 
 mod alter_table;
+pub(crate) mod any;
 mod asof;
 pub(crate) mod command;
 mod create_database;
@@ -14,6 +15,7 @@ mod explain;
 mod guard;
 mod instant;
 mod interval;
+pub(crate) mod like;
 pub(crate) mod parameters;
 mod postgres;
 mod refuse;
@@ -30,6 +32,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use crate::error::{QueryError, QueryErrorKind};
 
 pub(crate) use alter_table::{AlterTable, Change};
+pub use any::array_elements;
 pub(crate) use command::Command;
 pub use command::CopyFormat;
 pub(crate) use create_table::CreateTable;

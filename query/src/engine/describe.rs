@@ -22,7 +22,7 @@ use crate::request::{Action, Pool, Request, ScalarParam};
 use crate::running::Entry;
 use crate::session::Session;
 use crate::short_cut::ShortCut;
-use crate::statement::{Insert, Literals, Statement, parameters};
+use crate::statement::{Insert, Literals, Statement, any, parameters};
 
 impl QueryEngine {
     /// Plans a statement whose values are of these types; `None`: not known.
@@ -103,14 +103,25 @@ fn known(types: Vec<Option<DataType>>) -> Vec<DataType> {
 
 /// Finds out the types that are not known.
 async fn infer(session: &Session, query: &ast::Statement, types: &mut [Option<DataType>]) -> Result<(), QueryError> {
+    for (number, data_type) in parameters::cast_types(query) {
+        if let Some(known @ None) = types.get_mut(number.wrapping_sub(1)) {
+            *known = Some(data_type);
+        }
+    }
     if types.iter().all(Option::is_some) {
         return Ok(());
     }
-    let query = completed(Statement::Query(Box::new(query.clone())), types)?;
+    let mut query = Box::new(query.clone());
+    let arrays = any::open(&mut query, |number| types.get(number.wrapping_sub(1)).is_some_and(Option::is_none));
+    let query = completed(Statement::Query(query), types)?;
     let (found, _) = session.describe(*query).await?;
     for (at, known) in types.iter_mut().enumerate().filter(|(_, known)| known.is_none()) {
         let of_place = found.get(&format!("${}", at + 1)).cloned().flatten();
-        *known = of_place.filter(|data_type| !data_type.is_null());
+        let of_place = of_place.filter(|data_type| !data_type.is_null());
+        *known = match arrays.contains(&(at + 1)) {
+            true => of_place.map(|element| DataType::new_list(element, true)),
+            false => of_place,
+        };
     }
     Ok(())
 }

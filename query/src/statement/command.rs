@@ -43,6 +43,8 @@ pub(crate) enum Command {
     /// `None`: all.
     Deallocate(Option<String>),
     Discard,
+    /// Nobody listens to anything, so nothing is to be done.
+    Unlisten,
     Declare {
         name: String,
         hold: bool,
@@ -113,6 +115,7 @@ impl Command {
             Self::Deallocate(None) => "DEALLOCATE ALL",
             Self::Deallocate(Some(_)) => "DEALLOCATE",
             Self::Discard => "DISCARD ALL",
+            Self::Unlisten => "UNLISTEN",
             Self::Declare { .. } => "DECLARE CURSOR",
             Self::Fetch { is_move: false, .. } => "FETCH",
             Self::Fetch { is_move: true, .. } => "MOVE",
@@ -155,6 +158,13 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<Statement>, QueryE
             Command::Deallocate(name_or_all(parser)?)
         }
         "discard" => discard(parser)?,
+        "unlisten" => {
+            parser.next_token();
+            if !parser.consume_token(&Token::Mul) {
+                name(parser)?;
+            }
+            Command::Unlisten
+        }
         "declare" => declare(parser)?,
         "fetch" | "move" => fetch(parser)?,
         "close" => {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast;
 use sqlparser::ast::{Expr, Statement, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut};
 
@@ -181,6 +181,53 @@ pub(crate) fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
 
 fn list_of(element: ast::DataType) -> ast::DataType {
     ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(element), None))
+}
+
+/// The types of the values that a statement casts, `$1::bigint[]`, by their numbers.
+pub(crate) fn cast_types(statement: &Statement) -> HashMap<usize, DataType> {
+    struct Casts(HashMap<usize, DataType>);
+    impl Visitor for Casts {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::Cast { expr, data_type, .. } = expr
+                && let Expr::Value(value) = expr.as_ref()
+                && let Value::Placeholder(name) = &value.value
+                && let Some(number) = name.strip_prefix('$').and_then(|number| number.parse().ok())
+                && let Some(data_type) = arrow_type(data_type)
+            {
+                self.0.entry(number).or_insert(data_type);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut casts = Casts(HashMap::new());
+    let _ = statement.visit(&mut casts);
+    casts.0
+}
+
+/// The type that values of a written type are sent in; `None`: as text.
+fn arrow_type(data_type: &ast::DataType) -> Option<DataType> {
+    Some(match data_type {
+        ast::DataType::Boolean | ast::DataType::Bool => DataType::Boolean,
+        ast::DataType::SmallInt(None) | ast::DataType::Int2(None) => DataType::Int16,
+        ast::DataType::Integer(None) | ast::DataType::Int(None) | ast::DataType::Int4(None) => DataType::Int32,
+        ast::DataType::BigInt(None) | ast::DataType::Int8(None) => DataType::Int64,
+        ast::DataType::Real | ast::DataType::Float4 => DataType::Float32,
+        ast::DataType::DoublePrecision | ast::DataType::Float8 => DataType::Float64,
+        ast::DataType::Text | ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_) => DataType::Utf8,
+        ast::DataType::Bytea => DataType::Binary,
+        ast::DataType::Date => DataType::Date32,
+        ast::DataType::Time(_, ast::TimezoneInfo::None | ast::TimezoneInfo::WithoutTimeZone) => {
+            DataType::Time64(TimeUnit::Nanosecond)
+        }
+        ast::DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        ast::DataType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
+        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(element, _)) => {
+            DataType::new_list(arrow_type(element)?, true)
+        }
+        _ => return None,
+    })
 }
 
 /// How a type is written.

@@ -6,6 +6,8 @@
 //! - Intervals and times are read as PostgreSQL reads them ([`super::interval`], [`super::instant`]); an interval is multiplied
 //!   by a number, and divided.
 //! - Calls in `calls`: `date_trunc` with a zone, `time_bucket` and `time_bucket_gapfill` with names, seconds with their fractions, `generate_series`.
+//! - `x = ANY (array)` with an array that is written out is `x IN (list)` ([`super::any`]).
+//! - `LIKE` with an `ESCAPE` ([`super::like`]).
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 
 mod calls;
@@ -18,8 +20,10 @@ use sqlparser::ast::{
     UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
+use super::any;
 use super::instant;
 use super::interval::IntervalText;
+use super::like;
 use crate::error::{QueryError, QueryErrorKind};
 
 /// Rewrites a query.
@@ -46,7 +50,10 @@ impl VisitorMut for Rewrite {
     type Break = QueryError;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
-        let rewritten = read_interval(expr).and_then(|()| calls::rewrite(expr));
+        let rewritten = read_interval(expr)
+            .and_then(|()| calls::rewrite(expr))
+            .and_then(|()| any::rewrite(expr))
+            .and_then(|()| like::rewrite(expr));
         if let Err(error) = rewritten {
             return ControlFlow::Break(error);
         }
@@ -238,11 +245,11 @@ fn is_interval(expr: &Expr) -> bool {
     }
 }
 
-fn taken(expr: &mut Expr) -> Expr {
+pub(super) fn taken(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Null))
 }
 
-fn string(text: impl Into<String>) -> Expr {
+pub(super) fn string(text: impl Into<String>) -> Expr {
     Expr::value(Value::SingleQuotedString(text.into()))
 }
 
@@ -262,7 +269,7 @@ fn literal(expr: &Expr) -> Option<String> {
     }
 }
 
-fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),

@@ -149,6 +149,8 @@ impl Client {
                     true => self.is_skipping = true,
                     false => self.ready(wire),
                 }
+                // A client may wait for the error before it sends `Sync`.
+                wire.flush().await?;
             }
         }
         // A client that does not send `Sync` asks for nothing yet; but what was made does not pile up.

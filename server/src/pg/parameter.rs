@@ -1,7 +1,7 @@
 //! Values that a client sends: bytes of a type and a format become what the statement is filled with.
 
 use bytes::{Buf, Bytes};
-use marigram_query::{QueryError, QueryErrorKind, ScalarParam};
+use marigram_query::{QueryError, QueryErrorKind, ScalarParam, array_elements};
 
 use super::encode::{EPOCH_DAYS, EPOCH_US};
 use super::types::Kind;
@@ -176,7 +176,7 @@ fn from_text(kind: Kind, value: Bytes) -> Option<ScalarParam> {
         },
         // What the planner reads a literal of the type from.
         Kind::Date | Kind::Time | Kind::Timestamptz | Kind::Interval => typed(trimmed.as_bytes().to_vec(), kind),
-        Kind::List(element) => elements(trimmed)?
+        Kind::List(element) => array_elements(trimmed)?
             .into_iter()
             .map(|text| match text {
                 None => Some(ScalarParam::Null),
@@ -194,49 +194,6 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
         _ => None,
     };
     digits.as_bytes().chunks(2).map(pair).collect()
-}
-
-/// `{a,"b c",NULL}`, of one dimension.
-fn elements(text: &str) -> Option<Vec<Option<String>>> {
-    let inner = text.strip_prefix('{')?.strip_suffix('}')?;
-    let (mut values, mut chars) = (Vec::new(), inner.chars().peekable());
-    if inner.trim().is_empty() {
-        return Some(values);
-    }
-    loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let mut value = String::new();
-        if chars.next_if_eq(&'"').is_some() {
-            loop {
-                match chars.next()? {
-                    '"' => break,
-                    '\\' => value.push(chars.next()?),
-                    c => value.push(c),
-                }
-            }
-            values.push(Some(value));
-            while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        } else {
-            while let Some(c) = chars.next_if(|c| *c != ',') {
-                match c {
-                    '{' | '}' | '"' => return None,
-                    '\\' => value.push(chars.next()?),
-                    c => value.push(c),
-                }
-            }
-            let value = value.trim_end();
-            match value {
-                "" => return None,
-                value if value.eq_ignore_ascii_case("null") => values.push(None),
-                value => values.push(Some(value.to_owned())),
-            }
-        }
-        match chars.next() {
-            None => return Some(values),
-            Some(',') => {}
-            Some(_) => return None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,31 @@ fn rows_are_inserted_with_values() {
 }
 
 #[test]
+fn types_of_values_are_found_out() {
+    let server = Running::start(&[]);
+    let mut client = Client::connect(server.pg);
+    table(&mut client);
+    for (sql, oids) in [
+        ("SELECT $1::bigint[], $2::double precision, $3::date, $4", &[1016_u32, 701, 1082, 25][..]),
+        ("SELECT f FROM t WHERE host = ANY($1) AND time > $2 AND u <> ALL($3)", &[1009, 1184, 1231]),
+        ("SELECT f FROM t WHERE host = ANY($1::text[]) LIMIT 1", &[1009]),
+    ] {
+        client.parse("", sql, &[]);
+        client.describe('S', "");
+        client.sync();
+        let frames = client.until_ready();
+        let wanted = oids.iter().flat_map(|oid| oid.to_be_bytes());
+        let wanted: Vec<u8> = (oids.len() as u16).to_be_bytes().into_iter().chain(wanted).collect();
+        assert_eq!((kinds(&frames).as_str(), &frames[1].body), ("1tT", &wanted), "{sql}");
+    }
+    client.parse("", "SELECT f FROM t WHERE host = ANY($1) AND NOT host = ANY($2)", &[]);
+    client.bind("", "", [0, 0], &[Some(b"{a,\"x y\",NULL}"), Some(b"{}")]);
+    client.execute("", 0);
+    client.sync();
+    assert_eq!(client.kinds(), "12DC");
+}
+
+#[test]
 fn a_portal_gives_so_many_rows_at_a_time() {
     let server = Running::start(&[]);
     let mut client = Client::connect(server.pg);
@@ -142,6 +167,14 @@ fn after_an_error_nothing_is_done_until_sync() {
         let frames = client.until_ready();
         assert_eq!(fields(&frames.last().unwrap().body)[&'C'], sqlstate, "{frames:?}");
     }
+    // A client may wait for the error before it says `Sync`.
+    client.parse("", "SELECT * FROM nothing", &[]);
+    client.describe('S', "");
+    client.send('H', b"");
+    assert_eq!(client.receive().map(|frame| frame.kind), Some('1'));
+    assert_eq!(client.receive().map(|frame| frame.kind), Some('E'));
+    client.sync();
+    assert_eq!(client.kinds(), "");
     client.parse("x", "SELECT 1", &[]);
     client.parse("x", "SELECT 1", &[]);
     refused(&mut client, "42P05");

@@ -109,6 +109,9 @@ fn a_write_is_not_rolled_back_and_that_is_said() {
 fn statements_are_prepared_by_name() {
     let server = Running::start(&[]);
     let mut client = Client::connect(server.pg);
+    // What pools send when a connection is given back.
+    let reset = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL";
+    assert_eq!(client.done(reset), ["SELECT 1", "CLOSE CURSOR ALL", "UNLISTEN", "RESET"]);
     assert_eq!(client.done("PREPARE p (bigint) AS SELECT $1 + 1, $2"), ["PREPARE"]);
     assert_eq!(client.rows("EXECUTE p(41, 'x')"), ["42|x"]);
     assert_eq!(client.ask("EXECUTE p(41)").sqlstate(), "08P01");

@@ -26,6 +26,8 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     Definition::new("pg_backend_pid", &[], "int4", |objects, _| {
         Ok(Value::I32(i32::try_from(objects.context.entry.id).unwrap_or(i32::MAX)))
     }),
+    // There are no such locks.
+    Definition::new("pg_advisory_unlock_all", &[], "text", |_, _| Ok(Value::Text(""))),
     Definition::new("pg_is_in_recovery", &[], "bool", |_, _| Ok(Value::Bool(false))),
     Definition::new("pg_is_wal_replay_paused", &[], "bool", |_, _| Ok(Value::Bool(false))),
     Definition::new("txid_current", &[], "int8", transaction),

@@ -6,6 +6,7 @@ use crate::pg_catalog::definitions::{quote_ident, quote_literal};
 use crate::pg_catalog::names::{self, Reg};
 use crate::pg_catalog::objects::Objects;
 use crate::pg_catalog::relation::Value;
+use crate::statement::like;
 
 type Answer = Result<Value<'static>, QueryError>;
 
@@ -13,6 +14,9 @@ type Answer = Result<Value<'static>, QueryError>;
 pub(super) const DEFINITIONS: &[Definition] = &[
     Definition::new("quote_ident", &["text"], "text", |_, values| Ok(Value::Owned(quote_ident(text(values, 0))))),
     Definition::new("quote_literal", &["text"], "text", |_, values| Ok(Value::Owned(quote_literal(text(values, 0))))),
+    Definition::new("like_escape", &["text", "text"], "text", |_, values| {
+        Ok(Value::Owned(like::escaped(text(values, 0), text(values, 1))?))
+    }),
     Definition::new("quote_nullable", &["text"], "text", quote_nullable).with_nulls(),
     Definition::new("parse_ident", &["text", "bool"], "_text", |_, values| {
         Ok(Value::Texts(names::parse(text(values, 0))?))
