@@ -28,6 +28,7 @@ use http_body_util::BodyExt;
 use marigram_storage::clock::Clock;
 
 pub(crate) use listener::{Activity, BoundedListener};
+pub(crate) use query::statement_params;
 
 use crate::Shared;
 use crate::status::Refusal;
@@ -54,12 +55,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
+        .with_state(Arc::clone(&shared))
+        .merge(crate::flight::router(&shared))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         // Bodies are counted where they are read.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), every_reply))
-        .with_state(shared)
+        .layer(middleware::from_fn_with_state(shared, every_reply))
 }
 
 /// Around every request: its id, the headers of every reply, what is counted.

@@ -3,10 +3,11 @@
 //! Telegraf, micrometer and the client libraries send `CREATE DATABASE` at start, with or without quotes, `IF NOT EXISTS`,
 //! and a `WITH` clause that names a retention policy. The rest of the language is not read yet: a statement that is not
 //! known is an error that names it, and nothing of its text is executed.
-//! The answers are in `http/influxql.rs`.
+//! The answers are in `http/influxql.rs`. Flight alone reads a little of `SELECT` ([`select`]).
 
 pub(crate) mod condition;
 mod pattern;
+pub(crate) mod select;
 pub(crate) mod sql;
 mod token;
 

@@ -6,6 +6,7 @@
 mod auth;
 pub mod cli;
 pub mod config;
+mod flight;
 mod http;
 mod influxql;
 mod metrics;

@@ -235,7 +235,7 @@ fn header_text(message: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("error"))
 }
 
-fn shortened(text: &str, bytes_max: usize) -> &str {
+pub(crate) fn shortened(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

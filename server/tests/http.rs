@@ -1,4 +1,4 @@
-//! A whole server in this process, asked over HTTP and PostgreSQL's protocol: each documented status, header, body and frame.
+//! A whole server in this process, asked over HTTP, Flight and PostgreSQL's protocol: each documented status, header, body and frame.
 //!
 //! One binary: linking DataFusion is slow.
 
@@ -10,6 +10,8 @@ mod http {
     pub mod damage;
     pub mod delete;
     pub mod failure;
+    pub mod flight;
+    pub mod flight_abuse;
     pub mod frame;
     pub mod limits;
     pub mod query;

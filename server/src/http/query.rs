@@ -149,7 +149,7 @@ fn json_params(text: &str) -> Result<Params, Refusal> {
 }
 
 /// `params`: a JSON object with a scalar for each `$name`.
-fn statement_params(text: Option<&str>) -> Result<HashMap<String, ScalarParam>, Refusal> {
+pub(crate) fn statement_params(text: Option<&str>) -> Result<HashMap<String, ScalarParam>, Refusal> {
     let Some(text) = text else {
         return Ok(HashMap::new());
     };
