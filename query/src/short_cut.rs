@@ -30,6 +30,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use marigram_storage::ScanRequest;
 use marigram_storage::schema::{Column as TableColumn, Table};
+use marigram_storage::time::TimeRange;
 use sqlparser::ast;
 
 use crate::context::Context;
@@ -61,10 +62,10 @@ impl ShortCut {
             return Ok(None);
         }
         match statement {
-            ast::Statement::Query(query) => Self::of_query(template, context, query),
+            ast::Statement::Query(query) => Self::of_query(template, context, query, |time| time),
             ast::Statement::Explain { analyze, verbose, statement, format: None, .. } => {
                 let ast::Statement::Query(query) = statement.as_ref() else { return Ok(None) };
-                let Some(mut this) = Self::of_query(template, context, query)? else { return Ok(None) };
+                let Some(mut this) = Self::of_query(template, context, query, |time| time)? else { return Ok(None) };
                 if *analyze {
                     this.plan = Arc::new(
                         AnalyzeExec::builder(*verbose, false, this.plan, LogicalPlan::explain_schema()).build(),
@@ -78,7 +79,31 @@ impl ShortCut {
         }
     }
 
-    fn of_query(template: &Template, context: &Arc<Context>, query: &ast::Query) -> Result<Option<Self>, QueryError> {
+    /// The columns of a statement's answer; `None`: the long way tells them. Nothing is looked up but the table.
+    pub(crate) fn schema_of(
+        template: &Template,
+        context: &Arc<Context>,
+        statement: &ast::Statement,
+    ) -> Result<Option<SchemaRef>, QueryError> {
+        if !context.rules.short_cut {
+            return Ok(None);
+        }
+        match statement {
+            ast::Statement::Query(query) => {
+                let planned = Self::of_query(template, context, query, |_| TimeRange::FIRST)?;
+                Ok(planned.map(|planned| planned.plan.schema()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// `time` makes of the range that a query names the one that is read.
+    fn of_query(
+        template: &Template,
+        context: &Arc<Context>,
+        query: &ast::Query,
+        time: impl FnOnce(TimeRange) -> TimeRange,
+    ) -> Result<Option<Self>, QueryError> {
         let Some(shape) = Shape::of(query) else { return Ok(None) };
         let Ok(name) = table_name_of(shape.table.clone()) else { return Ok(None) };
         let here = name.database.as_ref().is_none_or(|database| *database == context.database);
@@ -88,7 +113,8 @@ impl ShortCut {
         }
         let qualifier = shape.alias.as_deref().unwrap_or(&table.name);
         let binder = Binder { template, table: &table, qualifier };
-        let Some(read) = Read::of(&binder, &shape) else { return Ok(None) };
+        let Some(mut read) = Read::of(&binder, &shape) else { return Ok(None) };
+        read.stored.time = read.stored.time.map(time);
         let source = Source {
             context: Arc::clone(context),
             table: Arc::clone(&table),
@@ -104,11 +130,6 @@ impl ShortCut {
 
     fn new(plan: Arc<dyn ExecutionPlan>, scan_bytes: u64) -> Self {
         Self { plan, explained: false, scan_bytes }
-    }
-
-    /// The columns of its answer.
-    pub(crate) fn schema(&self) -> SchemaRef {
-        if self.explained { LogicalPlan::explain_schema() } else { self.plan.schema() }
     }
 
     /// Starts it. With the rows comes where what is handed out is reserved.
