@@ -2,10 +2,14 @@
 
 mod checked_arithmetic;
 mod interruptible_joins;
+mod merged_sorts;
+mod narrowing_casts;
 mod sorted_aggregates;
 mod subqueries;
 
 pub(crate) use checked_arithmetic::CheckedArithmetic;
 pub(crate) use interruptible_joins::interruptible_joins;
+pub(crate) use merged_sorts::MergedSorts;
+pub(crate) use narrowing_casts::NarrowingCasts;
 pub(crate) use sorted_aggregates::SortedAggregates;
 pub(crate) use subqueries::Subqueries;

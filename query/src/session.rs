@@ -42,7 +42,7 @@ use crate::pg_catalog;
 use crate::planner::Planner;
 use crate::pushdown::{self, Conditions};
 use crate::request::{Pool, QueryOptions};
-use crate::rules::{CheckedArithmetic, SortedAggregates, Subqueries, interruptible_joins};
+use crate::rules::{CheckedArithmetic, MergedSorts, NarrowingCasts, SortedAggregates, Subqueries, interruptible_joins};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
@@ -113,6 +113,7 @@ impl Template {
             .with_query_planner(Arc::new(Planner))
             .with_analyzer_rules(analyzer_rules())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_optimizer_rule(Arc::new(NarrowingCasts::new()))
             .with_physical_optimizer_rules(physical_rules())
             .build();
         for function in functions::aggregate_functions() {
@@ -193,10 +194,18 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// Ours, then DataFusion's.
+/// Ours before DataFusion's, or at their place among them.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(SortedAggregates)];
-    rules.extend(PhysicalOptimizer::new().rules);
+    for rule in PhysicalOptimizer::new().rules {
+        match rule.name() {
+            // Our scans took their filters when the plan was logical. These rules find columns by their names, of which there
+            // may be two below a join.
+            "FilterPushdown" => (),
+            "FilterPushdown(Post)" => rules.push(Arc::new(MergedSorts)),
+            _ => rules.push(rule),
+        }
+    }
     rules
 }
 
