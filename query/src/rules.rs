@@ -1,6 +1,7 @@
 //! What we add to DataFusion's rules.
 
 mod checked_arithmetic;
+mod in_lists;
 mod interruptible_joins;
 mod merged_sorts;
 mod narrowing_casts;
@@ -8,6 +9,7 @@ mod sorted_aggregates;
 mod subqueries;
 
 pub(crate) use checked_arithmetic::CheckedArithmetic;
+pub(crate) use in_lists::InLists;
 pub(crate) use interruptible_joins::interruptible_joins;
 pub(crate) use merged_sorts::MergedSorts;
 pub(crate) use narrowing_casts::NarrowingCasts;

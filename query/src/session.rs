@@ -42,7 +42,9 @@ use crate::pg_catalog;
 use crate::planner::Planner;
 use crate::pushdown::{self, Conditions};
 use crate::request::{Pool, QueryOptions};
-use crate::rules::{CheckedArithmetic, MergedSorts, NarrowingCasts, SortedAggregates, Subqueries, interruptible_joins};
+use crate::rules::{
+    CheckedArithmetic, InLists, MergedSorts, NarrowingCasts, SortedAggregates, Subqueries, interruptible_joins,
+};
 use crate::table::SnapshotTable;
 
 /// Below so many rows one partition is faster than waking a second thread.
@@ -113,6 +115,7 @@ impl Template {
             .with_query_planner(Arc::new(Planner))
             .with_analyzer_rules(analyzer_rules())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_analyzer_rule(Arc::new(InLists))
             .with_optimizer_rule(Arc::new(NarrowingCasts::new()))
             .with_physical_optimizer_rules(physical_rules())
             .build();

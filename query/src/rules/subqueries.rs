@@ -3,6 +3,7 @@
 //! - A correlated scalar subquery that is no aggregate becomes one: all its values, of which there may be one (21000).
 //!   Conditions of it that only look at the outer query are asked before it, because no join could.
 //! - One that cannot become a join is computed for each row of the outer query ([`Apply`]).
+//! - `x IN (SELECT …)` in `WHERE` is null where that shows, below `OR` and `NOT` too.
 //! - `x IN (SELECT …)` outside `WHERE` is a question to the array of the values, `EXISTS` one to their count.
 
 use std::sync::{Arc, LazyLock};
@@ -19,8 +20,8 @@ use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Projection, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Subquery, Volatility, lit, when,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Operator,
+    Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::decorrelate::PullUpCorrelatedExpr;
@@ -55,6 +56,7 @@ fn rewrite(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let rewritten = node.map_expressions(|expr| {
         let name = names.save(&expr);
+        let expr = if is_filter { with_nulls(expr, &schema)? } else { expr };
         let rewritten = expr.transform_down(|expr| match expr {
             Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() => {
                 let expr = scalar(subquery, &schema, &mut applied)?;
@@ -188,6 +190,93 @@ fn of_outer(condition: &Expr, outer: &DFSchema) -> DfResult<Option<Expr>> {
         other => Transformed::no(other),
     };
     condition.clone().transform_up(|expr| Ok(of(expr))).map(|transformed| Some(transformed.data))
+}
+
+/// A condition in which `IN (SELECT …)` is null where it has to be and it shows: DataFusion asks of one that is not a part by
+/// itself, joined by `AND`, only whether there is an equal value, which is the same only where null and false are.
+fn with_nulls(predicate: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let mut parts = split_conjunction_owned(predicate);
+    for part in &mut parts {
+        let has_its_join = match part {
+            // One for `NOT IN` needs a key of this side, and knows no other.
+            Expr::InSubquery(of) => {
+                !of.negated || of.subquery.outer_ref_columns.is_empty() && of.expr.any_column_refs()
+            }
+            _ => false,
+        };
+        if !has_its_join {
+            *part = in_with_nulls(std::mem::take(part), schema, true)?;
+        }
+    }
+    Ok(conjunction(parts).unwrap_or_else(|| lit(true)))
+}
+
+/// `null_is_false`: nobody sees whether this is null or false.
+fn in_with_nulls(expr: Expr, schema: &DFSchema, null_is_false: bool) -> DfResult<Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            let left = in_with_nulls(*left, schema, null_is_false)?;
+            let right = in_with_nulls(*right, schema, null_is_false)?;
+            Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+        }
+        Expr::InSubquery(of) if null_is_false && !of.negated => Ok(Expr::InSubquery(of)),
+        Expr::InSubquery(of) => tells_null(of, schema),
+        other => {
+            let rewritten = other.transform_down(|expr| match expr {
+                Expr::InSubquery(of) => {
+                    tells_null(of, schema).map(|expr| Transformed::new(expr, true, TreeNodeRecursion::Jump))
+                }
+                other => Ok(Transformed::no(other)),
+            })?;
+            Ok(rewritten.data)
+        }
+    }
+}
+
+/// `x IN (SELECT y …)` of three values, made of questions of two: null without an equal `y` if a `y` is null, or if `x` is and
+/// there is any.
+fn tells_null(of: InSubquery, schema: &DFSchema) -> DfResult<Expr> {
+    let InSubquery { expr: value, subquery, negated } = of;
+    let exists = |plan: LogicalPlan| {
+        let outer_ref_columns = plan.all_out_ref_exprs();
+        let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::new() };
+        Expr::Exists(Exists { subquery, negated: false })
+    };
+    let plan = (*subquery.subquery).clone();
+    let column =
+        plan.schema().iter().next().map(|(qualifier, field)| (Expr::from((qualifier, field)), field.is_nullable()));
+    let Some((column, column_is_nullable)) = column else { return plan_err!("IN needs a column") };
+    let value_is_nullable = value.nullable(schema).unwrap_or(true);
+    let mut nulls = Vec::new();
+    if column_is_nullable {
+        nulls.push(exists(LogicalPlanBuilder::from(plan.clone()).filter(column.is_null())?.build()?));
+    }
+    if value_is_nullable {
+        nulls.push((*value).clone().is_null().and(exists(plan)));
+    }
+    let found = match nulls.is_empty() && negated && !subquery.outer_ref_columns.is_empty() {
+        // DataFusion would join for `NOT IN`, and has no such join with conditions of its own.
+        true => exists(plan_of_equals(&subquery, *value, schema)?),
+        false => Expr::InSubquery(InSubquery { expr: value, subquery, negated: false }),
+    };
+    let Some(is_null) = nulls.into_iter().reduce(Expr::or) else {
+        return Ok(if negated { Expr::Not(Box::new(found)) } else { found });
+    };
+    when(found, lit(!negated)).when(is_null, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))
+}
+
+/// The rows of a subquery whose column equals a value of the outer query.
+fn plan_of_equals(subquery: &Subquery, value: Expr, outer: &DFSchema) -> DfResult<LogicalPlan> {
+    let value = value.transform_up(|expr| match expr {
+        Expr::Column(column) => {
+            let (_, field) = outer.qualified_field_from_column(&column)?;
+            Ok(Transformed::yes(Expr::OuterReferenceColumn(Arc::clone(field), column)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    let plan = (*subquery.subquery).clone();
+    let Some(column) = plan.schema().iter().next().map(Expr::from) else { return plan_err!("IN needs a column") };
+    LogicalPlanBuilder::from(plan).filter(column.eq(value.data))?.build()
 }
 
 /// `x IN (SELECT …)` that does not depend on the outer query.
