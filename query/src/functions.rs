@@ -79,6 +79,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(local_time::FromLocalTime::new().into()),
         Arc::new(local_time::ScaleInterval::new().into()),
         Arc::new(version::Version::new().into()),
+        Arc::new(crate::rules::Occurrence::new().into()),
     ]
 }
 

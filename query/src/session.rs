@@ -43,7 +43,8 @@ use crate::planner::Planner;
 use crate::pushdown::{self, Conditions};
 use crate::request::{Pool, QueryOptions};
 use crate::rules::{
-    CheckedArithmetic, InLists, MergedSorts, NarrowingCasts, SortedAggregates, Subqueries, interruptible_joins,
+    CheckedArithmetic, InLists, LoneConditions, MergedSorts, NarrowingCasts, Occurrences, SortedAggregates, Subqueries,
+    interruptible_joins,
 };
 use crate::table::SnapshotTable;
 
@@ -116,6 +117,7 @@ impl Template {
             .with_analyzer_rules(analyzer_rules())
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
             .with_analyzer_rule(Arc::new(InLists))
+            .with_analyzer_rule(Arc::new(LoneConditions))
             .with_optimizer_rule(Arc::new(NarrowingCasts::new()))
             .with_physical_optimizer_rules(physical_rules())
             .build();
@@ -192,7 +194,7 @@ fn config_of(config: SessionConfig, options: &QueryOptions, budget: &Budget, poo
 /// Ours, then DataFusion's.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(GapFilling), Arc::new(pg_catalog::Casts), Arc::new(Subqueries)];
+        vec![Arc::new(GapFilling), Arc::new(pg_catalog::Casts), Arc::new(Occurrences), Arc::new(Subqueries)];
     rules.extend(Analyzer::new().rules);
     rules
 }

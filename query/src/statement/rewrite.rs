@@ -8,9 +8,11 @@
 //! - Calls in `calls`: `date_trunc` with a zone, `time_bucket` and `time_bucket_gapfill` with names, seconds with their fractions, `generate_series`.
 //! - `x = ANY (array)` with an array that is written out is `x IN (list)` ([`super::any`]).
 //! - `LIKE` with an `ESCAPE` ([`super::like`]).
+//! - Rows of `INTERSECT ALL` and `EXCEPT ALL` are counted (`multiset`).
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 
 mod calls;
+mod multiset;
 
 use std::ops::ControlFlow;
 
@@ -80,6 +82,7 @@ impl VisitorMut for Rewrite {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+        multiset::rewrite(&mut query.body);
         let plain = query.fetch.as_ref().is_some_and(|fetch| !fetch.with_ties && !fetch.percent);
         let free = match &query.limit_clause {
             None => true,
