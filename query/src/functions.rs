@@ -22,6 +22,7 @@ mod sketch;
 mod sliding;
 mod sum;
 mod time_bucket;
+mod to_even;
 mod totals;
 mod version;
 mod width;
@@ -44,6 +45,7 @@ use self::selector::Selector;
 use self::sketch::{Sketch, SketchFunction};
 
 pub(crate) use time_bucket::{Buckets, TimeBucket};
+pub(crate) use to_even::ToEven;
 
 /// The PostgreSQL whose habits we have: clients choose their words by it.
 pub(crate) const POSTGRES_VERSION: &str = "16.6";

@@ -136,6 +136,9 @@ fn plan(message: &str) -> QueryError {
 }
 
 fn execution(message: &str) -> QueryError {
+    if message.contains("negative count not allowed") {
+        return QueryError::new(Kind::Invalid, "negative substring length not allowed").with_state("22011");
+    }
     let known = EXECUTION_TEXTS.iter().find(|(text, _)| message.contains(text));
     QueryError::new(known.map_or(Kind::Invalid, |(_, kind)| *kind), first_line(message))
 }
@@ -150,7 +153,10 @@ fn arrow(error: ArrowError) -> QueryError {
         }
         // A number that another number type does not hold; `Can't cast value 300 to type Int8`.
         ArrowError::CastError(text) if text.starts_with("Can't cast value") => QueryError::new(Kind::Overflow, message),
-        ArrowError::CastError(_) => QueryError::new(Kind::Invalid, message).with_state("22P02"),
+        ArrowError::CastError(text) => {
+            let of_time = text.ends_with("to value of Date32 type");
+            QueryError::new(Kind::Invalid, message).with_state(if of_time { "22007" } else { "22P02" })
+        }
         ArrowError::ParseError(_) => QueryError::new(Kind::Invalid, message).with_state("22007"),
         ArrowError::ComputeError(text) => execution(&text),
         ArrowError::InvalidArgumentError(_) => QueryError::new(Kind::Invalid, message),

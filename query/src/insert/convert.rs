@@ -115,9 +115,13 @@ fn field(column: &Column, kind: FieldType, array: &ArrayRef) -> Result<Converted
     })
 }
 
-/// Doubles and decimals for an integer column must be whole, and small enough to be exact.
+/// Doubles and decimals for an integer column must be whole, and doubles small enough to be exact.
 fn whole(column: &Column, array: &ArrayRef) -> Result<ArrayRef, QueryError> {
     let from = array.data_type();
+    // What `VALUES` makes of integers of which some are beyond 63 bits.
+    if matches!(from, DataType::Decimal128(_, 0)) {
+        return Ok(array.clone());
+    }
     if !(from.is_floating() || matches!(from, DataType::Decimal128(..) | DataType::Decimal256(..))) {
         return Ok(array.clone());
     }

@@ -1,15 +1,18 @@
 //! PostgreSQL's types in statements: how they are named, read and written.
 //!
+//! A cast of a double to an integer rounds, to the even one of two that are as near; DataFusion's cuts.
+//!
 //! A cast keeps the type it names in the metadata of its field. Where that, or the type of what is cast, is one that Arrow
 //! has no word for, the cast becomes a call of the function that reads or writes such a value. A literal that is compared
 //! with something takes the type of that, as an unknown literal does in PostgreSQL.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow_schema::{DataType, FieldRef};
+use arrow_schema::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, plan_err};
+use datafusion::logical_expr::cast as cast_expr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, TypePlanner};
 use datafusion::logical_expr::utils::merge_schema;
@@ -22,6 +25,7 @@ use sqlparser::ast::{BinaryOperator, DataType as SqlType, ObjectNamePart};
 use super::functions::{Function, array_out, reg_function};
 use super::types;
 use crate::context::schemas;
+use crate::functions::ToEven;
 use crate::statement::fold;
 
 /// Names of types that sqlparser or DataFusion do not know.
@@ -197,15 +201,37 @@ fn has_cast(plan: &LogicalPlan) -> DfResult<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
-            found |= expr.exists(|expr| Ok(matches!(expr, Expr::Cast(_))))?;
+            found |= expr.exists(|expr| Ok(matches!(expr, Expr::Cast(_)) || part(expr).is_some()))?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
     })?;
     Ok(found)
 }
 
+/// The unit and the time of `date_part`.
+fn part(expr: &Expr) -> Option<(&str, &Expr)> {
+    match expr {
+        Expr::ScalarFunction(call) if call.name() == "date_part" => match call.args.as_slice() {
+            [unit, of] => text_of(unit).map(|unit| (unit, of)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The seconds of a span, of which DataFusion counts no more than 31 bits.
+fn seconds(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let Some((unit, of)) = part(&expr) else { return Ok(Transformed::no(expr)) };
+    let is_span = matches!(of.get_type(schema), Ok(DataType::Duration(TimeUnit::Nanosecond)));
+    if !is_span || !unit.eq_ignore_ascii_case("epoch") {
+        return Ok(Transformed::no(expr));
+    }
+    let micros = cast_expr(of.clone(), DataType::Int64) / lit(1_000_i64);
+    Ok(Transformed::yes(cast_expr(micros, DataType::Float64) / lit(1e6)))
+}
+
 fn cast(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    let Expr::Cast(Cast { expr: inner, field: target }) = &expr else { return Ok(Transformed::no(expr)) };
+    let Expr::Cast(Cast { expr: inner, field: target }) = &expr else { return seconds(expr, schema) };
     let Ok((_, source)) = inner.to_field(schema) else { return Ok(Transformed::no(expr)) };
     let reads = types::reg_of_field(target);
     let writes = types::reg_of_field(&source);
@@ -217,12 +243,20 @@ fn cast(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
             writes.map(|reg| call(reg_function(reg, true), (**inner).clone()))
         }
         (DataType::List(_), to) if to.is_string() => Some(ARRAY_OUT.call(vec![(**inner).clone()])),
+        (from, to) if from.is_floating() && to.is_integer() => {
+            Some(cast_to(TO_EVEN.call(vec![(**inner).clone()]), target))
+        }
         (_, DataType::List(item)) => text_of(inner).map(|text| array(text, item.data_type())).transpose()?,
         _ => None,
     };
     Ok(rewritten.map_or_else(|| Transformed::no(expr), Transformed::yes))
 }
 
+fn cast_to(expr: Expr, target: &FieldRef) -> Expr {
+    Expr::Cast(Cast { expr: Box::new(expr), field: Arc::clone(target) })
+}
+
+static TO_EVEN: LazyLock<ScalarUDF> = LazyLock::new(|| ScalarUDF::new_from_impl(ToEven::new()));
 static ARRAY_OUT: LazyLock<ScalarUDF> = LazyLock::new(array_out);
 
 /// A query whose `reg…` columns are names, as PostgreSQL writes them. Their fields go on saying what they are.

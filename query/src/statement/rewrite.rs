@@ -8,6 +8,7 @@
 //! - Calls in `calls`: `date_trunc` with a zone, `time_bucket` and `time_bucket_gapfill` with names, seconds with their fractions, `generate_series`.
 //! - `x = ANY (array)` with an array that is written out is `x IN (list)` ([`super::any`]).
 //! - `LIKE` with an `ESCAPE` ([`super::like`]).
+//! - `SIMILAR TO` is a regular expression of the whole text.
 //! - Rows of `INTERSECT ALL` and `EXCEPT ALL` are counted (`multiset`).
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
 
@@ -55,7 +56,8 @@ impl VisitorMut for Rewrite {
         let rewritten = read_interval(expr)
             .and_then(|()| calls::rewrite(expr))
             .and_then(|()| any::rewrite(expr))
-            .and_then(|()| like::rewrite(expr));
+            .and_then(|()| like::rewrite(expr))
+            .and_then(|()| calls::similar(expr));
         if let Err(error) = rewritten {
             return ControlFlow::Break(error);
         }
@@ -124,6 +126,9 @@ fn is_local(expr: &Expr) -> bool {
     };
     match expr {
         Expr::Nested(expr) => is_local(expr),
+        Expr::Case { conditions, else_result, .. } => {
+            conditions.iter().any(|when| is_local(&when.result)) || else_result.as_ref().is_some_and(|of| is_local(of))
+        }
         Expr::TypedString(typed) => is_timestamp(&typed.data_type),
         Expr::Cast { data_type, .. } => is_timestamp(data_type),
         Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, right } => {
@@ -137,6 +142,7 @@ fn is_local(expr: &Expr) -> bool {
                 ("date_trunc", [_, time]) | ("date_bin" | "time_bucket" | "time_bucket_gapfill", [_, time, ..]) => {
                     is_local(time)
                 }
+                ("coalesce" | "greatest" | "least" | "nullif", times) => times.iter().any(|time| is_local(time)),
                 _ => false,
             }
         }

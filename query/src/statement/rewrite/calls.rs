@@ -54,6 +54,20 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
                 *expr = part;
             }
         }
+        // DataFusion's has no bucket where time and origin are more than 292 years apart.
+        "date_bin" => {
+            if let [width, time, origin] = arguments(function).as_slice()
+                && **origin != null()
+            {
+                *expr = call("time_bucket", vec![(*width).clone(), (*time).clone(), null(), (*origin).clone()]);
+            }
+        }
+        "sign" => {
+            if let [of] = arguments(function).as_slice() {
+                *expr = call("signum", vec![(*of).clone()]);
+            }
+        }
+        "regexp_replace" => replacement(function),
         "timezone" => {
             if let [zone, time] = arguments(function).as_slice() {
                 *expr = zoned((*time).clone(), (*zone).clone());
@@ -235,6 +249,71 @@ fn part(unit: &str, of: &Expr) -> Option<Expr> {
         _ => return None,
     };
     Some(Expr::Nested(Box::new(part)))
+}
+
+/// `\&` in a replacement is the whole match; a dollar is itself, which DataFusion takes for a group.
+fn replacement(function: &mut Function) {
+    if let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))) = list.args.get_mut(2)
+        && let Some(text) = text_of(expr)
+        && text.contains(['&', '$'])
+    {
+        *expr = string(text.replace('$', "$$").replace("\\&", "\\0"));
+    }
+}
+
+/// `x SIMILAR TO 'pattern'` as a regular expression of the whole text: DataFusion's finds the pattern anywhere in it, and
+/// takes `%` and `_` for themselves.
+pub(super) fn similar(expr: &mut Expr) -> Result<(), QueryError> {
+    let Expr::SimilarTo { negated, expr: of, pattern, escape_char } = expr else { return Ok(()) };
+    let escape = match escape_char.as_ref().map(|value| &value.value) {
+        None => Some('\\'),
+        Some(Value::SingleQuotedString(text)) if text.is_empty() => None,
+        Some(Value::SingleQuotedString(text)) if text.chars().count() == 1 => text.chars().next(),
+        Some(_) => return Err(QueryError::syntax("an escape must be one character")),
+    };
+    let Some(text) = text_of(pattern) else {
+        return Err(QueryError::unsupported("SIMILAR TO with a pattern that is no constant"));
+    };
+    let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+    let right = Box::new(string(regex_of_similar(text, escape)));
+    *expr = Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(taken(of)), op, right }));
+    Ok(())
+}
+
+/// A pattern of `SIMILAR TO` as a regular expression.
+fn regex_of_similar(pattern: &str, escape: Option<char>) -> String {
+    let mut regex = String::from("^(?s:");
+    let (mut chars, mut in_class) = (pattern.chars(), false);
+    while let Some(char) = chars.next() {
+        match char {
+            char if Some(char) == escape => {
+                let itself = chars.next().unwrap_or(char);
+                if !itself.is_alphanumeric() {
+                    regex.push('\\');
+                }
+                regex.push(itself);
+            }
+            '\\' => regex.push_str("\\\\"),
+            ']' => {
+                in_class = false;
+                regex.push(char);
+            }
+            _ if in_class => regex.push(char),
+            '[' => {
+                in_class = true;
+                regex.push(char);
+            }
+            '%' => regex.push_str(".*"),
+            '_' => regex.push('.'),
+            '.' | '^' | '$' => regex.extend(['\\', char]),
+            // A group that is not referred to.
+            '(' => regex.push_str("(?:"),
+            _ => regex.push(char),
+        }
+    }
+    regex.push_str(")$");
+    regex
 }
 
 /// `SELECT generate_series(…)`: a row for each.
