@@ -5,14 +5,22 @@
 #   tests/campaign.sh rot FIRST COUNT               so many drawings of flipped bits, one in 64
 #   tests/campaign.sh bits                          every bit of the small stores of tests/rot.rs, once
 #   tests/campaign.sh faults                        every call of every scenario crashed and failed, once
+#   tests/campaign.sh differential FIRST COUNT [SLICE]  generated queries against DuckDB and PostgreSQL 15, 20,000 over other
+#                                                   rows at a time; MARIGRAM names a server that was built for speed
 #
 # A slice that fails says which seed repeats it, and the campaign ends there. JOBS=2 runs two slices
 # at once.
 set -eu
 cd "$(dirname "$0")/.."
-suite=${1:?crash, rot, bits or faults} first=${2:-0} count=${3:-1}
+suite=${1:?crash, rot, bits, faults or differential} first=${2:-0} count=${3:-1}
 slice=${4:-100000} jobs=${JOBS:-1}
-case $suite in crash) ;; rot) slice=${4:-100} ;; bits | faults) first=0 count=1 slice=1 ;; *) sed -n '2,11p' "$0" && exit 2 ;; esac
+case $suite in
+crash) ;;
+rot) slice=${4:-100} ;;
+bits | faults) first=0 count=1 slice=1 ;;
+differential) slice=${4:-20000} ;;
+*) sed -n '2,13p' "$0" && exit 2 ;;
+esac
 test=$suite
 [ "$suite" = bits ] && test=rot
 case $test in
@@ -20,8 +28,12 @@ crash) filter=what_is_shown_after_a_crash ;;
 rot) filter=flipped_bits ;;
 faults) filter= ;;
 esac
-binary=$(cargo test --workspace --test "$test" --no-run --message-format=json 2>/dev/null |
-    sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+if [ "$suite" = differential ]; then
+    binary=tests/differential/run.sh
+else
+    binary=$(cargo test --workspace --test "$test" --no-run --message-format=json 2>/dev/null |
+        sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+fi
 [ -x "$binary" ] || { echo "tests/$test.rs does not build" >&2 && exit 1; }
 # What is tested is what was built: a checkout that differs from its commit is marked.
 commit=$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- ':!tests/LEDGER.md' || echo +)
@@ -34,6 +46,7 @@ run() {
     rot) MARIGRAM_ROT_SEED=$1 MARIGRAM_ROT_SEEDS=$2 "$binary" "$filter" --nocapture >"$log" 2>&1 || status=$? ;;
     bits) MARIGRAM_ROT_STEP=1 "$binary" "$filter" --nocapture >"$log" 2>&1 || status=$? ;;
     faults) "$binary" --nocapture >"$log" 2>&1 || status=$? ;;
+    differential) "$binary" --from "$1" --count "$2" --data $(($1 / 20000 + 1)) >"$log" 2>&1 || status=$? ;;
     esac
     # Each test that counts its points says so.
     points=$(sed -n 's/.*points: \([0-9]*\).*/\1/p' "$log" | awk '{sum += $1} END {print sum + 0}')
