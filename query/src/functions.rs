@@ -15,6 +15,7 @@ mod exact;
 mod first_last;
 mod float_extreme;
 mod grouped;
+mod interval;
 mod local_time;
 mod min_max;
 mod selector;
@@ -22,6 +23,7 @@ mod sketch;
 mod sliding;
 mod sum;
 mod time_bucket;
+mod to_char;
 mod to_even;
 mod totals;
 mod version;
@@ -41,6 +43,7 @@ use crate::error::{QueryError, QueryErrorKind};
 
 use self::change::{Change, ChangeFunction};
 use self::first_last::By;
+use self::interval::IntervalFunction;
 use self::selector::Selector;
 use self::sketch::{Sketch, SketchFunction};
 
@@ -80,6 +83,13 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(time_bucket::TimeBucket::new().into()),
         Arc::new(local_time::FromLocalTime::new().into()),
         Arc::new(local_time::ScaleInterval::new().into()),
+        Arc::new(IntervalFunction::new(interval::Name::Age).into()),
+        Arc::new(IntervalFunction::new(interval::Name::Make).into()),
+        Arc::new(IntervalFunction::new(interval::Name::JustifyHours).into()),
+        Arc::new(IntervalFunction::new(interval::Name::JustifyDays).into()),
+        Arc::new(IntervalFunction::new(interval::Name::JustifyInterval).into()),
+        Arc::new(to_char::ToChar::new(false).into()),
+        Arc::new(to_char::ToChar::new(true).into()),
         Arc::new(version::Version::new().into()),
         Arc::new(crate::rules::Occurrence::new().into()),
     ]
@@ -96,6 +106,7 @@ pub fn register_all(context: &SessionContext) {
         context.register_udaf(function.as_ref().clone());
     }
     for function in scalar_functions() {
+        context.deregister_udf(function.name());
         context.register_udf(function.as_ref().clone());
     }
 }

@@ -125,6 +125,8 @@ impl Template {
             state.register_udaf(function)?; // over the built-in one of the name
         }
         for function in functions::scalar_functions().into_iter().chain(gap_fill::functions()) {
+            // The built-in one goes with its other names, under which it would come back in the session of a statement.
+            state.deregister_udf(function.name())?;
             state.register_udf(function)?;
         }
         let budget = Budget::new(options.memory_bytes_max, memory);

@@ -5,7 +5,7 @@
 //!   is the instant, as in PostgreSQL.
 //! - Intervals and times are read as PostgreSQL reads them ([`super::interval`], [`super::instant`]); an interval is multiplied
 //!   by a number, and divided.
-//! - Calls in `calls`: `date_trunc` with a zone, `time_bucket` and `time_bucket_gapfill` with names, seconds with their fractions, `generate_series`.
+//! - Calls in `calls`: `make_interval` with names, `date_trunc` with a zone, `time_bucket` and `time_bucket_gapfill` with names, seconds with their fractions, `generate_series`.
 //! - `x = ANY (array)` with an array that is written out is `x IN (list)` ([`super::any`]).
 //! - `LIKE` with an `ESCAPE` ([`super::like`]).
 //! - `SIMILAR TO` is a regular expression of the whole text.
@@ -249,7 +249,7 @@ fn is_interval(expr: &Expr) -> bool {
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => is_interval(expr),
         Expr::Interval(_) => true,
         Expr::Cast { data_type, .. } => matches!(data_type, DataType::Interval { .. }),
-        Expr::Function(function) => calls::name_of(function) == "scale_interval",
+        Expr::Function(function) => calls::makes_interval(function),
         _ => false,
     }
 }

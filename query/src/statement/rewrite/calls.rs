@@ -13,6 +13,9 @@ const BUCKET_ARGUMENTS: [&str; 5] = ["width", "time", "timezone", "origin", "off
 /// Those of `time_bucket_gapfill`.
 const GAPFILL_ARGUMENTS: [&str; 5] = ["width", "time", "timezone", "start", "finish"];
 
+/// Those of `make_interval`, which are 0 where they are not given.
+const INTERVAL_ARGUMENTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+
 /// Units of `date_trunc` in the singular, as widths of buckets, and from when they are counted where that is not usual.
 const UNITS: [(&str, &str, Option<&str>); 13] = [
     ("microsecond", "1 us", None),
@@ -40,8 +43,29 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
     }
     let Expr::Function(function) = expr else { return Ok(()) };
     match name_of(function).as_str() {
-        "time_bucket" => in_order(function, "time_bucket", BUCKET_ARGUMENTS)?,
+        "time_bucket" => in_order(function, "time_bucket", BUCKET_ARGUMENTS, null)?,
         "time_bucket_gapfill" => in_places(function)?,
+        "make_interval" => {
+            let zero = || number("0");
+            in_order(function, "make_interval", INTERVAL_ARGUMENTS, zero)?;
+            if let FunctionArguments::List(list) = &mut function.args
+                && list.args.len() < INTERVAL_ARGUMENTS.len()
+            {
+                list.args.resize_with(INTERVAL_ARGUMENTS.len(), || unnamed(zero()));
+            }
+        }
+        "age" => {
+            if let [time] = arguments(function).as_slice() {
+                *expr = call("age", vec![call("current_date", Vec::new()), (*time).clone()]);
+            }
+        }
+        "to_char" => {
+            if let [time, pattern] = arguments(function).as_slice()
+                && super::is_local(time)
+            {
+                *expr = call("local_to_char", vec![(*time).clone(), (*pattern).clone()]);
+            }
+        }
         "date_trunc" => {
             if let Some(bucket) = truncated(function)? {
                 *expr = bucket;
@@ -97,6 +121,12 @@ pub(super) fn arguments(function: &Function) -> Vec<&Expr> {
     plain.collect::<Option<_>>().unwrap_or_default()
 }
 
+/// Whether a call gives an interval.
+pub(super) fn makes_interval(function: &Function) -> bool {
+    let names = ["age", "justify_days", "justify_hours", "justify_interval", "make_interval", "scale_interval"];
+    names.contains(&name_of(function).as_str())
+}
+
 fn null() -> Expr {
     Expr::value(Value::Null)
 }
@@ -105,8 +135,13 @@ fn number(text: &str) -> Expr {
     Expr::value(Value::Number(text.to_owned(), false))
 }
 
-/// Puts arguments with names in their places, NULL in those between.
-fn in_order<const N: usize>(function: &mut Function, of: &str, names: [&str; N]) -> Result<(), QueryError> {
+/// Puts arguments with names in their places, and what is `missing` in the others.
+fn in_order<const N: usize>(
+    function: &mut Function,
+    of: &str,
+    names: [&str; N],
+    missing: fn() -> Expr,
+) -> Result<(), QueryError> {
     let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
     let has_names = list.args.iter().any(|argument| !matches!(argument, FunctionArg::Unnamed(_)));
     if !has_names {
@@ -142,7 +177,7 @@ fn in_order<const N: usize>(function: &mut Function, of: &str, names: [&str; N])
             return Err(QueryError::syntax(format!("an argument of {of} is given twice")));
         }
     }
-    list.args = places.into_iter().map(|place| unnamed(place.unwrap_or_else(null))).collect();
+    list.args = places.into_iter().map(|place| unnamed(place.unwrap_or_else(missing))).collect();
     Ok(())
 }
 
@@ -158,7 +193,7 @@ fn in_places(function: &mut Function) -> Result<(), QueryError> {
     {
         list.args.insert(2, unnamed(null()));
     }
-    in_order(function, "time_bucket_gapfill", GAPFILL_ARGUMENTS)?;
+    in_order(function, "time_bucket_gapfill", GAPFILL_ARGUMENTS, null)?;
     if let FunctionArguments::List(list) = &mut function.args {
         if (3..GAPFILL_ARGUMENTS.len()).contains(&list.args.len()) {
             list.args.resize_with(GAPFILL_ARGUMENTS.len(), || unnamed(null()));
