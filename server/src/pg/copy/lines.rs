@@ -60,10 +60,6 @@ impl Lines {
         self.buffer.drain(..self.at);
         self.looked -= self.at;
         self.at = 0;
-        if self.row_bytes_max < self.buffer.len() {
-            let message = format!("a row of more than {} bytes", self.row_bytes_max);
-            return Err(QueryError::new(QueryErrorKind::Limit, message));
-        }
         self.buffer.extend_from_slice(bytes);
         Ok(())
     }
@@ -91,11 +87,21 @@ impl Lines {
         Ok(true)
     }
 
-    /// Where the next whole row lies, without its end.
+    /// Where the next whole row lies, without its end. One that is too long is an error, however its bytes were cut.
     fn row(&mut self, is_end: bool) -> Result<Option<(usize, usize)>, QueryError> {
         if self.is_over {
             return Ok(None);
         }
+        let (from, row) = (self.at, self.find_row(is_end)?);
+        let (start, end) = row.unwrap_or((from, self.buffer.len()));
+        if self.row_bytes_max < end - start {
+            let message = format!("a row of more than {} bytes", self.row_bytes_max);
+            return Err(QueryError::new(QueryErrorKind::Limit, message));
+        }
+        Ok(row)
+    }
+
+    fn find_row(&mut self, is_end: bool) -> Result<Option<(usize, usize)>, QueryError> {
         let start = self.at;
         while let Some(byte) = self.buffer.get(self.looked) {
             match (*byte, self.quotes) {
