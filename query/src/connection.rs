@@ -48,7 +48,7 @@ pub struct Connection {
     principal: Principal,
     settings: SharedSettings,
     block: Option<Block>,
-    prepared: HashMap<String, Arc<Prepared>>,
+    prepared: prepared::Kept,
     cursors: HashMap<String, Cursor>,
     notices: Vec<Notice>,
 }
@@ -165,7 +165,7 @@ impl Connection {
             principal,
             settings,
             block: None,
-            prepared: HashMap::new(),
+            prepared: prepared::Kept::default(),
             cursors: HashMap::new(),
             notices: Vec::new(),
         })
@@ -337,7 +337,8 @@ impl Connection {
             Command::Execute { name, values } => return self.execute_prepared(name, values).await,
             Command::Deallocate(None) => self.prepared.clear(),
             Command::Deallocate(Some(name)) => {
-                self.prepared.remove(name).ok_or_else(|| prepared::unknown(name))?;
+                self.prepared.get(name)?;
+                self.prepared.remove(name);
             }
             Command::Discard => self.discard()?,
             Command::Unlisten => {}
@@ -384,21 +385,12 @@ impl Connection {
 
     /// Keeps a statement under a name; the empty name is taken over.
     pub fn insert_prepared(&mut self, name: &str, prepared: Prepared) -> Result<(), QueryError> {
-        if !name.is_empty() && self.prepared.contains_key(name) {
-            let message = format!("prepared statement {name:?} already exists");
-            return Err(QueryError::new(QueryErrorKind::AlreadyExists, message).with_state("42P05"));
-        }
-        if PREPARED_MAX <= self.prepared.len() {
-            let message = format!("a connection keeps at most {PREPARED_MAX} prepared statements");
-            return Err(QueryError::new(QueryErrorKind::Limit, message));
-        }
-        self.prepared.insert(name.to_owned(), Arc::new(prepared));
-        Ok(())
+        self.prepared.insert(name, prepared)
     }
 
     /// The statement of a name.
     pub fn prepared(&self, name: &str) -> Result<Arc<Prepared>, QueryError> {
-        self.prepared.get(name).cloned().ok_or_else(|| prepared::unknown(name))
+        self.prepared.get(name)
     }
 
     /// Forgets a statement; it is no error if there is none.
@@ -406,9 +398,6 @@ impl Connection {
         self.prepared.remove(name);
     }
 }
-
-/// Statements that a connection keeps.
-const PREPARED_MAX: usize = 10_000;
 
 /// Rows that are there already.
 fn ready(batch: RecordBatch, tag: RowsTag) -> Answer {

@@ -42,4 +42,4 @@ pub use error::{QueryError, QueryErrorKind};
 pub use pg_catalog::PG_TYPE;
 pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Rules, Setting};
 pub use running::{PoolStats, QueryStats};
-pub use statement::{CopyFormat, ScalarParam, array_elements};
+pub use statement::{ARRAY_ELEMENTS_MAX, CopyFormat, ScalarParam, array_elements, too_many_elements};

@@ -32,7 +32,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use crate::error::{QueryError, QueryErrorKind};
 
 pub(crate) use alter_table::{AlterTable, Change};
-pub use any::array_elements;
+pub use any::{ARRAY_ELEMENTS_MAX, array_elements, too_many_elements};
 pub(crate) use command::Command;
 pub use command::CopyFormat;
 pub(crate) use create_table::CreateTable;
@@ -162,6 +162,9 @@ impl Statement {
         refuse::check(query)?;
         rewrite::rewrite(query)?;
         postgres::rewrite(query);
+        if let Self::Insert(insert) = self {
+            rewrite::read_inserted(&insert.columns, &mut insert.source);
+        }
         Ok(())
     }
 
@@ -310,9 +313,6 @@ fn one_of(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement, QueryErro
     }
     if let Statement::Delete(delete) = &mut statement {
         delete.text = text.to_owned();
-    }
-    if let Statement::Insert(insert) = &mut statement {
-        rewrite::read_inserted(&insert.columns, &mut insert.source);
     }
     Ok(statement)
 }

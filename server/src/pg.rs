@@ -35,6 +35,9 @@ use wire::{Wire, WireError};
 /// The database that a client means by PostgreSQL's own.
 const POSTGRES: &str = "postgres";
 
+/// So many connections without a place are heard, which may only cancel; one more is closed at once.
+const SPARES: usize = 32;
+
 /// Who can be canceled: the connections by the number that they were told.
 #[derive(Debug, Default)]
 pub(crate) struct Cancels(Mutex<Open>);
@@ -112,7 +115,7 @@ pub(crate) async fn listen(
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut connections = tokio::task::JoinSet::new();
+    let (mut connections, spares) = (tokio::task::JoinSet::new(), Arc::new(Semaphore::new(SPARES)));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -130,7 +133,20 @@ pub(crate) async fn listen(
         };
         let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
         let place = Arc::clone(&places).try_acquire_owned().ok();
-        connections.spawn(connection(stream, place, shared, stopped));
+        let spare = match place {
+            Some(_) => None,
+            None => match Arc::clone(&spares).try_acquire_owned() {
+                Ok(spare) => Some(spare),
+                Err(_) => {
+                    shared.metrics.pg_errors.add(1);
+                    continue;
+                }
+            },
+        };
+        connections.spawn(async move {
+            connection(stream, place, shared, stopped).await;
+            drop(spare);
+        });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}

@@ -1,5 +1,6 @@
 //! A statement that was read and waits for its values, and what is known about it before it has them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow_schema::{DataType, SchemaRef};
@@ -39,8 +40,58 @@ pub struct Description {
     pub schema: Option<SchemaRef>,
 }
 
+/// Statements that a connection keeps.
+const KEPT_MAX: usize = 10_000;
+/// Of their texts; what is read of one takes many times as much.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// The statements of a connection by their names. That without a name is not counted: the next one takes its place.
+#[derive(Default)]
+pub(super) struct Kept {
+    statements: HashMap<String, Arc<Prepared>>,
+    /// Of the texts of those with a name.
+    bytes: usize,
+}
+
+impl Kept {
+    pub(super) fn insert(&mut self, name: &str, prepared: Prepared) -> Result<(), QueryError> {
+        if !name.is_empty() {
+            if self.statements.contains_key(name) {
+                let message = format!("prepared statement {name:?} already exists");
+                return Err(QueryError::new(QueryErrorKind::AlreadyExists, message).with_state("42P05"));
+            }
+            let bytes = self.bytes + name.len() + prepared.text.len();
+            if KEPT_MAX <= self.statements.len() || KEPT_BYTES_MAX < bytes {
+                let message = format!(
+                    "a connection keeps at most {KEPT_MAX} prepared statements, of {KEPT_BYTES_MAX} bytes of text"
+                );
+                return Err(QueryError::new(QueryErrorKind::Limit, message));
+            }
+            self.bytes = bytes;
+        }
+        self.statements.insert(name.to_owned(), Arc::new(prepared));
+        Ok(())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<Arc<Prepared>, QueryError> {
+        self.statements.get(name).cloned().ok_or_else(|| unknown(name))
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(gone) = self.statements.remove(name)
+            && !name.is_empty()
+        {
+            self.bytes -= name.len() + gone.text.len();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// There is no such statement.
-pub(super) fn unknown(name: &str) -> QueryError {
+fn unknown(name: &str) -> QueryError {
     let message = format!("prepared statement {name:?} does not exist");
     QueryError::new(QueryErrorKind::Invalid, message).with_state("26000")
 }

@@ -7,10 +7,21 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Array, ArrayElemTypeDef, BinaryOperator, DataType, Expr, Statement, Value, VisitMut, VisitorMut};
 
+use super::guard::TOKENS_MAX;
 use super::parameters::cast;
 use crate::error::{QueryError, QueryErrorKind};
 
-/// The elements of an array of one dimension as PostgreSQL writes it, `{a,"b c",NULL}`; `None`: it is none.
+/// The most elements of all arrays of one statement that come as values: each becomes a word of it.
+pub const ARRAY_ELEMENTS_MAX: usize = TOKENS_MAX;
+
+/// There are more than [`ARRAY_ELEMENTS_MAX`].
+pub fn too_many_elements() -> QueryError {
+    let message = format!("the arrays of a statement have more than {ARRAY_ELEMENTS_MAX} elements");
+    QueryError::new(QueryErrorKind::Limit, message)
+}
+
+/// The elements of an array of one dimension as PostgreSQL writes it, `{a,"b c",NULL}`; `None`: it is none, or has more than
+/// [`ARRAY_ELEMENTS_MAX`].
 pub fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     let (mut values, mut chars) = (Vec::new(), inner.chars().peekable());
@@ -18,6 +29,9 @@ pub fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
         return Some(values);
     }
     loop {
+        if values.len() == ARRAY_ELEMENTS_MAX {
+            return None;
+        }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         let mut value = String::new();
         if chars.next_if_eq(&'"').is_some() {
@@ -62,12 +76,12 @@ fn sides(expr: &mut Expr) -> Option<(&mut Expr, &mut Expr, bool)> {
     }
 }
 
-/// Rewrites one comparison.
-pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
+/// Rewrites one comparison. `room`: so many elements may come out of texts yet.
+pub(super) fn rewrite(expr: &mut Expr, room: &mut usize) -> Result<(), QueryError> {
     let Some((left, right, negated)) = sides(expr) else {
         return Ok(());
     };
-    let Some(list) = elements(right)? else {
+    let Some(list) = elements(right, room)? else {
         return Ok(());
     };
     *expr = match list.is_empty() {
@@ -79,24 +93,21 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
 }
 
 /// The elements of an array that is written out.
-fn elements(array: &mut Expr) -> Result<Option<Vec<Expr>>, QueryError> {
+fn elements(array: &mut Expr, room: &mut usize) -> Result<Option<Vec<Expr>>, QueryError> {
     Ok(match array {
-        Expr::Nested(inner) => elements(inner)?,
+        Expr::Nested(inner) => elements(inner, room)?,
         Expr::Array(Array { elem, .. }) if !elem.iter().any(|element| matches!(element, Expr::Array(_))) => {
             Some(std::mem::take(elem))
         }
         Expr::Cast { expr, data_type, format: None, .. } => match element_type(data_type) {
             None => None,
-            Some(of_element) => {
-                elements(expr)?.map(|list| list.into_iter().map(|element| converted(element, &of_element)).collect())
-            }
+            Some(of_element) => elements(expr, room)?
+                .map(|list| list.into_iter().map(|element| converted(element, &of_element)).collect()),
         },
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => {
-                let parts = array_elements(text).ok_or_else(|| {
-                    QueryError::new(QueryErrorKind::Invalid, format!("malformed array literal: {text:?}"))
-                        .with_state("22P02")
-                })?;
+                let parts = array_elements(text).ok_or_else(|| unread(text))?;
+                *room = room.checked_sub(parts.len()).ok_or_else(too_many_elements)?;
                 let literal = |part: Option<String>| Expr::value(part.map_or(Value::Null, Value::SingleQuotedString));
                 Some(parts.into_iter().map(literal).collect())
             }
@@ -104,6 +115,14 @@ fn elements(array: &mut Expr) -> Result<Option<Vec<Expr>>, QueryError> {
         },
         _ => None,
     })
+}
+
+/// Why a text is no array.
+fn unread(text: &str) -> QueryError {
+    if ARRAY_ELEMENTS_MAX <= text.bytes().filter(|byte| *byte == b',').count() {
+        return too_many_elements();
+    }
+    QueryError::new(QueryErrorKind::Invalid, format!("malformed array literal: {text:?}")).with_state("22P02")
 }
 
 fn element_type(data_type: &DataType) -> Option<DataType> {
@@ -186,6 +205,11 @@ mod tests {
             assert_eq!(condition(sql).as_deref(), Ok(want), "{sql}");
         }
         assert_eq!(condition("x = ANY('a,b')"), Err("22P02"));
+        // What one text may have, two may not.
+        let half = format!("x = ANY('{{{}1}}')", "1,".repeat(ARRAY_ELEMENTS_MAX / 2));
+        assert!(condition(&half).is_ok());
+        assert_eq!(condition(&format!("{half} AND {half}")), Err("54000"));
+        assert_eq!(condition(&format!("x = ANY('{{{}1}}')", "1,".repeat(ARRAY_ELEMENTS_MAX))), Err("54000"));
     }
 
     #[test]

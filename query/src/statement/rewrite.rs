@@ -31,7 +31,7 @@ use crate::error::{QueryError, QueryErrorKind};
 
 /// Rewrites a query.
 pub(super) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
-    match statement.visit(&mut Rewrite) {
+    match statement.visit(&mut Rewrite { room: any::ARRAY_ELEMENTS_MAX }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -47,7 +47,10 @@ pub(super) fn read_inserted(columns: &[String], statement: &mut Statement) {
     }
 }
 
-struct Rewrite;
+struct Rewrite {
+    /// So many elements may come out of texts yet.
+    room: usize,
+}
 
 impl VisitorMut for Rewrite {
     type Break = QueryError;
@@ -55,7 +58,7 @@ impl VisitorMut for Rewrite {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
         let rewritten = read_interval(expr)
             .and_then(|()| calls::rewrite(expr))
-            .and_then(|()| any::rewrite(expr))
+            .and_then(|()| any::rewrite(expr, &mut self.room))
             .and_then(|()| like::rewrite(expr))
             .and_then(|()| calls::similar(expr));
         if let Err(error) = rewritten {

@@ -293,3 +293,11 @@ fn and_binds_less_than_is_distinct_from() {
     same("SELECT DISTINCT a FROM b WHERE c AND d", "SELECT DISTINCT a FROM b WHERE c AND d");
     same("SELECT a IS DISTINCT FROM b x FROM t WHERE c AND d", "SELECT a IS DISTINCT FROM b x FROM t WHERE c AND d");
 }
+
+#[test]
+fn a_time_that_is_inserted_is_read_alike_as_a_parameter() {
+    let text = "2016-01-03 12:26:46.646325 +0000";
+    let written = read(&format!("INSERT INTO t (time, v) VALUES ('{text}', 1)")).unwrap();
+    let params = HashMap::from([("1".to_owned(), ScalarParam::String(text.to_owned()))]);
+    assert_eq!(parse("INSERT INTO t (time, v) VALUES ($1, 1)", &Parameters(&params)), Ok(written));
+}

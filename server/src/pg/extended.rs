@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use marigram_query::{Answer, Prepared, QueryError, QueryErrorKind, RowsTag, ScalarParam};
+use marigram_query::{
+    ARRAY_ELEMENTS_MAX, Answer, Prepared, QueryError, QueryErrorKind, RowsTag, ScalarParam, too_many_elements,
+};
 
 use super::Cancel;
 use super::client::{Client, Failure, guarded, read};
@@ -23,6 +25,8 @@ const PORTALS_MAX: usize = 1000;
 pub(super) struct Portal {
     prepared: Arc<Prepared>,
     params: Vec<ScalarParam>,
+    /// Of the values, until it begins.
+    bytes: usize,
     formats: Vec<i16>,
     state: State,
 }
@@ -121,15 +125,36 @@ impl Client {
             guarded(wire, cancel, self.session.describe(&prepared)).await?;
         }
         let described = prepared.description();
-        let mut params = Vec::with_capacity(count);
+        let bytes = bind.values.iter().flatten().map(|value| value.len()).sum();
+        self.check_waiting(&bind.portal, bytes)?;
+        let (mut params, mut elements) = (Vec::with_capacity(count), 0);
         for (at, value) in bind.values.into_iter().enumerate() {
             let planned = described.and_then(|known| known.parameters.get(at)).map(Kind::of);
             let kind = declared(at).or(planned);
-            params.push(parameter::decode(at + 1, kind, is_binary(at), value)?);
+            let param = parameter::decode(at + 1, kind, is_binary(at), value)?;
+            elements += parameter::elements_of(&param);
+            if ARRAY_ELEMENTS_MAX < elements {
+                return Err(too_many_elements().into());
+            }
+            params.push(param);
         }
-        let portal = Portal { prepared: Arc::clone(&prepared), params, formats: bind.results, state: State::New };
+        let (prepared, formats) = (Arc::clone(&prepared), bind.results);
+        let portal = Portal { prepared, params, bytes, formats, state: State::New };
         self.portals.insert(bind.portal, portal);
         wire.out.empty(b'2');
+        Ok(())
+    }
+
+    /// Whether another portal with so many bytes of values may wait: all together may have what one message has.
+    fn check_waiting(&self, name: &str, bytes: usize) -> Result<(), QueryError> {
+        let others = self.portals.iter().filter(|(other, _)| *other != name).map(|(_, portal)| portal.bytes);
+        let bytes_max = self.shared.config.connection.pg_message_bytes_max;
+        if bytes_max < others.sum::<usize>().saturating_add(bytes) as u64 {
+            let message = format!(
+                "the values of portals that wait have more than connection.pg_message_bytes_max, {bytes_max} bytes"
+            );
+            return Err(QueryError::new(QueryErrorKind::Limit, message));
+        }
         Ok(())
     }
 
@@ -183,6 +208,7 @@ impl Client {
         self.shared.metrics.pg_statements.add(1);
         let prepared = Arc::clone(&portal.prepared);
         let params = std::mem::take(&mut portal.params);
+        portal.bytes = 0;
         // What fails is not tried a second time.
         portal.state = State::Done(String::new());
         let answer = guarded(wire, cancel, self.session.execute(&prepared, &params)).await;

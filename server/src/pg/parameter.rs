@@ -1,7 +1,7 @@
 //! Values that a client sends: bytes of a type and a format become what the statement is filled with.
 
 use bytes::{Buf, Bytes};
-use marigram_query::{QueryError, QueryErrorKind, ScalarParam, array_elements};
+use marigram_query::{ARRAY_ELEMENTS_MAX, QueryError, QueryErrorKind, ScalarParam, array_elements, too_many_elements};
 
 use super::encode::{EPOCH_DAYS, EPOCH_US};
 use super::types::Kind;
@@ -17,6 +17,9 @@ pub(super) fn decode(
     let Some(value) = value else {
         return Ok(kind.map_or(ScalarParam::Null, |kind| ScalarParam::Typed(None, kind.data_type())));
     };
+    if let Some(Kind::List(_)) = kind {
+        check_elements(&value, binary)?;
+    }
     let decoded = match (kind, binary) {
         (Some(kind), true) => from_binary(kind, value),
         (None, true) => from_text(Kind::Text, value),
@@ -30,6 +33,28 @@ pub(super) fn decode(
         error.sqlstate = if binary { "22P03" } else { "22P02" };
         error
     })
+}
+
+/// How many elements a value has.
+pub(super) fn elements_of(value: &ScalarParam) -> usize {
+    match value {
+        ScalarParam::List(values, _) => values.len(),
+        _ => 0,
+    }
+}
+
+/// Whether an array is short enough to be read.
+fn check_elements(value: &[u8], binary: bool) -> Result<(), QueryError> {
+    let is_long = match (binary, value.get(12..16)) {
+        (true, Some(&[a, b, c, d])) => ARRAY_ELEMENTS_MAX < u32::from_be_bytes([a, b, c, d]) as usize,
+        (true, _) => false,
+        // No text has more elements than commas and one.
+        (false, _) => {
+            ARRAY_ELEMENTS_MAX <= value.iter().filter(|byte| **byte == b',').count()
+                && std::str::from_utf8(value).is_ok_and(|text| array_elements(text).is_none())
+        }
+    };
+    if is_long { Err(too_many_elements()) } else { Ok(()) }
 }
 
 fn typed(text: Vec<u8>, kind: Kind) -> Option<ScalarParam> {
@@ -254,9 +279,10 @@ mod tests {
         for end in 0..ints.len() {
             assert_eq!(binary(Kind::List(&Kind::Int8), ints.get(..end).unwrap()), Err("22P03"), "{end}");
         }
-        assert_eq!(
-            binary(Kind::List(&Kind::Int8), b"\0\0\0\x01\0\0\0\0\0\0\0\x14\x7f\xff\xff\xff\0\0\0\x01"),
-            Err("22P03")
-        );
+        // What the head promises is not believed: neither more elements than follow, nor more than a statement takes.
+        let promised =
+            |count: i32| [&b"\0\0\0\x01\0\0\0\0\0\0\0\x14"[..], &count.to_be_bytes(), b"\0\0\0\x01"].concat();
+        assert_eq!(binary(Kind::List(&Kind::Int8), &promised(100)), Err("22P03"));
+        assert_eq!(binary(Kind::List(&Kind::Int8), &promised(i32::MAX)), Err("54000"));
     }
 }

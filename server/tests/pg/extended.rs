@@ -119,6 +119,56 @@ fn types_of_values_are_found_out() {
 }
 
 #[test]
+fn what_a_client_keeps_is_bounded() {
+    let server = Running::start(&[("connection.pg_message_bytes_max", "8 MiB")]);
+    let mut client = Client::connect(server.pg);
+    #[track_caller]
+    fn outcome(client: &mut Client) -> String {
+        client.sync();
+        let frames = client.until_ready();
+        let last = frames.last().unwrap();
+        if last.kind == 'E' { fields(&last.body)[&'C'].clone() } else { kinds(&frames) }
+    }
+    // Texts of statements with names: that without one is not kept.
+    let long = format!("SELECT '{}'", "x".repeat(3 << 20));
+    client.parse("one", &long, &[]);
+    assert_eq!(outcome(&mut client), "1");
+    client.parse("two", &long, &[]);
+    assert_eq!(outcome(&mut client), "54000");
+    client.parse("", &long, &[]);
+    client.parse("", &long, &[]);
+    assert_eq!(outcome(&mut client), "11");
+    client.done("DEALLOCATE one");
+    client.parse("two", &long, &[]);
+    assert_eq!(outcome(&mut client), "1");
+    // Values of portals that have not begun.
+    client.done("BEGIN");
+    client.parse("", "SELECT $1", &[]);
+    let value = vec![b'x'; 5 << 20];
+    client.bind("a", "", [0, 0], &[Some(&value)]);
+    assert_eq!(outcome(&mut client), "12");
+    client.bind("b", "", [0, 0], &[Some(&value)]);
+    assert_eq!(outcome(&mut client), "54000");
+    client.done("ROLLBACK");
+    // Elements of arrays, each of which becomes a word of the statement.
+    client.parse("", "SELECT 1 = ANY($1::bigint[]), 1 = ANY($2::bigint[])", &[1016, 1016]);
+    let text = format!("{{{}1}}", "1,".repeat(100_000));
+    client.bind("", "", [0, 0], &[Some(text.as_bytes()), Some(b"{1}")]);
+    client.execute("", 0);
+    assert_eq!(outcome(&mut client), "12DC");
+    client.parse("", "SELECT 1 = ANY($1::bigint[]), 1 = ANY($2::bigint[])", &[1016, 1016]);
+    client.bind("", "", [0, 0], &[Some(text.as_bytes()), Some(text.as_bytes())]);
+    assert_eq!(outcome(&mut client), "54000");
+    let text = format!("{{{}1}}", "1,".repeat(200_000));
+    client.bind("", "", [0, 0], &[Some(text.as_bytes()), Some(b"{1}")]);
+    assert_eq!(outcome(&mut client), "54000");
+    let binary = [&b"\0\0\0\x01\0\0\0\0\0\0\0\x14\0\x03\0\0\0\0\0\x01"[..], &[255; 4 << 17]].concat();
+    client.bind("", "", [1, 0], &[Some(&binary), None]);
+    assert_eq!(outcome(&mut client), "54000");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
 fn a_portal_gives_so_many_rows_at_a_time() {
     let server = Running::start(&[]);
     let mut client = Client::connect(server.pg);

@@ -147,7 +147,14 @@ fn limits_are_kept() {
     std::thread::sleep(Duration::from_millis(100));
     Client::cancel(server.pg, first.key);
     assert_eq!(fields(&first.until_ready().last().unwrap().body)[&'C'], "57014");
-    drop(second);
+    // Those that only stand there are not many.
+    let standing: Vec<_> = (0..40).map(|_| Client::open(server.pg)).collect();
+    let closed = |mut stream: &std::net::TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        matches!(std::io::Read::read(&mut stream, &mut [0; 1]), Ok(0))
+    };
+    assert_eq!(standing.iter().filter(|stream| closed(stream)).count(), 40 - 32);
+    drop((standing, second));
     let deadline = Instant::now() + Duration::from_secs(10);
     while Client::connect_with(server.pg, &[("user", "me")]).is_err() {
         assert!(Instant::now() < deadline, "the place is not given back");
