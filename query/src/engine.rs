@@ -11,6 +11,8 @@
 mod admission;
 mod delete;
 mod describe;
+mod reply;
+mod store_rows;
 mod threads;
 
 use std::sync::Arc;
@@ -18,14 +20,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt};
 use marigram_storage::clock::{Clock, SystemClock};
-use marigram_storage::draft::Draft;
 use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,9 +38,10 @@ use crate::request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Re
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
 use crate::short_cut::ShortCut;
-use crate::statement::{self, Cancel, Insert, Load, Parameters, Statement, TableName};
+use crate::statement::{self, Cancel, Parameters, Statement, TableName};
 use crate::store::Store;
 use crate::{definition, insert, show};
+use reply::{Event, Head, Reply, batches};
 use threads::Pools;
 
 /// Batches between a statement and its client.
@@ -60,41 +62,12 @@ struct Shared {
     pools: Pools,
 }
 
-/// What a task tells its client, in order: a head, batches, the end; or a failure at any point.
-enum Event {
-    Head(Head),
-    /// The memory of a batch is reserved until the client takes it.
-    Batch(RecordBatch, #[expect(dead_code, reason = "it only has to be dropped")] Option<MemoryReservation>),
-    End,
-    Failed(QueryError),
-}
-
 /// What became of a statement in a pool.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Done,
     /// Nothing yet: it may read so much that it belongs into the batch pool.
     Large,
-}
-
-enum Head {
-    Rows { schema: SchemaRef, snapshot: String },
-    Done,
-    Count(Option<u64>),
-}
-
-/// The client's end of a statement. Dropping it stops the task.
-struct Reply {
-    events: mpsc::Receiver<Event>,
-    entry: Arc<Entry>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        self.entry.abandon();
-        self.task.abort();
-    }
 }
 
 impl QueryEngine {
@@ -244,41 +217,6 @@ impl Shared {
     }
 }
 
-impl Reply {
-    /// The next event; a failure, an interruption and a task that died are errors.
-    async fn next(&mut self) -> Result<Event, QueryError> {
-        let event = tokio::select! {
-            biased;
-            event = self.events.recv() => event,
-            error = self.entry.interrupted() => Some(Event::Failed(error)),
-        };
-        let error = match event {
-            Some(Event::Failed(error)) => error,
-            Some(event) => return Ok(event),
-            None => QueryError::internal("the statement ended unexpectedly"),
-        };
-        self.entry.finish(Err(&error));
-        Err(error)
-    }
-}
-
-/// Batches up to the end. The task lives as long as the stream.
-fn batches(first: Event, reply: Reply) -> impl Stream<Item = Result<RecordBatch, QueryError>> + Send + 'static {
-    futures::stream::unfold(Some((Some(first), reply)), |state| async move {
-        let (ahead, mut reply) = state?;
-        let event = match ahead {
-            Some(event) => Ok(event),
-            None => reply.next().await,
-        };
-        match event {
-            Ok(Event::Batch(batch, _)) => Some((Ok(batch), Some((None, reply)))),
-            Ok(Event::End) => None,
-            Ok(Event::Head(_) | Event::Failed(_)) => Some((Err(QueryError::internal("an answer has two heads")), None)),
-            Err(error) => Some((Err(error), None)),
-        }
-    })
-}
-
 /// What a statement of a connection brings beside its request.
 #[derive(Default)]
 pub(crate) struct Ahead {
@@ -360,11 +298,11 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
     let context = Arc::new(shared.context(request, ahead, &task.database, entry, pool)?);
     let head = match statement {
         Statement::Query(query) => return self::query(task, context, *query, may_leave).await,
-        Statement::Insert(insert) => match self::insert(task, context, insert, may_leave).await? {
+        Statement::Insert(insert) => match store_rows::insert(task, context, insert, may_leave).await? {
             Some(count) => Head::Count(Some(count)),
             None => return Ok(Outcome::Large),
         },
-        Statement::Load(rows) => Head::Count(Some(load(&context, &rows).await?)),
+        Statement::Load(rows) => Head::Count(Some(store_rows::load(&context, &rows).await?)),
         Statement::Delete(delete) => match delete::run(task, context, delete, may_leave).await? {
             Some(count) => Head::Count(count),
             None => return Ok(Outcome::Large),
@@ -516,51 +454,6 @@ fn returned(context: &Context, batch: &RecordBatch) {
     let counters = &context.entry.counters;
     counters.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
     counters.bytes.fetch_add(batch.get_array_memory_size() as u64, Ordering::Relaxed);
-}
-
-/// How many rows were stored; `None`: the query is too large for this pool.
-async fn insert(
-    task: &Task,
-    context: Arc<Context>,
-    insert: Insert,
-    may_leave: bool,
-) -> Result<Option<u64>, QueryError> {
-    context.principal.may(Action::Write, context.database_of(&insert.table))?;
-    context.check_database()?;
-    let target = insert::Target::find(&context, &insert.table, &insert.columns)?;
-    let session = Session::new(&task.shared.template, Arc::clone(&context))?;
-    let held = session.reservation("rows to store");
-    let Some(mut stream) = start(task, session, *insert.source, may_leave).await? else {
-        return Ok(None);
-    };
-    let mut builder = target.builder(stream.schema().fields().len())?;
-    while let Some(batch) = stream.next().await {
-        let batch = batch?;
-        held.try_grow(held_bytes(&batch))?;
-        builder.push(&batch)?;
-    }
-    store(&context, &target.database, builder.finish()).await.map(Some)
-}
-
-/// How many rows of a copy were stored.
-async fn load(context: &Arc<Context>, load: &Load) -> Result<u64, QueryError> {
-    context.principal.may(Action::Write, context.database_of(&load.table))?;
-    context.check_database()?;
-    let target = insert::Target::find(context, &load.table, &load.columns)?;
-    let mut builder = target.builder(load.batch.num_columns())?;
-    builder.push(&load.batch)?;
-    store(context, &target.database, builder.finish()).await
-}
-
-async fn store(context: &Arc<Context>, database: &str, draft: Option<Draft>) -> Result<u64, QueryError> {
-    let Some(draft) = draft else {
-        return Ok(0);
-    };
-    let database = database.to_owned();
-    let write = move |engine: &Engine| Ok(engine.write(&database, &draft)?);
-    let rows = definition::blocking(Arc::clone(context), write).await?.rows;
-    context.entry.counters.rows.fetch_add(rows, Ordering::Relaxed);
-    Ok(rows)
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), QueryError> {

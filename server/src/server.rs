@@ -12,6 +12,7 @@ use marigram_ingest::admission::Admission;
 use marigram_ingest::pipeline::{Limits, Pipeline};
 use marigram_query::{QueryEngine, QueryOptions, Setting};
 use marigram_storage::clock::{Clock, SystemClock};
+use marigram_storage::time::date_of;
 use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, World, shorten_slice};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
@@ -375,15 +376,7 @@ async fn until_true(mut stopped: watch::Receiver<bool>) {
 pub(crate) fn format_time(ns: i64) -> String {
     let seconds = ns.div_euclid(1_000_000_000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Howard Hinnant's civil_from_days: years start in March, eras have 400 years.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = date_of(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", ns.rem_euclid(1_000_000_000))
 }

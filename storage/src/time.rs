@@ -62,6 +62,29 @@ pub fn bucket_start(at: i64, width: i64, origin: i64) -> Option<i64> {
     i64::try_from(start).ok()
 }
 
+/// Year, month and day of a day, counted from 1970-01-01, in the calendar of today. Howard Hinnant's `civil_from_days`.
+pub fn date_of(day: i64) -> (i64, i64, i64) {
+    // Days from 0000-03-01, in eras of 400 years, which have 146,097 days each.
+    let days = day + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // March is 0.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+/// The day of a date, counted from 1970-01-01. The same author's `days_from_civil`.
+pub fn day_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let from_march = (month + 9) % 12;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * from_march + 2) / 5 + day - 1;
+    era * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,8 @@ use sqlparser::ast::Expr;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::{Statement, fold, one};
+use super::read::one;
+use super::{Statement, fold};
 use crate::error::{QueryError, QueryErrorKind};
 
 pub use copy::CopyFormat;

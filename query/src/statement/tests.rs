@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use marigram_storage::schema::{ColumnKind, FieldType, TableMode};
 
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
 use super::*;
 
 fn read(sql: &str) -> Result<Statement, QueryError> {

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use marigram_storage::time::date_of;
+
 /// Nanoseconds, microseconds of a day and such.
 const NS_PER_US: i64 = 1_000;
 const US_PER_SECOND: i64 = 1_000_000;
@@ -67,7 +69,7 @@ fn float(out: &mut Vec<u8>, value: f64, plain_below: i32, scientific: impl Fn(&m
 
 /// A day, counted from 1970-01-01.
 pub(super) fn date(out: &mut Vec<u8>, day: i64) {
-    let (year, month, day) = civil(day);
+    let (year, month, day) = date_of(day);
     let shown = if year > 0 { year } else { 1 - year };
     let _ = write!(out, "{shown:04}-{month:02}-{day:02}");
     if year <= 0 {
@@ -77,7 +79,7 @@ pub(super) fn date(out: &mut Vec<u8>, day: i64) {
 
 /// An instant in µs since 1970, in UTC.
 pub(super) fn timestamptz(out: &mut Vec<u8>, us: i64) {
-    let (year, month, day) = civil(us.div_euclid(US_PER_DAY));
+    let (year, month, day) = date_of(us.div_euclid(US_PER_DAY));
     let shown = if year > 0 { year } else { 1 - year };
     let _ = write!(out, "{shown:04}-{month:02}-{day:02} ");
     time(out, us.rem_euclid(US_PER_DAY));
@@ -173,18 +175,6 @@ pub(super) fn element(out: &mut Vec<u8>, text: &[u8]) {
         out.push(*byte);
     }
     out.push(b'"');
-}
-
-/// Year, month and day of a day counted from 1970-01-01. Howard Hinnant's `civil_from_days`.
-pub(super) fn civil(day: i64) -> (i64, i64, i64) {
-    let shifted = day + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

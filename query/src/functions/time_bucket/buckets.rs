@@ -3,6 +3,7 @@
 use datafusion::arrow::array::{Array, PrimitiveArray};
 use datafusion::arrow::datatypes::TimestampNanosecondType;
 use datafusion::common::{Result, ScalarValue};
+use marigram_storage::time::{date_of, day_of};
 
 use crate::functions::width::Width;
 use crate::functions::zone::Zone;
@@ -209,24 +210,13 @@ impl Buckets {
 
 /// The month of a time, counted from year 0.
 fn month_of(time: i64) -> i64 {
-    // Days from 0000-03-01, in eras of 400 years, which have 146,097 days each.
-    let days = time.div_euclid(DAY_NS) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // March is 0.
-    let month = (5 * day_of_year + 2) / 153;
-    (era * 400 + year_of_era) * 12 + month + 2
+    let (year, month, _) = date_of(time.div_euclid(DAY_NS));
+    year * 12 + month - 1
 }
 
 /// The first instant of a month, if it is in range.
 fn month_start(month: i64) -> Option<i64> {
-    let from_march = month - 2;
-    let (year, month) = (from_march.div_euclid(12), from_march.rem_euclid(12));
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * month + 2) / 5;
-    (era * 146_097 + day_of_era - 719_468).checked_mul(DAY_NS)
+    day_of(month.div_euclid(12), month.rem_euclid(12) + 1, 1).checked_mul(DAY_NS)
 }
 
 #[cfg(test)]

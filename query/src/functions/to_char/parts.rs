@@ -1,5 +1,7 @@
 //! What a calendar and a clock show.
 
+use marigram_storage::time::{date_of, day_of};
+
 const DAY_NS: i64 = 86_400_000_000_000;
 /// The Julian day of 1970-01-01.
 const JULIAN_OF_EPOCH: i64 = 2_440_588;
@@ -28,20 +30,20 @@ impl Parts {
     /// Of ns since 1970-01-01; what is below a µs is cut off.
     pub(crate) fn of(time: i64) -> Self {
         let days = time.div_euclid(DAY_NS);
-        let (year, month, day) = date(days);
+        let (year, month, day) = date_of(days);
         // 1970-01-01 was a Thursday.
         let weekday = (days + 3).rem_euclid(7) + 1;
         // A week belongs to the year of its Thursday.
         let thursday = days + 4 - weekday;
-        let week_year = date(thursday).0;
+        let week_year = date_of(thursday).0;
         Self {
             year,
             month,
             day,
-            day_of_year: days - days_of(year, 1, 1) + 1,
+            day_of_year: days - day_of(year, 1, 1) + 1,
             weekday,
             week_year,
-            week: (thursday - days_of(week_year, 1, 1)) / 7 + 1,
+            week: (thursday - day_of(week_year, 1, 1)) / 7 + 1,
             julian: days + JULIAN_OF_EPOCH,
             micros: time.rem_euclid(DAY_NS) / 1_000,
         }
@@ -65,33 +67,10 @@ impl Parts {
     }
 }
 
-/// Year, month and day of a day since 1970-01-01.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Days from 0000-03-01, in eras of 400 years, which have 146,097 days each.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // March is 0.
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
-}
-
-/// The day since 1970-01-01 of a date.
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let from_march = (month + 9) % 12;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * from_march + 2) / 5 + day - 1;
-    era * 146_097 + day_of_era - 719_468
-}
-
 /// How many days a month has.
 pub(crate) fn days_in_month(year: i64, month: i64) -> i64 {
     let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
-    days_of(next_year, next, 1) - days_of(year, month, 1)
+    day_of(next_year, next, 1) - day_of(year, month, 1)
 }
 
 #[cfg(test)]
@@ -100,10 +79,10 @@ mod tests {
 
     #[test]
     fn dates_follow_one_another() {
-        let mut before = date(days_of(1677, 9, 21));
-        for days in days_of(1677, 9, 22)..=days_of(2262, 4, 11) {
-            let of_day = date(days);
-            assert_eq!(days_of(of_day.0, of_day.1, of_day.2), days);
+        let mut before = date_of(day_of(1677, 9, 21));
+        for days in day_of(1677, 9, 22)..=day_of(2262, 4, 11) {
+            let of_day = date_of(days);
+            assert_eq!(day_of(of_day.0, of_day.1, of_day.2), days);
             let is_next = match before {
                 (year, 12, 31) => of_day == (year + 1, 1, 1),
                 (year, month, day) if day == days_in_month(year, month) => of_day == (year, month + 1, 1),
