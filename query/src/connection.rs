@@ -25,6 +25,7 @@ use arrow_schema::SchemaRef;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use marigram_storage::Snapshot;
 
 use crate::engine::{Ahead, QueryEngine};
 use crate::error::{QueryError, QueryErrorKind};
@@ -48,6 +49,8 @@ pub struct Connection {
     principal: Principal,
     settings: SharedSettings,
     block: Option<Block>,
+    /// What is read outside of a block; `None`: the newest.
+    at: Option<Snapshot>,
     prepared: prepared::Kept,
     cursors: HashMap<String, Cursor>,
     notices: Vec<Notice>,
@@ -165,6 +168,7 @@ impl Connection {
             principal,
             settings,
             block: None,
+            at: None,
             prepared: prepared::Kept::default(),
             cursors: HashMap::new(),
             notices: Vec::new(),
@@ -183,6 +187,12 @@ impl Connection {
             }
         }
         self.settings.lock().started();
+        Ok(())
+    }
+
+    /// From now on, the snapshot that a token names is read where no block has one of its own.
+    pub fn read_at(&mut self, token: &str) -> Result<(), QueryError> {
+        self.at = Some(self.engine.snapshot_at(token)?);
         Ok(())
     }
 
@@ -321,6 +331,7 @@ impl Connection {
                 self.set_transaction(*modes, *session)?;
                 return done(command);
             }
+            Command::SetSnapshot(token) => self.set_snapshot(token)?,
             Command::Commit => return Ok(Answer::Done { tag: self.commit().to_owned() }),
             Command::Rollback => self.rollback(),
             Command::Savepoint(name) => self.savepoint(name)?,

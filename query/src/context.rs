@@ -88,7 +88,7 @@ impl Context {
 
     /// Opaque: names the snapshot.
     pub(crate) fn token(&self) -> String {
-        format!("{:016x}", self.snapshot.sequence())
+        self.snapshot.token().to_string()
     }
 }
 

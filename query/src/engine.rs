@@ -166,6 +166,16 @@ impl QueryEngine {
         self.shared.store.snapshot()
     }
 
+    /// What a token named.
+    pub(crate) fn snapshot_at(&self, token: &str) -> Result<Snapshot, QueryError> {
+        self.shared.store.snapshot_at(token)
+    }
+
+    /// Names what is visible now, for [`Request::snapshot`].
+    pub fn snapshot_token(&self) -> String {
+        self.snapshot().token().to_string()
+    }
+
     /// Stops a running statement of this id; `false` if there is none.
     pub fn cancel(&self, query_id: u64) -> bool {
         self.shared.registry.cancel(query_id)
@@ -201,9 +211,14 @@ impl Shared {
         pool: Pool,
     ) -> Result<Context, QueryError> {
         let settings = || SharedSettings::new(&request.principal.name, self.options.timeout);
+        let snapshot = match (&ahead.snapshot, &request.snapshot) {
+            (Some(snapshot), _) => snapshot.clone(),
+            (None, Some(token)) => self.store.snapshot_at(token)?,
+            (None, None) => self.store.snapshot(),
+        };
         Ok(Context {
             store: self.store.clone(),
-            snapshot: ahead.snapshot.clone().unwrap_or_else(|| self.store.snapshot()),
+            snapshot,
             options: Arc::clone(&self.options),
             registry: Arc::clone(&self.registry),
             entry,
@@ -293,6 +308,11 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
     }
     if statement.writes() {
         shared.store.writer()?;
+        if request.snapshot.is_some() {
+            let message =
+                "a statement that changes something reads the newest snapshot: leave out the parameter snapshot";
+            return Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("25006"));
+        }
     }
     let entry = Arc::clone(task.running.entry());
     let context = Arc::new(shared.context(request, ahead, &task.database, entry, pool)?);

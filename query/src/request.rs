@@ -160,6 +160,8 @@ pub struct Request {
     pub pool: Option<Pool>,
     /// What may be planned.
     pub rules: Rules,
+    /// The token of the snapshot to read, [`Response::Rows`] has one; `None`: the newest.
+    pub snapshot: Option<String>,
 }
 
 impl Request {
@@ -174,6 +176,7 @@ impl Request {
             timeout: None,
             pool: None,
             rules: Rules::default(),
+            snapshot: None,
         }
     }
 }
@@ -186,7 +189,7 @@ pub enum Response {
         schema: SchemaRef,
         /// The rows.
         stream: BoxStream<'static, Result<RecordBatch, QueryError>>,
-        /// Opaque: names the snapshot that was read.
+        /// Opaque: names the snapshot that was read, for [`Request::snapshot`].
         snapshot: String,
         /// As in `system.queries`.
         query_id: u64,

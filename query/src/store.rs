@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use marigram_storage::schema::TableId;
-use marigram_storage::{Accountant, Engine, EngineStats, LeaseInfo, Repeated, Snapshot, TaskInfo};
+use marigram_storage::{Accountant, Engine, EngineStats, LeaseInfo, Repeated, Snapshot, SnapshotToken, TaskInfo};
 
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -22,6 +22,19 @@ impl Store {
         match self {
             Self::Engine(engine) => engine.snapshot(),
             Self::Snapshot(snapshot) => snapshot.clone(),
+        }
+    }
+
+    /// What a token named, or an error that says that it is gone.
+    pub(crate) fn snapshot_at(&self, token: &str) -> Result<Snapshot, QueryError> {
+        let token: SnapshotToken = token.parse()?;
+        match self {
+            Self::Engine(engine) => Ok(engine.snapshot_at(&token)?),
+            Self::Snapshot(snapshot) if snapshot.token() == token => Ok(snapshot.clone()),
+            Self::Snapshot(_) => {
+                let message = "the data is open read only: there is no snapshot but the one that is open";
+                Err(QueryError::new(QueryErrorKind::SnapshotGone, message))
+            }
         }
     }
 

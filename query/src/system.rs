@@ -177,9 +177,11 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "snapshots",
         columns: &[
             ("snapshot_id", Kind::I64),
+            ("token", Kind::Text),
             ("sequence", Kind::I64),
             ("taken_at", Kind::Time),
             ("age_ms", Kind::I64),
+            ("held_until", Kind::Time),
             ("pinned_bytes", Kind::I64),
             ("pinned_files", Kind::I64),
         ],
@@ -351,9 +353,11 @@ fn snapshots(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let row = |lease: &LeaseInfo| {
         vec![
             count(lease.id),
+            Cell::Text(lease.token.to_string()),
             count(lease.sequence),
             Cell::Time(lease.taken_at_ns),
             count(lease.age_ns / 1_000_000),
+            lease.held_until_ns.map_or(Cell::Null, Cell::Time),
             count(lease.pinned_bytes),
             count(lease.pinned_files),
         ]

@@ -6,7 +6,7 @@
 
 mod defaults;
 mod settings;
-mod value;
+pub(crate) mod value;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

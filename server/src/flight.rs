@@ -34,8 +34,9 @@ use futures::{StreamExt, TryStreamExt};
 use marigram_query::{DEFAULT_DATABASE, Principal, QueryError, Request as Statement, Response as Answer};
 use marigram_storage::clock::Clock;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
+use crate::http::SNAPSHOT_HEADER;
 use crate::metrics::InFlight;
 use crate::status::Refusal;
 use crate::{Shared, auth};
@@ -62,6 +63,8 @@ struct Service {
 struct Caller {
     principal: Principal,
     database: String,
+    /// The token of the snapshot to read; `None`: the newest.
+    snapshot: Option<String>,
 }
 
 /// The endpoint.
@@ -82,17 +85,20 @@ impl Caller {
     fn of_headers(headers: &HeaderMap) -> Self {
         let mut named = DATABASE_HEADERS.iter().filter_map(|name| headers.get(*name)?.to_str().ok());
         let named = named.find(|name| !name.is_empty()).unwrap_or(DEFAULT_DATABASE);
-        Self { principal: auth::principal(headers), database: named.to_owned() }
+        let snapshot = headers.get(SNAPSHOT_HEADER).and_then(|value| value.to_str().ok());
+        let snapshot = snapshot.filter(|token| !token.is_empty()).map(str::to_owned);
+        Self { principal: auth::principal(headers), database: named.to_owned(), snapshot }
     }
 
     /// The same caller about another database.
     fn about(&self, database: &str) -> Self {
-        Self { principal: self.principal.clone(), database: database.to_owned() }
+        Self { principal: self.principal.clone(), database: database.to_owned(), snapshot: self.snapshot.clone() }
     }
 
     fn statement(&self, sql: &str) -> Statement {
         let mut statement = Statement::new(self.database.as_str(), sql);
         statement.principal = self.principal.clone();
+        statement.snapshot = self.snapshot.clone();
         statement
     }
 }
@@ -106,7 +112,7 @@ struct Sent {
 
 impl Service {
     /// The rows of a statement, as they come.
-    async fn rows(&self, statement: Statement, watched: Watched) -> Result<Rows, Status> {
+    async fn rows(&self, statement: Statement, watched: Watched) -> Result<Response<Rows>, Status> {
         let started = self.shared.clock.monotonic_ns();
         let metrics = &self.shared.metrics;
         metrics.queries.add(1);
@@ -121,9 +127,11 @@ impl Service {
             status(error)
         })?;
         metrics.query_seconds.observe(self.shared.elapsed_since(started));
+        let mut token = None;
         let (schema, stream) = match answer {
-            Answer::Rows { schema, stream, query_id, .. } => {
+            Answer::Rows { schema, stream, query_id, snapshot } => {
                 watched.runs_as(query_id);
+                token = MetadataValue::try_from(snapshot).ok();
                 (schema, stream)
             }
             Answer::Done => (Arc::new(Schema::empty()), futures::stream::empty().boxed()),
@@ -133,7 +141,12 @@ impl Service {
             }
         };
         let sent = Sent { stream, in_flight, watched };
-        Ok(encoded(columns::plain(&schema), futures::stream::unfold(Some(sent), next_batch).boxed()))
+        let rows = encoded(columns::plain(&schema), futures::stream::unfold(Some(sent), next_batch).boxed());
+        let mut response = Response::new(rows);
+        if let Some(token) = token {
+            response.metadata_mut().insert(SNAPSHOT_HEADER, token);
+        }
+        Ok(response)
     }
 
     /// How many rows a statement stored or removed; -1 where nobody knows.

@@ -13,6 +13,7 @@ mod listener;
 mod metrics;
 mod params;
 mod query;
+mod snapshots;
 mod write;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use http_body_util::BodyExt;
 use marigram_storage::clock::Clock;
 
 pub(crate) use listener::{Activity, BoundedListener};
-pub(crate) use query::statement_params;
+pub(crate) use query::{SNAPSHOT_HEADER, statement_params};
 
 use crate::Shared;
 use crate::status::Refusal;
@@ -50,6 +51,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v2/delete", post(delete::delete_v2))
         .route("/api/v3/write_lp", post(write::write_v3))
         .route("/api/v3/query_sql", get(query::query_sql).post(query::query_sql))
+        .route("/api/v1/snapshots", get(snapshots::list).post(snapshots::hold))
+        .route("/api/v1/snapshots/{id}", get(snapshots::show).delete(snapshots::release))
         .route("/query", get(influxql::query).post(influxql::query))
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))

@@ -151,7 +151,9 @@ impl From<StorageError> for Refusal {
             StorageError::TooLarge { what: "write", .. } => StatusCode::PAYLOAD_TOO_LARGE,
             // The request is small; what it asks for is not.
             StorageError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            StorageError::SnapshotExpired { .. } => StatusCode::GONE,
+            StorageError::SnapshotExpired { .. } => {
+                return Self { code: "72000", ..Self::new(StatusCode::GONE, error.to_string()) };
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())

@@ -16,6 +16,7 @@ mod http {
     pub mod limits;
     pub mod query;
     pub mod resources;
+    pub mod snapshots;
     pub mod support;
     pub mod write;
 }

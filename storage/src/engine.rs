@@ -43,7 +43,7 @@ use crate::registry::{NewSeriesRoom, Registry, SchemaLimits};
 use crate::room::Room;
 use crate::schema::TableId;
 use crate::scrub::{DamagedSegment, Scrubbed, Scrubber};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotToken};
 use crate::stats::{Counters, EngineStats, Repeated};
 use crate::stored::StoredSeries;
 use crate::sync::{Pointer, lock};
@@ -228,6 +228,32 @@ impl Engine {
     pub fn snapshot(&self) -> Snapshot {
         let published = self.shared.published.load_full();
         Snapshot::new(&published, self.shared.leases.take(Arc::clone(&published)))
+    }
+
+    /// What a token named. It can be read until a cut, a merge, a drop or a delete comes after it, or while something holds it.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotExpired`] where it is gone, [`Error::Invalid`] where this store never gave it away.
+    pub fn snapshot_at(&self, token: &SnapshotToken) -> Result<Snapshot> {
+        let published = self.shared.published.load_full();
+        let lease = self.shared.leases.recall(token, &published)?;
+        let kept = lease.published()?;
+        Ok(Snapshot::new(&kept, lease))
+    }
+
+    /// Keeps a snapshot, whoever else drops it, for so long, [`crate::HOLD_MAX`] at most, within what [`Engine::snapshot`] says. At
+    /// most [`crate::HOLDS_MAX`] are kept so.
+    pub fn hold(&self, snapshot: &Snapshot, time: Duration) -> Result<LeaseInfo> {
+        let (leases, lease) = (&self.shared.leases, snapshot.lease());
+        leases.hold(lease, time)?;
+        let infos = leases.infos(&self.shared.published.load_full());
+        let gone = || Error::SnapshotExpired { sequence: snapshot.sequence(), reason: "its time was over at once" };
+        infos.into_iter().find(|info| info.id == lease.id()).ok_or_else(gone)
+    }
+
+    /// Lets go of what [`Engine::hold`] keeps; `false`: nothing of this id is held so.
+    pub fn release(&self, id: u64) -> bool {
+        self.shared.leases.release(id)
     }
 
     /// The snapshots that are held, the oldest first.

@@ -6,6 +6,8 @@
 //! memory, what it kept is freed at once, or at the end of a batch that is just being made; and whoever reads on gets
 //! [`Error::SnapshotExpired`], never a part of an answer.
 
+pub(crate) mod holds;
+mod recall;
 #[cfg(test)]
 mod tests;
 
@@ -14,9 +16,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::applier::Published;
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::snapshot::SnapshotToken;
 use crate::sync::lock;
+use holds::Holds;
+use recall::Recent;
 
 /// It was held for longer than `snapshot.age_max`.
 const TOO_OLD: &str = "it was held for too long (snapshot.age_max)";
@@ -34,15 +40,22 @@ pub(crate) struct Leases {
     clock: Arc<dyn Clock>,
     age_max_ns: u64,
     next_id: AtomicU64,
-    /// Ids ascend with the time of taking.
-    held: Mutex<BTreeMap<u64, Weak<Lease>>>,
+    /// By the time of taking, then by id.
+    held: Mutex<BTreeMap<(u64, u64), Weak<Lease>>>,
     expired: AtomicU64,
+    /// Random, new at each open; in every token.
+    process: u64,
+    recent: Mutex<Recent>,
+    holds: Mutex<Holds>,
 }
 
 /// What one snapshot keeps.
 pub(crate) struct Lease {
     id: u64,
+    process: u64,
     sequence: u64,
+    /// The manifest edit that places its segments.
+    edit: u64,
     taken_at_ns: i64,
     taken_ns: u64,
     is_expired: AtomicBool,
@@ -62,8 +75,12 @@ struct Kept {
 pub struct LeaseInfo {
     /// Never reused by one engine.
     pub id: u64,
+    /// Names the snapshot.
+    pub token: SnapshotToken,
     /// The last batch that the snapshot sees.
     pub sequence: u64,
+    /// If it is held on somebody's word ([`crate::Engine::hold`]): until when, wall clock, ns.
+    pub held_until_ns: Option<i64>,
     /// When it was taken, wall clock, ns.
     pub taken_at_ns: i64,
     /// For how long it is held, ns.
@@ -82,17 +99,33 @@ impl std::fmt::Debug for Lease {
 
 impl Leases {
     pub(crate) fn new(clock: Arc<dyn Clock>, age_max_ns: u64) -> Arc<Self> {
-        let (next_id, expired) = (AtomicU64::new(1), AtomicU64::new(0));
-        Arc::new(Self { clock, age_max_ns, next_id, held: Mutex::default(), expired })
+        let process = clock.random_u64();
+        Arc::new(Self {
+            clock,
+            age_max_ns,
+            next_id: AtomicU64::new(1),
+            held: Mutex::default(),
+            expired: AtomicU64::new(0),
+            process,
+            recent: Mutex::default(),
+            holds: Mutex::default(),
+        })
     }
 
     /// Keeps what is published.
     pub(crate) fn take(self: &Arc<Self>, published: Arc<Published>) -> Arc<Lease> {
         self.expire();
+        let (taken_at_ns, taken_ns) = (self.clock.wall_ns(), self.clock.monotonic_ns());
+        self.take_at(published, taken_at_ns, taken_ns)
+    }
+
+    /// The same, as if it had been taken then.
+    fn take_at(self: &Arc<Self>, published: Arc<Published>, taken_at_ns: i64, taken_ns: u64) -> Arc<Lease> {
         let mut held = lock(&self.held);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let lease = Arc::new(Lease::new(id, published, Some(Arc::clone(self))));
-        held.insert(id, Arc::downgrade(&lease));
+        let lease = Lease::new(id, self.process, published, (taken_at_ns, taken_ns), Some(Arc::clone(self)));
+        let lease = Arc::new(lease);
+        held.insert((taken_ns, id), Arc::downgrade(&lease));
         lease
     }
 
@@ -101,8 +134,9 @@ impl Leases {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// Revokes those that are too old.
+    /// Ends holds that are over, and revokes leases that are too old.
     pub(crate) fn expire(&self) {
+        self.end_holds();
         let now_ns = self.clock.monotonic_ns();
         let is_old = |lease: &Arc<Lease>| self.is_old(lease, now_ns);
         let old: Vec<_> = {
@@ -137,7 +171,9 @@ impl Leases {
             let kept = lock(&lease.kept).published.as_ref().ok().cloned()?;
             Some(LeaseInfo {
                 id: lease.id,
+                token: lease.token(),
                 sequence: lease.sequence,
+                held_until_ns: lock(&self.holds).get(&lease.id).map(|hold| hold.until_wall_ns),
                 taken_at_ns: lease.taken_at_ns,
                 age_ns: now_ns.saturating_sub(lease.taken_ns),
                 pinned_bytes: lease.pinned_bytes(published),
@@ -157,22 +193,52 @@ impl Leases {
 }
 
 impl Lease {
-    fn new(id: u64, published: Arc<Published>, leases: Option<Arc<Leases>>) -> Self {
-        let clock = leases.as_ref().map(|leases| &leases.clock);
+    fn new(
+        id: u64,
+        process: u64,
+        published: Arc<Published>,
+        (taken_at_ns, taken_ns): (i64, u64),
+        leases: Option<Arc<Leases>>,
+    ) -> Self {
         Self {
             id,
+            process,
             sequence: published.sequence,
-            taken_at_ns: clock.map_or(0, |clock| clock.wall_ns()),
-            taken_ns: clock.map_or(0, |clock| clock.monotonic_ns()),
+            edit: published.placement.edit,
+            taken_at_ns,
+            taken_ns,
             is_expired: AtomicBool::new(false),
             kept: Mutex::new(Kept { published: Ok(published), holders: Vec::new() }),
             leases,
         }
     }
 
-    /// One that nobody revokes: of a store that nobody writes to.
-    pub(crate) fn forever(published: Arc<Published>) -> Arc<Self> {
-        Arc::new(Self::new(0, published, None))
+    /// One that nobody revokes: of a store that nobody writes to. `process` is random, for its token.
+    pub(crate) fn forever(published: Arc<Published>, process: u64) -> Arc<Self> {
+        Arc::new(Self::new(0, process, published, (0, 0), None))
+    }
+
+    /// Its number among the leases of an engine.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Names what it keeps.
+    fn token(&self) -> SnapshotToken {
+        SnapshotToken { process: self.process, sequence: self.sequence, edit: self.edit }
+    }
+
+    /// The same, to be given away: it will be known again for as long as it can.
+    pub(crate) fn give_token(&self, catalog: &Arc<Catalog>) -> SnapshotToken {
+        let token = self.token();
+        if let Some(leases) = &self.leases {
+            leases.note(&token, catalog);
+        }
+        token
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.is_expired.load(Ordering::SeqCst)
     }
 
     /// What the snapshot sees.
@@ -193,7 +259,7 @@ impl Lease {
     /// [`Error::SnapshotExpired`].
     pub(crate) fn check(&self) -> Result<()> {
         self.look();
-        if self.is_expired.load(Ordering::SeqCst) { self.published().map(drop) } else { Ok(()) }
+        if self.is_revoked() { self.published().map(drop) } else { Ok(()) }
     }
 
     /// Tells it who holds what it keeps.
@@ -235,7 +301,7 @@ impl Lease {
         drop(published);
         if let Some(leases) = &self.leases {
             leases.expired.fetch_add(1, Ordering::Relaxed);
-            lock(&leases.held).remove(&self.id);
+            lock(&leases.held).remove(&(self.taken_ns, self.id));
         }
         tracing::warn!(sequence = self.sequence, reason, "a snapshot has expired");
     }
@@ -252,7 +318,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(leases) = &self.leases {
-            lock(&leases.held).remove(&self.id);
+            lock(&leases.held).remove(&(self.taken_ns, self.id));
         }
     }
 }

@@ -247,7 +247,8 @@ pub fn read_only(world: &World, memory_bytes_max: u64) -> Result<(Snapshot, Box<
     let lock = take_lock(world)?;
     let (applier, _) = in_memory(world, memory_bytes_max, &Accountant::unlimited())?;
     let published = applier.published().load_full();
-    Ok((Snapshot::new(&published, Lease::forever(Arc::clone(&published))), lock))
+    let lease = Lease::forever(Arc::clone(&published), world.clock.random_u64());
+    Ok((Snapshot::new(&published, lease), lock))
 }
 
 /// The same under a lock that the caller holds, and the seed of the store.

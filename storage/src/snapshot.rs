@@ -3,6 +3,8 @@
 //! A snapshot is one prefix of the facts. It waits for nobody, and whatever is cut, merged or dropped after it was taken,
 //! it goes on answering the same: it keeps its memtables and the files of its segments, until its lease is revoked.
 
+mod token;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use crate::scan::{self, Scan, ScanRequest};
 use crate::schema::{Table, TableId};
 use crate::time::TimeRange;
 use crate::tombstone::{self, Erase};
+pub use token::SnapshotToken;
 
 /// One prefix of the facts.
 #[derive(Clone, Debug)]
@@ -116,6 +119,15 @@ impl Snapshot {
     /// The number of the manifest edit that places the segments.
     pub fn placement(&self) -> u64 {
         self.placement
+    }
+
+    /// Names this snapshot, for who may want to read it again: [`crate::Engine::snapshot_at`].
+    pub fn token(&self) -> SnapshotToken {
+        self.lease.give_token(&self.catalog)
+    }
+
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
     }
 
     /// All names, as of this snapshot.

@@ -156,8 +156,10 @@ impl Connection {
 
     /// What a statement of the block reads; `None`: the newest.
     pub(super) fn snapshot(&mut self) -> Option<Snapshot> {
-        let block = self.block.as_mut()?;
-        if !(block.is_read_only || block.isolation.is_pinned()) {
+        let Some(block) = &mut self.block else {
+            return self.at.clone();
+        };
+        if !block.reads_one_snapshot() {
             return None;
         }
         Some(block.snapshot.get_or_insert_with(|| self.engine.snapshot()).clone())
@@ -210,17 +212,33 @@ impl Connection {
             self.warn("25P01", "SET TRANSACTION can only be used in transaction blocks");
             return Ok(());
         };
-        if block.has_run && modes.isolation.is_some_and(|level| level != block.isolation) {
+        if (block.has_run || block.snapshot.is_some()) && modes.isolation.is_some_and(|level| level != block.isolation)
+        {
             let message = "SET TRANSACTION ISOLATION LEVEL must be called before any query";
             return Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("25001"));
         }
-        if block.has_run && block.is_read_only && modes.read_only == Some(false) {
+        if (block.has_run || block.snapshot.is_some()) && block.is_read_only && modes.read_only == Some(false) {
             let message = "transaction read-write mode must be set before any query";
             return Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("25001"));
         }
         block.isolation = modes.isolation.unwrap_or(block.isolation);
         block.is_read_only = modes.read_only.unwrap_or(block.is_read_only);
         self.show_modes();
+        Ok(())
+    }
+
+    /// `SET TRANSACTION SNAPSHOT`: what the block reads, before it has read anything.
+    pub(super) fn set_snapshot(&mut self, token: &str) -> Result<(), QueryError> {
+        let block = self.block.as_mut().ok_or_else(|| outside("SET TRANSACTION SNAPSHOT"))?;
+        if block.has_run || block.snapshot.is_some() {
+            let message = "SET TRANSACTION SNAPSHOT must be called before any query";
+            return Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("25001"));
+        }
+        if !block.reads_one_snapshot() {
+            let message = "a transaction that takes a snapshot is READ ONLY, REPEATABLE READ or SERIALIZABLE";
+            return Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("0A000"));
+        }
+        block.snapshot = Some(self.engine.snapshot_at(token)?);
         Ok(())
     }
 
@@ -299,6 +317,10 @@ impl Connection {
 }
 
 impl Block {
+    fn reads_one_snapshot(&self) -> bool {
+        self.is_read_only || self.isolation.is_pinned()
+    }
+
     /// The newest savepoint of a name.
     fn savepoint(&self, name: &str) -> Result<usize, QueryError> {
         self.savepoints.iter().rposition(|savepoint| savepoint.name == name).ok_or_else(|| {

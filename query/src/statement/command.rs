@@ -25,6 +25,8 @@ pub(crate) enum Command {
         modes: Modes,
         session: bool,
     },
+    /// `SET TRANSACTION SNAPSHOT`, with its token.
+    SetSnapshot(String),
     Commit,
     Rollback,
     Savepoint(String),
@@ -105,7 +107,7 @@ impl Command {
     pub(crate) fn tag(&self) -> &'static str {
         match self {
             Self::Begin(_) => "BEGIN",
-            Self::SetTransaction { .. } => "SET",
+            Self::SetTransaction { .. } | Self::SetSnapshot(_) => "SET",
             Self::Commit => "COMMIT",
             Self::Rollback | Self::RollbackTo(_) => "ROLLBACK",
             Self::Savepoint(_) => "SAVEPOINT",
@@ -281,7 +283,12 @@ fn set(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     }
     if take(parser, &["transaction"]) {
         if next_word(parser) == "snapshot" {
-            return Err(QueryError::unsupported("SET TRANSACTION SNAPSHOT"));
+            parser.next_token();
+            let found = parser.next_token();
+            let Token::SingleQuotedString(token) = found.token else {
+                return Err(QueryError::syntax(format!("a snapshot token in quotes is expected, found {found}")));
+            };
+            return Ok(Statement::Command(Command::SetSnapshot(token)));
         }
         let modes = modes(parser)?;
         return Ok(Statement::Command(Command::SetTransaction { modes, session: false }));

@@ -61,7 +61,8 @@ pub(super) fn format_bytes(bytes: u64) -> String {
 }
 
 /// `2 s`, `500ms`, `30 days`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// `10 min`, `10 minutes`, `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_number(text)?;
     let unit = DURATION_WORDS.iter().find(|(word, _)| *word == unit).map_or(unit, |(_, short)| short);
     let found = DURATION_UNITS.iter().find(|(name, _)| *name == unit);

@@ -381,6 +381,9 @@ impl Service {
             return Err(Status::invalid_argument("there is no statement in the text (SQLSTATE 42601)"));
         }
         let mut connection = self.shared.query.connect(&caller.database, caller.principal.clone()).map_err(status)?;
+        if let Some(token) = &caller.snapshot {
+            connection.read_at(token).map_err(status)?;
+        }
         connection.describe(&prepared).await.map_err(status)
     }
 
@@ -400,7 +403,7 @@ impl Service {
         let handle = Handle::read(handle)?;
         let statement = bound(&caller.about(&handle.database), &handle, Bound::of_handle(&handle.values)?);
         let watched = self.under_way.enter(handle.number);
-        self.rows(statement, watched).await.map(Response::new)
+        self.rows(statement, watched).await
     }
 
     /// Stops what runs for a ticket.

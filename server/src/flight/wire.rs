@@ -63,7 +63,7 @@ impl JsonTicket {
 }
 
 impl Service {
-    async fn answer(&self, ticket: JsonTicket, mut caller: Caller) -> Result<Rows, Status> {
+    async fn answer(&self, ticket: JsonTicket, mut caller: Caller) -> Result<Response<Rows>, Status> {
         if let Some(database) = ticket.database.filter(|name| !name.is_empty()) {
             caller.database = database;
         }
@@ -145,7 +145,7 @@ impl FlightService for Wire {
             return self.0.do_get(request).await;
         };
         let caller = Caller::of(&request);
-        Ok(Response::new(self.0.answer(ticket?, caller).await?))
+        self.0.answer(ticket?, caller).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {

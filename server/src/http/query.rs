@@ -27,7 +27,8 @@ use crate::metrics::InFlight;
 use crate::status::Refusal;
 use crate::{Shared, auth};
 
-const SNAPSHOT_HEADER: HeaderName = HeaderName::from_static("x-marigram-snapshot");
+/// Names the snapshot that was read; over Flight also that which is to be read.
+pub(crate) const SNAPSHOT_HEADER: &str = "x-marigram-snapshot";
 /// A statement with its parameters.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
@@ -48,9 +49,6 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
     let (parts, body) = request.into_parts();
     let params = request_params(shared, &parts, body).await?;
     let text = params.get("q").ok_or_else(|| Refusal::invalid("missing required parameter \"q\""))?;
-    if params.get("snapshot").is_some() {
-        return Err(Refusal::invalid("parameter snapshot is not supported yet: statements read the newest snapshot"));
-    }
     let format = match params.get("format") {
         Some(name) => Format::parse(name).map_err(Refusal::invalid)?,
         None => Format::accepted(&parts.headers).unwrap_or(Format::Json),
@@ -58,6 +56,7 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
     let mut statement = Statement::new(params.get("db").unwrap_or_default(), text);
     statement.params = statement_params(params.get("params"))?;
     statement.principal = auth::principal(&parts.headers);
+    statement.snapshot = params.get("snapshot").map(str::to_owned);
     statement.read_only = parts.method != Method::POST;
     statement.pool = match params.get("pool") {
         None | Some("auto") => None,
@@ -69,8 +68,10 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
     let in_flight = InFlight::new(Arc::clone(shared));
     let answer = shared.query.execute(statement).await?;
     let compressor = Compressor::accepted(&parts.headers).map_err(|error| Refusal::internal(error.to_string()))?;
+    let mut token = None;
     let mut response = match answer {
         Answer::Rows { schema, mut stream, snapshot, .. } => {
+            token = Some(snapshot);
             let first = stream.next().await.transpose()?;
             let rows =
                 rows::Rows::new(format, &schema, compressor, in_flight).map_err(|e| Refusal::invalid(e.to_string()))?;
@@ -79,14 +80,16 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
             if let Some(encoding) = encoding {
                 response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
             }
-            if let Ok(snapshot) = HeaderValue::try_from(snapshot) {
-                response.headers_mut().insert(SNAPSHOT_HEADER, snapshot);
-            }
             response
         }
         Answer::Done => Response::new(Body::from(done(format)?)),
         Answer::Count(count) => Response::new(Body::from(counted(format, count)?)),
     };
+    // What was stored or defined is in the newest.
+    let token = token.unwrap_or_else(|| shared.query.snapshot_token());
+    if let Ok(token) = HeaderValue::try_from(token) {
+        response.headers_mut().insert(HeaderName::from_static(SNAPSHOT_HEADER), token);
+    }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
     shared.metrics.query_seconds.observe(shared.elapsed_since(started));

@@ -77,6 +77,13 @@ impl Client {
         })
     }
 
+    /// The token that stands beside the rows of InfluxDB 3's ticket.
+    pub fn told(&mut self, ticket: &str) -> String {
+        let ticket = Ticket { ticket: ticket.to_owned().into() };
+        let stream = self.runtime.block_on(self.sql.do_get(ticket)).map_err(failure).unwrap();
+        stream.headers().get("x-marigram-snapshot").unwrap().to_str().unwrap().to_owned()
+    }
+
     pub fn update(&mut self, sql: &str) -> Result<i64, Failure> {
         self.runtime.block_on(self.sql.execute_update(sql.to_owned(), None)).map_err(of_stream)
     }

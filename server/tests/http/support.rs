@@ -89,6 +89,10 @@ impl Running {
         answer(request.send(body.as_ref()).unwrap())
     }
 
+    pub fn remove(&self, path: &str) -> Answer {
+        answer(self.agent.delete(format!("{}{path}", self.base)).call().unwrap())
+    }
+
     /// What `/metrics` says of one metric without labels.
     #[track_caller]
     pub fn metric(&self, name: &str) -> u64 {

@@ -32,6 +32,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     Definition::new("pg_is_wal_replay_paused", &[], "bool", |_, _| Ok(Value::Bool(false))),
     Definition::new("txid_current", &[], "int8", transaction),
     Definition::new("pg_current_xact_id", &[], "int8", transaction),
+    Definition::new("pg_export_snapshot", &[], "text", |objects, _| Ok(Value::Owned(objects.context.token()))),
     Definition::new("pg_my_temp_schema", &[], "oid", |_, _| Ok(Value::Oid(0))),
     Definition::new("pg_is_other_temp_schema", &["oid"], "bool", |_, _| Ok(Value::Bool(false))),
     Definition::new("inet_client_addr", &[], "inet", |_, _| Ok(Value::Null)),
