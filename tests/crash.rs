@@ -68,6 +68,7 @@ enum Doing {
     Drop,
     Delete,
     Alter,
+    Token,
     Cut,
     Optimize,
     Cancel,
@@ -84,6 +85,7 @@ impl Doing {
             Op::DropTable(..) | Op::DropDatabase(_) => Self::Drop,
             Op::Delete(..) => Self::Delete,
             Op::Alter(..) => Self::Alter,
+            Op::CreateToken(_) | Op::RevokeToken(_) => Self::Token,
             Op::Cut => Self::Cut,
         }
     }

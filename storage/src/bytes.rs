@@ -26,7 +26,8 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+    /// The next `N` bytes.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| format!("{N} bytes are cut short"))?;
         self.rest = rest;
         Ok(*taken)

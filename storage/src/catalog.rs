@@ -1,4 +1,4 @@
-//! Databases, tables and columns, as the fold of catalog facts.
+//! Databases, tables, columns and tokens, as the fold of catalog facts.
 //!
 //! A [`Fact`] rides in a batch: alone for DDL, beside the rows that first use a table or column otherwise. The applier
 //! folds facts into the [`Catalog`] that snapshots carry; a cut stores the fold as the shortest list of facts that
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::schema::{
     Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, FieldType, PartitionWidth, Table, TableId, TableMode,
 };
+use crate::token::{Token, TokenId};
 
 /// One database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,12 @@ pub enum Fact {
         /// Of tables.
         table: u32,
     },
+    /// A token is worth something.
+    Token(Arc<Token>),
+    /// A token is worth nothing any more.
+    TokenRevoked(TokenId),
+    /// Ids of tokens below this were given out at some time.
+    NextToken(u32),
 }
 
 /// All names, as of one sequence.
@@ -101,6 +108,8 @@ pub struct Catalog {
     by_name: BTreeMap<DatabaseId, BTreeMap<String, TableId>>,
     next_database: u32,
     next_table: u32,
+    tokens: BTreeMap<TokenId, Arc<Token>>,
+    next_token: u32,
 }
 
 impl Catalog {
@@ -132,6 +141,21 @@ impl Catalog {
     /// Every table, by id.
     pub fn all_tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.tables.values()
+    }
+
+    /// Every token that was not revoked, by id.
+    pub fn tokens(&self) -> impl Iterator<Item = &Arc<Token>> {
+        self.tokens.values()
+    }
+
+    /// The token of an id, if it was not revoked.
+    pub fn token(&self, id: TokenId) -> Option<&Arc<Token>> {
+        self.tokens.get(&id)
+    }
+
+    /// The id the next token gets.
+    pub fn next_token(&self) -> TokenId {
+        TokenId(self.next_token)
     }
 
     /// The id the next database gets.
@@ -282,6 +306,22 @@ impl Catalog {
                 self.next_database = self.next_database.max(*database);
                 self.next_table = self.next_table.max(*table);
             }
+            Fact::Token(token) => {
+                self.next_token = self.next_token.max(token.id.0 + 1);
+                match self.tokens.get(&token.id) {
+                    Some(known) if known == token => {}
+                    Some(known) => {
+                        return Err(format!("token id {} stands for {:?} and another", known.id.0, known.name));
+                    }
+                    None => {
+                        self.tokens.insert(token.id, Arc::clone(token));
+                    }
+                }
+            }
+            Fact::TokenRevoked(id) => {
+                self.tokens.remove(id);
+            }
+            Fact::NextToken(next) => self.next_token = self.next_token.max(*next),
         }
         Ok(())
     }
@@ -298,6 +338,11 @@ impl Catalog {
         for table in self.tables.values() {
             facts.extend(definition(table));
         }
+        // A store that never had a token can be read by who knows of none.
+        if 0 < self.next_token {
+            facts.push(Fact::NextToken(self.next_token));
+        }
+        facts.extend(self.tokens.values().map(|token| Fact::Token(Arc::clone(token))));
         facts
     }
 

@@ -266,6 +266,11 @@ impl Engine {
         self.shared.registry.catalog()
     }
 
+    /// The catalog as it is visible now: all that it says is durable. Keeps nothing else, unlike a snapshot.
+    pub fn catalog(&self) -> Arc<crate::catalog::Catalog> {
+        Arc::clone(&self.shared.published.load().catalog)
+    }
+
     /// Reads the next slice of what is stored again, as the scrubber's thread does at its pace.
     pub fn scrub(&self) -> Scrubbed {
         self.shared.scrubber.step(&self.shared.published, &self.shared.counters)

@@ -51,6 +51,7 @@ mod stats;
 mod stored;
 mod sync;
 pub mod time;
+pub mod token;
 pub mod tombstone;
 pub mod values;
 mod verify;

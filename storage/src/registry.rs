@@ -13,6 +13,7 @@ mod names;
 mod room;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};

@@ -3,6 +3,7 @@
 use marigram_storage::clock::sim::SimRng;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::{ColumnId, ColumnKind, DAY_NS, FieldType, Table, TableMode};
+use marigram_storage::token::{Digest, Grant, Rights, Token, TokenId, Verifier};
 use marigram_storage::tombstone::{Comparison, Erase, KeyList, Literal, Predicate};
 use marigram_storage::values::{FieldColumn, Values};
 use marigram_storage::{Engine, Error, series};
@@ -22,8 +23,45 @@ pub enum Op {
     Delete(String, String, Doomed),
     /// `ALTER TABLE`, of a database and a table.
     Alter(String, String, Alter),
+    /// A new token, with the next id.
+    CreateToken(NewToken),
+    /// So many-th of the tokens that there are, counted around, is revoked.
+    RevokeToken(u64),
     /// A flush. No fact.
     Cut,
+}
+
+/// What is drawn of a token.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    name: String,
+    digest: [u8; 32],
+    grants: Vec<Grant>,
+    expires_ns: Option<i64>,
+}
+
+impl NewToken {
+    /// The token of an id.
+    pub fn token(&self, id: TokenId) -> Token {
+        let [digest, stored_key, server_key] = [0, 1, 2].map(|more| self.digest.map(|byte| byte.wrapping_add(more)));
+        Token {
+            id,
+            name: self.name.clone(),
+            digest: Digest(digest),
+            verifier: Verifier { salt: [id.0 as u8; 16], iterations: 4096 + id.0, stored_key, server_key },
+            grants: self.grants.clone(),
+            created_ns: i64::from(id.0),
+            expires_ns: self.expires_ns,
+        }
+    }
+}
+
+/// Revokes the `nth` token.
+fn revoke(engine: &Engine, nth: u64) -> Result<(), Error> {
+    let catalog = engine.catalog();
+    let count = catalog.tokens().count() as u64;
+    let found = catalog.tokens().nth(nth.checked_rem(count).unwrap_or(0) as usize);
+    found.map_or(Ok(()), |token| engine.revoke_token(token.id))
 }
 
 /// Which rows a delete names.
@@ -171,6 +209,8 @@ impl Op {
             Self::DropDatabase(database) => absent_is_fine(engine.drop_database(database)),
             Self::Delete(database, table, doomed) => doomed.run(engine, database, table),
             Self::Alter(database, table, alter) => absent_is_fine(alter.run(engine, database, table)),
+            Self::CreateToken(new) => engine.create_token(new.token(engine.catalog().next_token())),
+            Self::RevokeToken(nth) => revoke(engine, *nth),
             Self::Cut => engine.cut(),
         }
     }
@@ -185,6 +225,8 @@ impl Op {
                 model.delete(database, table, |tags, time, fields| doomed.names(tags, time, fields));
             }
             Self::Alter(database, table, alter) => alter.fold(model, database, table),
+            Self::CreateToken(new) => model.create_token(new.token(model.next_token)),
+            Self::RevokeToken(nth) => model.revoke_token(*nth),
             Self::Cut => {}
         }
     }
@@ -249,6 +291,9 @@ impl History {
         if self.alters && self.rng.below(10) == 0 {
             return Op::Alter(database, self.table().0.to_owned(), self.alter());
         }
+        if self.alters && self.rng.below(25) == 0 {
+            return self.token();
+        }
         match self.rng.below(40) {
             0 => Op::DropTable(database, self.table().0.to_owned()),
             // `main` too: an open makes it again.
@@ -308,6 +353,28 @@ impl History {
             6 => Alter::Widen(SMALL.to_owned()),
             _ => Alter::Width(DAY_NS / 4 * (1 + self.rng.below(12) as i64)),
         }
+    }
+
+    fn token(&mut self) -> Op {
+        if self.rng.below(5) < 2 {
+            return Op::RevokeToken(self.rng.next_u64());
+        }
+        let grant = |database: Option<&str>, bits: u64| {
+            let rights = Rights::from_bits(1 + bits as u8).unwrap_or(Rights::READ);
+            Grant { database: database.map(str::to_owned), rights }
+        };
+        let mut grants = vec![grant(None, self.rng.below(15))];
+        for database in DATABASES {
+            if self.rng.chance(2) {
+                grants.push(grant(Some(database), self.rng.below(15)));
+            }
+        }
+        Op::CreateToken(NewToken {
+            name: format!("token {}", self.rng.next_u64()),
+            digest: [self.rng.below(256) as u8; 32],
+            grants,
+            expires_ns: self.rng.chance(2).then(|| self.rng.below(1 << 40) as i64),
+        })
     }
 
     fn table(&mut self) -> (&'static str, TableMode) {

@@ -1,6 +1,7 @@
 //! A store as ordered maps, and what a snapshot shows in the same shape.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampNanosecondType, UInt64Type};
@@ -8,6 +9,7 @@ use arrow_array::{Array, RecordBatch};
 use marigram_storage::draft::{Draft, DraftTable};
 use marigram_storage::schema::{Column, ColumnId, ColumnKind, FieldType, Table, TableMode};
 use marigram_storage::time::TimeRange;
+use marigram_storage::token::{Token, TokenId};
 use marigram_storage::values::Values;
 use marigram_storage::{Error, ScanRequest, Snapshot};
 
@@ -59,6 +61,10 @@ pub struct Model {
     pub tables: BTreeMap<(String, String), Rows>,
     /// What else is known of a table, where columns were changed.
     pub schemas: BTreeMap<(String, String), TableSchema>,
+    /// By id.
+    pub tokens: BTreeMap<TokenId, Arc<Token>>,
+    /// No token had this id or a greater one.
+    pub next_token: TokenId,
 }
 
 /// What rows do not say of a table.
@@ -72,13 +78,14 @@ pub struct TableSchema {
     pub hidden: usize,
 }
 
-/// Two models are equal if they show the same rows. Which number a hidden tag has does not count, only their order.
+/// Two models are equal if they show the same tokens and rows. Which number a hidden tag has does not count, only their order.
 impl PartialEq for Model {
     fn eq(&self, other: &Self) -> bool {
         let canonical = |model: &Self| -> BTreeMap<_, _> {
             model.tables.iter().map(|(name, rows)| (name.clone(), rows.canonical())).collect()
         };
-        self.tables == other.tables || canonical(self) == canonical(other)
+        let same_tokens = self.tokens == other.tokens && self.next_token == other.next_token;
+        same_tokens && (self.tables == other.tables || canonical(self) == canonical(other))
     }
 }
 
@@ -246,6 +253,20 @@ impl Model {
         self.schemas.entry(name).or_default().doubles.insert(column.to_owned());
     }
 
+    /// Folds a new token in, whose id is the next one.
+    pub fn create_token(&mut self, token: Token) {
+        self.next_token = TokenId(token.id.0 + 1);
+        self.tokens.insert(token.id, Arc::new(token));
+    }
+
+    /// Takes the so many-th token away, counted around.
+    pub fn revoke_token(&mut self, nth: u64) {
+        let nth = nth.checked_rem(self.tokens.len() as u64).unwrap_or(0) as usize;
+        if let Some(id) = self.tokens.keys().nth(nth).copied() {
+            self.tokens.remove(&id);
+        }
+    }
+
     /// Folds a `CREATE TABLE` in.
     pub fn create_table(&mut self, database: &str, table: &str, mode: TableMode) {
         self.tables.entry((database.to_owned(), table.to_owned())).or_insert_with(|| Rows::new(mode));
@@ -336,8 +357,9 @@ fn value(values: &Values, at: usize) -> Value {
 
 /// Everything that a snapshot shows. Repeated keys of an upsert table panic: a scan must have merged them.
 pub fn read(snapshot: &Snapshot) -> Result<Model, Error> {
-    let mut model = Model::default();
     let catalog = snapshot.catalog();
+    let tokens = catalog.tokens().map(|token| (token.id, Arc::clone(token))).collect();
+    let mut model = Model { tokens, next_token: catalog.next_token(), ..Model::default() };
     for database in catalog.databases() {
         for table in catalog.tables(database.id) {
             let rows = read_table(snapshot, table)?;

@@ -40,6 +40,11 @@ pub fn verdict(engine: &Engine, certain: &Model, possible: Option<&Model>) -> Re
 /// The first table in which the state is not what it must be.
 pub fn differs(certain: &Model, possible: Option<&Model>, shown: &Model) -> String {
     let mut out = "the state is no prefix that holds everything acknowledged\n".to_owned();
+    if certain.tokens != shown.tokens || certain.next_token != shown.next_token {
+        let possible = possible.map(|possible| (&possible.tokens, possible.next_token));
+        let (certain, shown) = ((&certain.tokens, certain.next_token), (&shown.tokens, shown.next_token));
+        out += &format!("  tokens\n    certain {certain:?}\n    possible {possible:?}\n    shown {shown:?}\n");
+    }
     for name in certain.tables.keys().chain(shown.tables.keys()) {
         let (want, have) = (certain.tables.get(name), shown.tables.get(name));
         if want.map(Rows::canonical) != have.map(Rows::canonical) {

@@ -1,10 +1,13 @@
 //! A fact as bytes: kind, length, fields. Byte layout: `storage/format/batch.md`.
 
+use std::sync::Arc;
+
 use super::{Database, Fact};
 use crate::bytes::{Reader, put_bytes};
 use crate::schema::{
     Column, ColumnId, ColumnKind, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, TableId, TableMode,
 };
+use crate::token::{Digest, GRANTS_MAX, Grant, Rights, Token, TokenId, Verifier};
 
 mod kind {
     pub(super) const DATABASE: u8 = 1;
@@ -17,6 +20,9 @@ mod kind {
     pub(super) const COLUMN_HIDDEN: u8 = 8;
     pub(super) const COLUMN_WIDENED: u8 = 9;
     pub(super) const WIDTH_CHANGED: u8 = 10;
+    pub(super) const TOKEN: u8 = 11;
+    pub(super) const TOKEN_REVOKED: u8 = 12;
+    pub(super) const NEXT_TOKEN: u8 = 13;
 }
 
 impl Fact {
@@ -83,6 +89,18 @@ impl Fact {
                 body.extend_from_slice(&database.to_le_bytes());
                 body.extend_from_slice(&table.to_le_bytes());
                 kind::NEXT_IDS
+            }
+            Self::Token(token) => {
+                encode_token(token, &mut body);
+                kind::TOKEN
+            }
+            Self::TokenRevoked(id) => {
+                body.extend_from_slice(&id.0.to_le_bytes());
+                kind::TOKEN_REVOKED
+            }
+            Self::NextToken(next) => {
+                body.extend_from_slice(&next.to_le_bytes());
+                kind::NEXT_TOKEN
             }
         };
         out.push(kind);
@@ -163,9 +181,63 @@ impl Fact {
                 }
                 Self::WidthChanged { table, width }
             }
+            kind::TOKEN => Self::Token(Arc::new(decode_token(body)?)),
+            kind::TOKEN_REVOKED => Self::TokenRevoked(TokenId(id(body)?)),
+            kind::NEXT_TOKEN => Self::NextToken(body.u32()?),
             _ => return Err(format!("catalog fact kind {kind} is unknown")),
         })
     }
+}
+
+/// No end is the end of time.
+const NEVER_NS: i64 = i64::MAX;
+
+fn encode_token(token: &Token, body: &mut Vec<u8>) {
+    body.extend_from_slice(&token.id.0.to_le_bytes());
+    body.extend_from_slice(&token.created_ns.to_le_bytes());
+    body.extend_from_slice(&token.expires_ns.unwrap_or(NEVER_NS).to_le_bytes());
+    put_bytes(body, token.name.as_bytes());
+    body.extend_from_slice(&token.digest.0);
+    let Verifier { salt, iterations, stored_key, server_key } = &token.verifier;
+    body.extend_from_slice(&iterations.to_le_bytes());
+    body.extend_from_slice(salt);
+    body.extend_from_slice(stored_key);
+    body.extend_from_slice(server_key);
+    body.extend_from_slice(&(token.grants.len() as u32).to_le_bytes());
+    for grant in &token.grants {
+        body.push(grant.rights.bits());
+        body.push(u8::from(grant.database.is_some()));
+        if let Some(database) = &grant.database {
+            put_bytes(body, database.as_bytes());
+        }
+    }
+}
+
+fn decode_token(body: &mut Reader<'_>) -> Result<Token, String> {
+    let id = TokenId(id(body)?);
+    let created_ns = body.i64()?;
+    let expires_ns = Some(body.i64()?).filter(|expires_ns| *expires_ns != NEVER_NS);
+    let name = name(body)?;
+    let digest = Digest(body.array()?);
+    let iterations = body.u32()?;
+    let verifier = Verifier { iterations, salt: body.array()?, stored_key: body.array()?, server_key: body.array()? };
+    let count = body.u32()? as usize;
+    if GRANTS_MAX < count {
+        return Err(format!("a token has {count} grants"));
+    }
+    let mut grants = Vec::with_capacity(count);
+    for _ in 0..count {
+        let bits = body.u8()?;
+        let rights = Rights::from_bits(bits).ok_or_else(|| format!("rights {bits} are unknown"))?;
+        let database = match body.u8()? {
+            0 => None,
+            1 => Some(self::name(body)?),
+            form => return Err(format!("grant form {form} is unknown")),
+        };
+        grants.push(Grant { database, rights });
+    }
+    let token = Token { id, name, digest, verifier, grants, created_ns, expires_ns };
+    token.check().map(|()| token)
 }
 
 fn id(body: &mut Reader<'_>) -> Result<u32, String> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::schema::FieldType;
+use crate::token::{Digest, Grant, Rights, Verifier};
 
 fn sample() -> Vec<Fact> {
     vec![
@@ -142,9 +143,62 @@ fn partitions_end_where_the_next_one_starts() {
     }
 }
 
+fn token(id: u32, name: &str) -> Fact {
+    let token = Token {
+        id: TokenId(id),
+        name: name.to_owned(),
+        digest: Digest([1; 32]),
+        verifier: Verifier { salt: [2; 16], iterations: 0x1000, stored_key: [3; 32], server_key: [4; 32] },
+        grants: vec![
+            Grant { database: None, rights: Rights::READ },
+            Grant { database: Some("db".to_owned()), rights: Rights::WRITE | Rights::ADMIN },
+        ],
+        created_ns: 0x05,
+        expires_ns: (id == 8).then_some(0x06),
+    };
+    Fact::Token(Arc::new(token))
+}
+
+#[test]
+fn a_catalog_keeps_its_tokens_and_their_ids() {
+    let mut catalog = fold(&[sample(), vec![token(7, "a"), token(8, "b")]].concat());
+    assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
+    assert_eq!(fold(&[catalog.facts(), catalog.facts()].concat()), catalog, "definitions may repeat");
+    assert!(catalog.apply(&token(7, "other")).is_err(), "one id, two tokens");
+    catalog.apply(&Fact::TokenRevoked(TokenId(8))).unwrap();
+    let again = Catalog::decode(&catalog.encode()).unwrap();
+    assert_eq!(again.tokens().map(|token| token.id.0).collect::<Vec<_>>(), [7]);
+    assert_eq!(again.next_token(), TokenId(9));
+    let shown = format!("{:?}", again.token(TokenId(7)).unwrap());
+    assert!(!shown.contains("[1, 1") && !shown.contains("[3, 3") && !shown.contains("[4, 4"), "{shown}");
+}
+
+/// As below: these kinds came with 0.2.0 too. A store that never had a token has none of them.
+#[test]
+fn bytes_of_tokens_are_pinned() {
+    let mut out = Vec::new();
+    token(8, "me").encode(&mut out);
+    Fact::TokenRevoked(TokenId(8)).encode(&mut out);
+    Fact::NextToken(9).encode(&mut out);
+    let mut want = vec![11, 156, 0, 0, 0, 8, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+    want.extend_from_slice(&[2, 0, 0, 0, b'm', b'e']);
+    want.extend_from_slice(&[1; 32]);
+    want.extend_from_slice(&[0, 16, 0, 0]);
+    want.extend_from_slice(&[2; 16]);
+    want.extend_from_slice(&[3; 32]);
+    want.extend_from_slice(&[4; 32]);
+    want.extend_from_slice(&[2, 0, 0, 0, 1, 0, 10, 1, 2, 0, 0, 0, b'd', b'b']);
+    want.extend_from_slice(&[12, 4, 0, 0, 0, 8, 0, 0, 0, 13, 4, 0, 0, 0, 9, 0, 0, 0]);
+    assert_eq!(out, want);
+    let mut out = Vec::new();
+    token(7, "x").encode(&mut out);
+    assert_eq!(out[17..25], i64::MAX.to_le_bytes(), "no end");
+    assert!(fold(&sample()).facts().iter().all(|fact| !matches!(fact, Fact::NextToken(_))));
+}
+
 #[test]
 fn any_cut_or_changed_byte_is_an_error_or_a_catalog() {
-    let mut bytes = fold(&altered()).encode();
+    let mut bytes = fold(&[altered(), vec![token(1, "a"), token(2, "b")]].concat()).encode();
     altered().iter().for_each(|fact| fact.encode(&mut bytes));
     for length in 0..bytes.len() {
         let _ = Catalog::decode(&bytes[..length]);

@@ -1,9 +1,10 @@
-//! Databases, tables and columns: what is made, changed and dropped.
+//! Databases, tables, columns and tokens: what is made, changed and dropped.
 
 use super::Engine;
 use crate::error::Result;
 use crate::registry::TableSpec;
 use crate::schema::ColumnKind;
+use crate::token::{Token, TokenId};
 use crate::widening::Widening;
 
 impl Engine {
@@ -14,7 +15,6 @@ impl Engine {
 
     /// `DROP DATABASE`, with all its tables. Durable on return.
     pub fn drop_database(&self, name: &str) -> Result<()> {
-        self.shared.check_open()?;
         self.shared.drop_named(|registry| registry.drop_database(name))
     }
 
@@ -25,7 +25,6 @@ impl Engine {
 
     /// `DROP TABLE`. Durable on return.
     pub fn drop_table(&self, database: &str, table: &str) -> Result<()> {
-        self.shared.check_open()?;
         self.shared.drop_named(|registry| registry.drop_table(database, table))
     }
 
@@ -71,5 +70,84 @@ impl Engine {
         self.shared.alter(|registry, published| {
             registry.set_width(database, table, width_ns, |table| published.last_time(table))
         })
+    }
+
+    /// Makes a token, whose id is that of [`crate::catalog::Catalog::next_token`]. Durable on return, also on a full disk.
+    ///
+    /// # Errors
+    /// [`crate::Error::AlreadyExists`] if another took the id meanwhile, or has the name.
+    pub fn create_token(&self, token: Token) -> Result<()> {
+        self.shared.change_alone(|registry| registry.create_token(token))
+    }
+
+    /// Takes a token away: it is worth nothing from the next look at [`Engine::catalog`] on. Durable on return.
+    pub fn revoke_token(&self, id: TokenId) -> Result<()> {
+        self.shared.change_alone(|registry| registry.revoke_token(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::sim::SimClock;
+    use crate::disk::sim::SimDisk;
+    use crate::token::{Digest, Grant, Rights, Token, TokenId, Verifier};
+    use crate::{Engine, Error, Options, Threads, World};
+
+    fn token(id: TokenId, name: &str) -> Token {
+        Token {
+            id,
+            name: name.to_owned(),
+            digest: Digest([1; 32]),
+            verifier: Verifier { salt: [2; 16], iterations: 4096, stored_key: [3; 32], server_key: [4; 32] },
+            grants: vec![Grant { database: None, rights: Rights::ALL }],
+            created_ns: 1,
+            expires_ns: None,
+        }
+    }
+
+    /// The ids of tokens, and the next one.
+    fn ids(engine: &Engine) -> (Vec<u32>, u32) {
+        let catalog = engine.catalog();
+        (catalog.tokens().map(|token| token.id.0).collect(), catalog.next_token().0)
+    }
+
+    #[test]
+    fn tokens_are_there_after_a_restart_with_and_without_a_cut_and_their_ids_are_never_given_again() {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let open = || {
+            let options = Options { threads: Threads::None, disk_reserve_bytes: 0, ..Options::default() };
+            Engine::open(World::of(&disk, &clock), options).unwrap()
+        };
+        let create = |engine: &Engine, name: &str| engine.create_token(token(engine.catalog().next_token(), name));
+        let engine = open();
+        create(&engine, "a").unwrap();
+        create(&engine, "b").unwrap();
+        engine.revoke_token(TokenId(1)).unwrap();
+        assert_eq!(ids(&engine), (vec![0], 2));
+        drop(engine); // the log has them
+        let engine = open();
+        assert_eq!(ids(&engine), (vec![0], 2));
+        engine.close().unwrap(); // the manifest has them
+        let engine = open();
+        assert_eq!(ids(&engine), (vec![0], 2));
+        assert!(matches!(create(&engine, "a"), Err(Error::AlreadyExists { what: "token", .. })));
+        let taken = engine.create_token(token(TokenId(1), "c"));
+        assert!(matches!(taken, Err(Error::AlreadyExists { what: "token", .. })), "{taken:?}");
+        assert!(matches!(engine.revoke_token(TokenId(1)), Err(Error::NotFound { what: "token", .. })));
+        let nameless = create(&engine, "");
+        assert!(matches!(nameless, Err(Error::Invalid { what: "token", .. })), "{nameless:?}");
+        create(&engine, "b").unwrap();
+        assert_eq!(ids(&engine), (vec![0, 2], 3), "the name of a token that was revoked is free");
+    }
+
+    #[test]
+    fn a_token_can_be_made_and_taken_back_on_a_full_disk() {
+        let (disk, clock) = (SimDisk::new(1), SimClock::new(1));
+        let options = Options { threads: Threads::None, disk_reserve_bytes: u64::MAX, ..Options::default() };
+        let engine = Engine::open(World::of(&disk, &clock), options).unwrap();
+        assert!(matches!(engine.create_database("x", false), Err(Error::DiskFull { .. })));
+        engine.create_token(token(TokenId(0), "a")).unwrap();
+        engine.revoke_token(TokenId(0)).unwrap();
+        assert_eq!(ids(&engine), (vec![], 1));
     }
 }

@@ -86,12 +86,18 @@ impl Shared {
         Ok(reply)
     }
 
-    /// Logs a drop while nobody else resolves names; what the log refuses did not happen.
-    pub(super) fn drop_named(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
+    /// Logs a change of the catalog while nobody else resolves names; what the log refuses did not happen.
+    pub(super) fn change_alone(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
+        self.check_open()?;
         let _closed = self.registry.close_gate();
         let before = self.registry.catalog();
-        let dropped = resolve(&self.registry).and_then(|resolved| self.change(resolved));
-        dropped.inspect_err(|_| self.registry.restore(before))?;
+        let changed = resolve(&self.registry).and_then(|resolved| self.change(resolved));
+        changed.inspect_err(|_| self.registry.restore(before))
+    }
+
+    /// Logs a drop, see [`Self::change_alone`].
+    pub(super) fn drop_named(&self, resolve: impl FnOnce(&Registry) -> Result<Resolved>) -> Result<()> {
+        self.change_alone(resolve)?;
         let catalog = self.registry.catalog();
         self.tasks.cancel_dropped(|table| catalog.table_by_id(table).is_none());
         Ok(())
