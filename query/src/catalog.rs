@@ -1,5 +1,6 @@
 //! The names that a statement can reach: every database is a catalog with the schemas `public` (also called `iox`),
-//! `system`, `information_schema` and `pg_catalog`. All of it is of one snapshot.
+//! `system`, `information_schema` and `pg_catalog`. All of it is of one snapshot, and only what the principal may read: no plan
+//! gets at a table but through here.
 
 use std::sync::Arc;
 
@@ -45,11 +46,11 @@ impl CatalogProviderList for Databases {
     }
 
     fn catalog_names(&self) -> Vec<String> {
-        self.context.snapshot.catalog().databases().map(|database| database.name.clone()).collect()
+        self.context.databases().map(|database| database.name.clone()).collect()
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        let database = self.context.snapshot.catalog().database(name)?;
+        let database = self.context.database_named(name)?;
         let (context, id, name, naming) = (Arc::clone(&self.context), database.id, name.to_owned(), self.naming);
         Some(Arc::new(Database { context, id, name, naming }))
     }
@@ -75,11 +76,11 @@ impl CatalogProvider for Database {
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        self.context.snapshot.catalog().tables(self.database).map(|table| table.name.clone()).collect()
+        self.context.tables_in(self.database).map(|table| table.name.clone()).collect()
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let table = self.context.snapshot.catalog().table(self.database, name);
+        let table = self.context.table_in(self.database, name);
         Ok(table.map(|table| {
             let (context, table) = (Arc::clone(&self.context), Arc::clone(table));
             let names = self.naming == Some(table.id);
@@ -89,6 +90,6 @@ impl SchemaProvider for Tables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.context.snapshot.catalog().table(self.database, name).is_some()
+        self.context.table_in(self.database, name).is_some()
     }
 }

@@ -29,7 +29,8 @@ use marigram_storage::Snapshot;
 
 use crate::engine::{Ahead, QueryEngine};
 use crate::error::{QueryError, QueryErrorKind};
-use crate::request::{Principal, Request, Response, ScalarParam};
+use crate::principal::Principal;
+use crate::request::{Request, Response, ScalarParam};
 use crate::show;
 use crate::statement::{Command, CopyFormat, Literals, Statement, parameters};
 pub use copy::CopySink;
@@ -159,7 +160,8 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// A connection to a database that exists.
     pub(crate) fn new(engine: QueryEngine, database: &str, principal: Principal) -> Result<Self, QueryError> {
-        engine.check_database(database)?;
+        engine.check_principal(&principal)?;
+        engine.check_database(&principal, database)?;
         let user = if principal.name.is_empty() { "marigram" } else { &principal.name };
         let settings = SharedSettings::new(user, engine.timeout_max());
         Ok(Self {
@@ -219,6 +221,11 @@ impl Connection {
         self.notices.push(Notice { severity: "WARNING", sqlstate, message: message.into() });
     }
 
+    /// Whether the token that the connection was opened with is still worth something.
+    pub fn check_principal(&self) -> Result<(), QueryError> {
+        self.engine.check_principal(&self.principal)
+    }
+
     /// Executes a statement with its parameters. A failure fails the block that it stands in.
     pub fn execute<'a>(
         &'a mut self,
@@ -239,6 +246,8 @@ impl Connection {
         let Some(statement) = &prepared.statement else {
             return Ok(Answer::Empty);
         };
+        // Also of what never reaches the engine, as a FETCH.
+        self.check_principal()?;
         self.check_block(statement)?;
         let literals = prepared.literals(params)?;
         match statement {

@@ -1,16 +1,18 @@
 //! What one statement holds while it runs: its snapshot, its entry in the registry, what is behind both.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use marigram_storage::Snapshot;
-use marigram_storage::schema::{Table, TableId};
+use marigram_storage::catalog::Database;
+use marigram_storage::schema::{DatabaseId, Table, TableId};
 use marigram_storage::time::TimeRange;
 use tokio::runtime::Handle;
 
 use crate::connection::SharedSettings;
 use crate::error::QueryError;
-use crate::request::{Pool, Principal, QueryOptions, Rules};
+use crate::principal::{Action, Principal};
+use crate::request::{Pool, QueryOptions, Rules};
 use crate::running::{Entry, Registry};
 use crate::statement::TableName;
 use crate::store::Store;
@@ -23,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) registry: Arc<Registry>,
     pub(crate) entry: Arc<Entry>,
     pub(crate) principal: Principal,
+    /// The table that it deletes from, which its condition may look at whether the principal reads it or not.
+    pub(crate) doomed: OnceLock<TableId>,
     /// Where the statement runs.
     pub(crate) pool: Pool,
     /// Which operators of ours may be planned.
@@ -33,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) writers: Handle,
     /// The current database. It exists where a statement reads tables.
     pub(crate) database: String,
+    /// When it began, by the wall clock.
+    pub(crate) now_ns: i64,
 }
 
 impl fmt::Debug for Context {
@@ -60,10 +66,58 @@ pub(crate) mod schemas {
 impl Context {
     /// The current database, or an error that names it.
     pub(crate) fn check_database(&self) -> Result<(), QueryError> {
-        match self.snapshot.catalog().database(&self.database) {
-            Some(_) => Ok(()),
-            None => Err(QueryError::unknown_database(&self.database)),
+        self.database_named(&self.database).map(|_| ()).ok_or_else(|| QueryError::unknown_database(&self.database))
+    }
+
+    /// The databases that the principal has a right in: it knows of no others.
+    pub(crate) fn databases(&self) -> impl Iterator<Item = &Arc<Database>> {
+        self.snapshot.catalog().databases().filter(|database| self.principal.sees(&database.name))
+    }
+
+    /// That of a name among them.
+    pub(crate) fn database_named(&self, name: &str) -> Option<&Arc<Database>> {
+        self.snapshot.catalog().database(name).filter(|_| self.principal.sees(name))
+    }
+
+    /// Whether what the catalog says of a database's tables may be shown.
+    pub(crate) fn reads(&self, database: DatabaseId) -> bool {
+        self.databases().any(|known| known.id == database && self.principal.reads(&known.name))
+    }
+
+    /// The tables of a database, if it may be read.
+    pub(crate) fn tables_in(&self, database: DatabaseId) -> impl Iterator<Item = &Arc<Table>> {
+        let is_read = self.reads(database);
+        self.snapshot.catalog().tables(database).filter(move |_| is_read)
+    }
+
+    /// That of a name among them.
+    pub(crate) fn table_in(&self, database: DatabaseId, name: &str) -> Option<&Arc<Table>> {
+        self.snapshot.catalog().table(database, name).filter(|table| self.is_readable(table))
+    }
+
+    /// That of an id, of any database that may be read.
+    pub(crate) fn table_by_id(&self, id: TableId) -> Option<&Arc<Table>> {
+        self.snapshot.catalog().table_by_id(id).filter(|table| self.is_readable(table))
+    }
+
+    fn is_readable(&self, table: &Table) -> bool {
+        self.doomed.get() == Some(&table.id) || self.reads(table.database)
+    }
+
+    /// Whether a plan may name a table: an error that says why not. What it reads is looked up once more where it is found.
+    pub(crate) fn check_reference(
+        &self,
+        database: Option<&str>,
+        schema: Option<&str>,
+        table: &str,
+    ) -> Result<(), QueryError> {
+        let database = database.unwrap_or(&self.database);
+        let known = self.database_named(database).ok_or_else(|| QueryError::unknown_database(database))?;
+        let is_of_user = matches!(schema, None | Some(schemas::PUBLIC | schemas::IOX));
+        if !is_of_user || self.table_in(known.id, table).is_some() {
+            return Ok(());
         }
+        self.principal.may(Action::Read, database)
     }
 
     /// The database that a name means.
@@ -71,12 +125,13 @@ impl Context {
         name.database.as_deref().unwrap_or(&self.database)
     }
 
-    /// The user's table of a name, with its database.
-    pub(crate) fn table(&self, name: &TableName) -> Result<(String, Arc<Table>), QueryError> {
+    /// The user's table of a name, with its database, for who may do `action` there.
+    pub(crate) fn table(&self, name: &TableName, action: Action) -> Result<(String, Arc<Table>), QueryError> {
         if !matches!(name.schema.as_deref(), None | Some(schemas::PUBLIC | schemas::IOX)) {
             return Err(QueryError::unknown_table(&name.table));
         }
         let database = self.database_of(name);
+        self.principal.may(action, database)?;
         let known = self.snapshot.catalog().database(database).ok_or_else(|| QueryError::unknown_database(database))?;
         let table = self
             .snapshot
@@ -84,6 +139,21 @@ impl Context {
             .table(known.id, &name.table)
             .ok_or_else(|| QueryError::unknown_table(&name.table))?;
         Ok((database.to_owned(), Arc::clone(table)))
+    }
+
+    /// The statements that run and ran, of the principal itself and in databases that it administers.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        let mut entries = self.registry.entries();
+        if self.principal.token().is_some() {
+            entries
+                .retain(|entry| self.is_own(entry) || self.principal.may(Action::Administer, &entry.database).is_ok());
+        }
+        entries
+    }
+
+    /// Whether it is a statement of the same principal.
+    pub(crate) fn is_own(&self, entry: &Entry) -> bool {
+        entry.user == self.principal.name
     }
 
     /// Opaque: names the snapshot.

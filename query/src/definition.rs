@@ -8,7 +8,7 @@ use marigram_storage::{Engine, Error as StorageError, TableSpec};
 use crate::context::{Context, schemas};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::information::sql_type;
-use crate::request::Action;
+use crate::principal::Action;
 use crate::statement::{AlterTable, Change, CreateTable, TableName};
 
 pub(crate) async fn create_database(
@@ -16,7 +16,7 @@ pub(crate) async fn create_database(
     name: String,
     if_not_exists: bool,
 ) -> Result<(), QueryError> {
-    context.principal.may(Action::Define, &name)?;
+    context.principal.may_create(&name)?;
     blocking(context, move |engine| Ok(engine.create_database(&name, if_not_exists)?)).await
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn alter_table(context: Arc<Context>, alter: AlterTable) -> Res
     let database = writable(&context, &alter.name)?;
     let AlterTable { name, if_exists, change } = alter;
     if let Change::Retype { column, kind } = &change
-        && let Ok((_, known)) = context.table(&name)
+        && let Ok((_, known)) = context.table(&name, Action::Define)
         && is_retyped(&known, column, *kind)?
     {
         return Ok(());

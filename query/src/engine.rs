@@ -15,8 +15,8 @@ mod reply;
 mod store_rows;
 mod threads;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -34,7 +34,8 @@ use tokio::task::JoinSet;
 use crate::connection::{Connection, SharedSettings};
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
-use crate::request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response};
+use crate::principal::{Action, Principal};
+use crate::request::{DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
 use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
 use crate::session::{Session, Template, held_bytes};
 use crate::short_cut::ShortCut;
@@ -138,9 +139,16 @@ impl QueryEngine {
         })
     }
 
-    pub(crate) fn check_database(&self, name: &str) -> Result<(), QueryError> {
-        let snapshot = self.shared.store.snapshot();
-        snapshot.catalog().database(name).map(|_| ()).ok_or_else(|| QueryError::unknown_database(name))
+    /// Whether a database exists that the principal has a right in.
+    pub(crate) fn check_database(&self, principal: &Principal, name: &str) -> Result<(), QueryError> {
+        let catalog = self.shared.store.catalog();
+        let known = catalog.database(name).filter(|_| principal.sees(name));
+        known.map(|_| ()).ok_or_else(|| QueryError::unknown_database(name))
+    }
+
+    /// Whether the token of a principal is still worth something.
+    pub fn check_principal(&self, principal: &Principal) -> Result<(), QueryError> {
+        principal.check(&self.shared.store.catalog(), self.shared.clock.wall_ns())
     }
 
     pub(crate) fn timeout_max(&self) -> Duration {
@@ -210,6 +218,8 @@ impl Shared {
         entry: Arc<Entry>,
         pool: Pool,
     ) -> Result<Context, QueryError> {
+        let now_ns = self.clock.wall_ns();
+        request.principal.check(&self.store.catalog(), now_ns)?;
         let settings = || SharedSettings::new(&request.principal.name, self.options.timeout);
         let snapshot = match (&ahead.snapshot, &request.snapshot) {
             (Some(snapshot), _) => snapshot.clone(),
@@ -223,6 +233,8 @@ impl Shared {
             registry: Arc::clone(&self.registry),
             entry,
             principal: request.principal.clone(),
+            doomed: OnceLock::new(),
+            now_ns,
             database: database.to_owned(),
             pool,
             rules: request.rules,
@@ -382,7 +394,6 @@ async fn query(
     query: sqlparser::ast::Statement,
     may_leave: bool,
 ) -> Result<Outcome, QueryError> {
-    context.principal.may(Action::Read, &context.database)?;
     context.check_database()?;
     if let Some(short) = ShortCut::of(&task.shared.template, &context, &query)? {
         if may_leave && task.shared.options.batch_bytes_min <= short.scan_bytes {
@@ -446,7 +457,11 @@ async fn start(
 
 /// Asks it to stop, which it does within a batch.
 fn cancel(context: &Context, what: Cancel) -> Result<(), QueryError> {
-    context.principal.may(Action::Administer, &context.database)?;
+    let is_own =
+        matches!(what, Cancel::Statement(id) if context.registry.entry(id).is_some_and(|entry| context.is_own(&entry)));
+    if !is_own {
+        context.principal.may_everywhere(Action::Administer)?;
+    }
     let (kind, id, is_there) = match what {
         Cancel::Statement(id) => ("statement", id, context.registry.cancel(id)),
         Cancel::Task(id) => ("task", id, context.store.writer()?.cancel_task(id)),
@@ -463,7 +478,6 @@ fn ran_in(task: &Task, pool: Pool) {
 /// A small table that is there already.
 async fn table(context: &Context, batch: RecordBatch, events: &mpsc::Sender<Event>) -> Result<Outcome, QueryError> {
     context.entry.pool.get_or_init(|| context.pool);
-    context.principal.may(Action::Read, &context.database)?;
     tell(events, Event::Head(Head::Rows { schema: batch.schema(), snapshot: context.token() })).await?;
     returned(context, &batch);
     tell(events, Event::Batch(batch, None)).await?;

@@ -52,6 +52,8 @@ pub enum QueryErrorKind {
     Canceled,
     /// The principal may not do this.
     Forbidden,
+    /// Nobody proved who asks, or what proved it is worth nothing any more.
+    Unauthenticated,
     /// A statement that changes something came by a reading method.
     ReadOnlyMethod,
     /// A statement that changes something, of data that is open read only.
@@ -90,6 +92,7 @@ impl QueryErrorKind {
             Self::QueueFull => "53300",
             Self::Timeout | Self::Canceled => "57014",
             Self::Forbidden => "42501",
+            Self::Unauthenticated => "28000",
             Self::ReadOnlyMethod | Self::ReadOnlyStore => "25006",
             Self::Unsupported => "0A000",
             Self::SnapshotGone => "72000",

@@ -124,7 +124,7 @@ fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         rows.push(row.map(Cell::text).to_vec());
     };
     for schema in user_schemas(source.filters) {
-        for table in source.context.snapshot.catalog().tables(source.database) {
+        for table in source.context.tables_in(source.database) {
             push(schema, &table.name, "BASE TABLE", "YES");
         }
     }
@@ -140,7 +140,7 @@ fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
 fn columns(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let mut rows = Vec::new();
     for schema in user_schemas(source.filters) {
-        for table in source.context.snapshot.catalog().tables(source.database) {
+        for table in source.context.tables_in(source.database) {
             for (at, column) in visible(table).enumerate() {
                 rows.push(column_row(source.database_name, schema, &table.name, at, column));
             }

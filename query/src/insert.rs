@@ -17,6 +17,7 @@ use marigram_storage::values::{FieldColumn, Strings, Values};
 
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
+use crate::principal::Action;
 use crate::statement::TableName;
 use crate::table::visible;
 use convert::Converted;
@@ -35,7 +36,7 @@ pub(crate) struct Target {
 impl Target {
     /// Finds the table and the named columns; without a name: all.
     pub(crate) fn find(context: &Context, table: &TableName, names: &[String]) -> Result<Self, QueryError> {
-        let (database, table) = context.table(table)?;
+        let (database, table) = context.table(table, Action::Write)?;
         let mut columns: Vec<Column> = Vec::new();
         for name in names {
             let column = visible(&table).find(|column| column.name == *name).ok_or_else(|| {

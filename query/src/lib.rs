@@ -21,6 +21,7 @@ mod insert;
 mod memory;
 mod pg_catalog;
 mod planner;
+mod principal;
 mod pushdown;
 mod request;
 mod rules;
@@ -40,6 +41,7 @@ pub use connection::{Answer, Batches, BlockStatus, Connection, CopySink, Descrip
 pub use engine::QueryEngine;
 pub use error::{QueryError, QueryErrorKind};
 pub use pg_catalog::PG_TYPE;
-pub use request::{Action, DEFAULT_DATABASE, Pool, Principal, QueryOptions, Request, Response, Rules, Setting};
+pub use principal::{Action, Principal};
+pub use request::{DEFAULT_DATABASE, Pool, QueryOptions, Request, Response, Rules, Setting};
 pub use running::{PoolStats, QueryStats};
 pub use statement::{ARRAY_ELEMENTS_MAX, CopyFormat, ScalarParam, array_elements, too_many_elements};

@@ -44,7 +44,7 @@ pub(crate) fn is_relation(name: &str) -> bool {
 /// The objects of the current database.
 fn objects_of(context: &Context) -> Result<Objects<'_>, QueryError> {
     let name = context.database.as_str();
-    let database = context.snapshot.catalog().database(name).ok_or_else(|| QueryError::unknown_database(name))?;
+    let database = context.database_named(name).ok_or_else(|| QueryError::unknown_database(name))?;
     Ok(Objects { context, database: database.id, database_name: name })
 }
 

@@ -10,64 +10,11 @@ use arrow_schema::SchemaRef;
 use futures::stream::BoxStream;
 
 use crate::error::QueryError;
+use crate::principal::Principal;
 pub(crate) use crate::statement::ScalarParam;
 
 /// The database of a request that names none.
 pub const DEFAULT_DATABASE: &str = marigram_storage::MAIN_DATABASE;
-
-/// Who asks. Goes through every call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// The token's or the user's name; empty while nobody has to say it.
-    pub name: String,
-    /// May do everything.
-    pub is_admin: bool,
-}
-
-/// What a statement does, as far as rights are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Reads rows or the catalog.
-    Read,
-    /// Stores rows.
-    Write,
-    /// Takes rows away.
-    Delete,
-    /// Creates or drops databases and tables.
-    Define,
-    /// Stops statements and tasks of others.
-    Administer,
-}
-
-impl Principal {
-    /// Everybody, while no rights are kept.
-    pub fn anonymous() -> Self {
-        Self { name: String::new(), is_admin: true }
-    }
-
-    /// Whether the principal may do `action` in `database`. The one place that decides.
-    pub fn may(&self, action: Action, database: &str) -> Result<(), QueryError> {
-        if self.is_admin {
-            return Ok(());
-        }
-        Err(QueryError::new(
-            crate::QueryErrorKind::Forbidden,
-            format!("{:?} may not {action} in database {database:?}", self.name),
-        ))
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Delete => "delete",
-            Self::Define => "create or drop",
-            Self::Administer => "stop statements and tasks",
-        })
-    }
-}
 
 /// Where a statement runs. Each pool has its own threads, admission and share of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -139,6 +139,11 @@ impl Registry {
         found.is_some()
     }
 
+    /// The running one of an id.
+    pub(crate) fn entry(&self, id: u64) -> Option<Arc<Entry>> {
+        self.lock().running.get(&id).cloned()
+    }
+
     /// The running ones, then the ended ones, the newest first in both.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         let entries = self.lock();

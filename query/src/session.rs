@@ -339,14 +339,10 @@ impl Session {
         Ok(execute_stream(plan, self.state.task_ctx())?)
     }
 
-    /// DataFusion calls a table of an unknown database an unknown table.
+    /// DataFusion calls a table of an unknown database, or one that may not be read, an unknown table.
     fn check_databases(&self, statement: &DfStatement) -> Result<(), QueryError> {
         for reference in self.state.resolve_table_references(statement)? {
-            if let Some(database) = reference.catalog()
-                && self.context.snapshot.catalog().database(database).is_none()
-            {
-                return Err(QueryError::unknown_database(database));
-            }
+            self.context.check_reference(reference.catalog(), reference.schema(), reference.table())?;
         }
         Ok(())
     }

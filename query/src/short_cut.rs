@@ -35,6 +35,7 @@ use sqlparser::ast;
 
 use crate::context::Context;
 use crate::error::QueryError;
+use crate::principal::Action;
 use crate::pushdown;
 use crate::scan::ScanExec;
 use crate::session::{PARALLEL_ROWS_MIN, Template, estimated};
@@ -107,7 +108,7 @@ impl ShortCut {
         let Some(shape) = Shape::of(query) else { return Ok(None) };
         let Ok(name) = table_name_of(shape.table.clone()) else { return Ok(None) };
         let here = name.database.as_ref().is_none_or(|database| *database == context.database);
-        let Ok((_, table)) = context.table(&name) else { return Ok(None) };
+        let Ok((_, table)) = context.table(&name, Action::Read) else { return Ok(None) };
         if !here {
             return Ok(None);
         }

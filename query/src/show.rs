@@ -10,6 +10,7 @@ use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::grid::{self, Cell, Kind};
 use crate::information::sql_type;
+use crate::principal::Action;
 use crate::statement::TableName;
 use crate::system::kind_name;
 use crate::table::visible;
@@ -18,7 +19,7 @@ use crate::table::visible;
 const INTERNAL_DATABASE: &str = "_internal";
 
 pub(crate) fn databases(context: &Context) -> Result<RecordBatch, QueryError> {
-    let mut names: Vec<_> = context.snapshot.catalog().databases().map(|database| database.name.clone()).collect();
+    let mut names: Vec<_> = context.databases().map(|database| database.name.clone()).collect();
     if !names.iter().any(|name| name == INTERNAL_DATABASE) {
         names.push(INTERNAL_DATABASE.to_owned());
     }
@@ -31,18 +32,15 @@ pub(crate) fn schemas() -> Result<RecordBatch, QueryError> {
 }
 
 pub(crate) fn tables(context: &Context, like: Option<&str>) -> Result<RecordBatch, QueryError> {
-    let database = context
-        .snapshot
-        .catalog()
-        .database(&context.database)
-        .ok_or_else(|| QueryError::unknown_database(&context.database))?;
+    let database =
+        context.database_named(&context.database).ok_or_else(|| QueryError::unknown_database(&context.database))?;
     let columns = [
         ("table_catalog", Kind::Text),
         ("table_schema", Kind::Text),
         ("table_name", Kind::Text),
         ("table_type", Kind::Text),
     ];
-    let tables = context.snapshot.catalog().tables(database.id);
+    let tables = context.tables_in(database.id);
     let rows: Vec<_> = tables
         .filter(|table| like.is_none_or(|pattern| matches_like(pattern, &table.name)))
         .map(|table| [database.name.as_str(), schemas::PUBLIC, &table.name, "BASE TABLE"].map(Cell::text).to_vec())
@@ -51,7 +49,7 @@ pub(crate) fn tables(context: &Context, like: Option<&str>) -> Result<RecordBatc
 }
 
 pub(crate) fn describe(context: &Context, name: &TableName) -> Result<RecordBatch, QueryError> {
-    let (_, table) = context.table(name)?;
+    let (_, table) = context.table(name, Action::Read)?;
     let columns =
         [("column_name", Kind::Text), ("data_type", Kind::Text), ("is_nullable", Kind::Text), ("kind", Kind::Text)];
     let rows: Vec<_> = visible(&table)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use marigram_storage::catalog::Catalog;
 use marigram_storage::schema::TableId;
 use marigram_storage::{Accountant, Engine, EngineStats, LeaseInfo, Repeated, Snapshot, SnapshotToken, TaskInfo};
 
@@ -35,6 +36,14 @@ impl Store {
                 let message = "the data is open read only: there is no snapshot but the one that is open";
                 Err(QueryError::new(QueryErrorKind::SnapshotGone, message))
             }
+        }
+    }
+
+    /// What is known of names and tokens now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        match self {
+            Self::Engine(engine) => engine.catalog(),
+            Self::Snapshot(snapshot) => Arc::clone(snapshot.catalog()),
         }
     }
 

@@ -1,10 +1,12 @@
 //! The schema `system`: tables about ourselves, of the snapshot that the statement reads.
 //!
-//! What belongs to a database is shown in that database only; `memory`, `queries`, `settings`, `snapshots` and `wal` are of the whole store;
-//! `tasks` shows those that concern the database.
+//! What belongs to a database is shown in that database only; `memory`, `settings`, `snapshots` and `wal` are of the whole store,
+//! for who reads all databases; `tasks` shows those that concern the database, `queries` one's own and those of databases
+//! that one administers, `tokens` those that one administers.
 
 mod advice;
 mod places;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +21,7 @@ use crate::context::Context;
 use crate::error::QueryError;
 use crate::grid::{Cell, Kind};
 use crate::information::sql_type;
+use crate::principal::Action;
 use crate::table::visible;
 use crate::virtual_table::{Definition, Source, VirtualTable};
 
@@ -188,6 +191,18 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         rows: snapshots,
     },
     Definition {
+        name: "tokens",
+        columns: &[
+            ("token_id", Kind::I64),
+            ("token_name", Kind::Text),
+            ("created_at", Kind::Time),
+            ("expires_at", Kind::Time),
+            ("expired", Kind::Text),
+            ("grants", Kind::Text),
+        ],
+        rows: tokens::tokens,
+    },
+    Definition {
         name: "settings",
         columns: &[
             ("name", Kind::Text),
@@ -226,7 +241,7 @@ fn count(value: impl TryInto<i64>) -> Cell {
 
 fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let mut rows = Vec::new();
-    for table in source.context.snapshot.catalog().tables(source.database) {
+    for table in source.context.tables_in(source.database) {
         let segments = source.context.snapshot.segments(table.id)?;
         let memtables = source.context.snapshot.memtables(table.id)?;
         let repeated = source.context.store.repeated(table.id);
@@ -255,7 +270,7 @@ fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
 
 fn columns(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let mut rows = Vec::new();
-    for table in source.context.snapshot.catalog().tables(source.database) {
+    for table in source.context.tables_in(source.database) {
         for column in visible(table) {
             rows.push(vec![
                 Cell::text(&table.name),
@@ -300,16 +315,15 @@ fn queries(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
             Cell::text(&entry.sql),
         ]
     };
-    Ok(source.context.registry.entries().iter().map(row).collect())
+    Ok(source.context.entries().iter().map(row).collect())
 }
 
 /// Compactions that have to do with this database.
 fn tasks(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
-    let catalog = source.context.snapshot.catalog();
     let time = |at: Option<i64>| at.map_or(Cell::Null, Cell::Time);
     let mut rows = Vec::new();
     for task in source.context.store.tasks() {
-        let of_database = |id| catalog.table_by_id(id).filter(|table| table.database == source.database);
+        let of_database = |id| source.context.table_by_id(id).filter(|table| table.database == source.database);
         if !task.partitions.iter().any(|(id, _)| of_database(*id).is_some()) {
             continue;
         }
@@ -342,6 +356,7 @@ fn tasks(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
 
 /// Each use of memory, and the sum, which is the limit's.
 fn memory(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    source.context.principal.may_everywhere(Action::Read)?;
     let row = |usage: &MemoryUsage| {
         let (name, help) = usage.of.map_or(("total", "all of it (memory_limit)"), |of| (of.name(), of.help()));
         vec![Cell::text(name), count(usage.bytes), count(usage.bytes_peak), count(usage.bytes_max), Cell::text(help)]
@@ -350,6 +365,7 @@ fn memory(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
 }
 
 fn snapshots(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    source.context.principal.may_everywhere(Action::Read)?;
     let row = |lease: &LeaseInfo| {
         vec![
             count(lease.id),
@@ -366,6 +382,7 @@ fn snapshots(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
 }
 
 fn settings(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    source.context.principal.may_everywhere(Action::Read)?;
     let row = |setting: &crate::request::Setting| {
         [&setting.name, &setting.value, &setting.default, &setting.unit, &setting.help].map(Cell::text).to_vec()
     };

@@ -10,6 +10,7 @@ mod inspect;
 mod serve;
 mod sql;
 mod table;
+mod token;
 mod verify;
 mod write;
 
@@ -47,6 +48,9 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Give up what is damaged in a stopped server's data, so that it starts, and say what was lost.
     Repair(verify::RepairArgs),
+    /// Make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -113,6 +117,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inspect(command) => inspect::run(&command),
         Command::Verify(args) => verify::run(&args),
         Command::Repair(args) => verify::repair(&args),
+        Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Version => say(format_args!("marigram {}", env!("CARGO_PKG_VERSION"))),
     };

@@ -354,10 +354,6 @@ impl Config {
         let error = |key: &str, reason: String, hint: &str| {
             Err(ConfigError { place: format!("setting {key:?}"), reason, hint: Some(hint.to_owned()) })
         };
-        if self.auth.enabled {
-            let reason = "this version has no tokens yet".to_owned();
-            return error("auth.enabled", reason, "leave it off and listen on loopback only");
-        }
         if self.write.inflight_bytes_max < self.write.body_bytes_max {
             let reason = "it is smaller than write.body_bytes_max, so a full body could never be stored".to_owned();
             return error("write.inflight_bytes_max", reason, "raise it or lower write.body_bytes_max");
@@ -370,9 +366,13 @@ impl Config {
         }
         let of_pg = self.pg.iter().map(|address| ("pg", address));
         for (key, address) in self.http.iter().map(|address| ("http", address)).chain(of_pg) {
-            if !self.insecure && !is_loopback(address) {
+            if !self.insecure && !self.auth.enabled && !is_loopback(address) {
                 let reason = format!("{address} can be reached from other machines, and nobody needs a token");
-                return error(key, reason, "listen on 127.0.0.1, or pass --insecure if the network is trusted");
+                return error(
+                    key,
+                    reason,
+                    "listen on 127.0.0.1, set auth.enabled, or pass --insecure if the network is trusted",
+                );
             }
         }
         Ok(())
@@ -461,7 +461,6 @@ mod tests {
         assert!(error.hint.unwrap().ends_with("(default 2 s)"));
         assert!(from_toml("[write]\nfuture_max = 'never'").is_err());
         assert!(from_toml("[log]\nformat = 'xml'").is_err());
-        assert!(from_toml("[auth]\nenabled = true").is_err());
         assert!(from_toml("[[http]]\na = 1").is_err());
         assert!(from_toml("not toml").unwrap_err().hint.unwrap().starts_with("line 1"));
     }
@@ -474,6 +473,7 @@ mod tests {
         assert!(from_toml("http = 'example.org:8086'").is_err());
         let config = from_toml("http = ['localhost:0', '127.0.0.1:0', '[::1]:0']").unwrap();
         assert_eq!(config.http.len(), 3);
+        assert!(from_toml("http = '0.0.0.0:8086'\n[auth]\nenabled = true").unwrap().auth.enabled);
         assert_eq!(from_toml("http = 'none'").unwrap().http, Vec::<String>::new());
         let mut sources = Sources::default();
         sources.flag("--http", "http", "0.0.0.0:0");

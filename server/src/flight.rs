@@ -27,8 +27,10 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::{FlightData, Ticket};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use axum::Router;
-use axum::http::HeaderMap;
-use axum::middleware;
+use axum::body::Body;
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::{HeaderMap, Response as HttpResponse};
+use axum::middleware::{self, Next};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use marigram_query::{DEFAULT_DATABASE, Principal, QueryError, Request as Statement, Response as Answer};
@@ -74,20 +76,42 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let server = FlightServiceServer::new(wire::Wire(service)).max_decoding_message_size(message_bytes_max);
     Router::new()
         .route_service("/arrow.flight.protocol.FlightService/{method}", server)
+        .layer(middleware::from_fn_with_state(Arc::clone(shared), required))
         .layer(middleware::from_fn_with_state(Arc::clone(shared), body::admitted))
 }
 
+/// Around every call: the caller, or a refusal; but for the handshake, which asks itself.
+async fn required(State(shared): State<Arc<Shared>>, mut request: HttpRequest, next: Next) -> HttpResponse<Body> {
+    match auth::caller(&shared, request.headers(), None) {
+        Some(principal) => {
+            request.extensions_mut().insert(principal);
+        }
+        None if request.uri().path().ends_with("/Handshake") => {}
+        None => {
+            shared.metrics.unauthorized.add(1);
+            return unauthenticated().into_http();
+        }
+    }
+    next.run(request).await
+}
+
+fn unauthenticated() -> Status {
+    Status::unauthenticated("this needs a token that is valid (authorization: Bearer) (SQLSTATE 28000)")
+}
+
 impl Caller {
-    fn of<T>(request: &Request<T>) -> Self {
-        Self::of_headers(&request.metadata().clone().into_headers())
+    /// Of a call that [`required`] let through.
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let principal = request.extensions().get::<Principal>().cloned().ok_or_else(unauthenticated)?;
+        Ok(Self::new(principal, &request.metadata().clone().into_headers()))
     }
 
-    fn of_headers(headers: &HeaderMap) -> Self {
+    fn new(principal: Principal, headers: &HeaderMap) -> Self {
         let mut named = DATABASE_HEADERS.iter().filter_map(|name| headers.get(*name)?.to_str().ok());
         let named = named.find(|name| !name.is_empty()).unwrap_or(DEFAULT_DATABASE);
         let snapshot = headers.get(SNAPSHOT_HEADER).and_then(|value| value.to_str().ok());
         let snapshot = snapshot.filter(|token| !token.is_empty()).map(str::to_owned);
-        Self { principal: auth::principal(headers), database: named.to_owned(), snapshot }
+        Self { principal, database: named.to_owned(), snapshot }
     }
 
     /// The same caller about another database.
@@ -231,6 +255,7 @@ fn status(error: QueryError) -> Status {
     let message = format!("{} (SQLSTATE {sqlstate})", crate::status::shortened(&refusal.message, STATUS_BYTES_MAX));
     let mut status = match refusal.status.as_u16() {
         _ if canceled => Status::cancelled(message),
+        401 => Status::unauthenticated(message),
         403 => Status::permission_denied(message),
         404 => Status::not_found(message),
         410 => Status::failed_precondition(message),

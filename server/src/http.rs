@@ -14,6 +14,7 @@ mod metrics;
 mod params;
 mod query;
 mod snapshots;
+mod tokens;
 mod write;
 
 use std::sync::Arc;
@@ -23,16 +24,17 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
 use axum::middleware::{self, Next};
-use axum::routing::{get, post};
+use axum::routing::{delete as delete_method, get, post};
 use http_body_util::BodyExt;
 
 use marigram_storage::clock::Clock;
 
 pub(crate) use listener::{Activity, BoundedListener};
+pub(crate) use params::Params;
 pub(crate) use query::{SNAPSHOT_HEADER, statement_params};
 
-use crate::Shared;
 use crate::status::Refusal;
+use crate::{Shared, auth};
 
 /// What `X-Influxdb-Version` says: a version 1.8 for those who ask which language to speak, and ours.
 pub(crate) const INFLUXDB_VERSION: &str = concat!("1.8.10-marigram-", env!("CARGO_PKG_VERSION"));
@@ -43,9 +45,9 @@ const REQUEST_ID_HEADERS: [HeaderName; 2] =
 /// A longer id of a client is not taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// All endpoints.
+/// All endpoints. Those that are open come apart: every other one is behind the check of who asks.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+    let closed = Router::new()
         .route("/write", post(write::write_v1))
         .route("/api/v2/write", post(write::write_v2))
         .route("/api/v2/delete", post(delete::delete_v2))
@@ -54,10 +56,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/snapshots", get(snapshots::list).post(snapshots::hold))
         .route("/api/v1/snapshots/{id}", get(snapshots::show).delete(snapshots::release))
         .route("/query", get(influxql::query).post(influxql::query))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{id}", delete_method(tokens::revoke))
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::required));
+    Router::new()
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
+        .merge(closed)
         .with_state(Arc::clone(&shared))
         .merge(crate::flight::router(&shared))
         .fallback(unknown_path)

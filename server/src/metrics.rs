@@ -122,6 +122,8 @@ pub(crate) struct Metrics {
     pub(crate) connections: Counter,
     /// Connections that ended within the head of a request: too slow, too large, no HTTP, or gone.
     pub(crate) connections_broken: Counter,
+    /// Requests and connections that did not prove who asks.
+    pub(crate) unauthorized: Counter,
     /// Bodies of line protocol that came.
     pub(crate) write_bodies: Counter,
     /// Their bytes as received.

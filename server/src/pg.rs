@@ -5,6 +5,7 @@
 //! it is to be canceled or the client is gone. What a frame is, is in `pg/frame.rs`; a frame that is broken ends its
 //! connection and no other. Encryption is refused and everybody is let in, on loopback, until there are tokens.
 
+mod auth;
 mod client;
 mod copy;
 mod encode;
@@ -22,7 +23,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use marigram_query::{DEFAULT_DATABASE, Principal, QueryErrorKind};
+use marigram_query::{DEFAULT_DATABASE, QueryErrorKind};
 use marigram_storage::clock::Clock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -228,7 +229,7 @@ async fn start(
                 "" | POSTGRES => DEFAULT_DATABASE,
                 name => name,
             };
-            let principal = Principal { name: user.to_owned(), ..Principal::anonymous() };
+            let Some(principal) = auth::prove(wire, user, shared).await? else { return Ok(None) };
             let connected = shared.query.connect(database, principal).and_then(|mut session| {
                 let wishes = wishes(settings);
                 session.start_with(wishes.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;

@@ -17,6 +17,7 @@ use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, Wor
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
+use crate::auth::{secret, tokens};
 use crate::config::{Config, ConfigError, SETTINGS, half_of_memory};
 use crate::http;
 use crate::metrics::Metrics;
@@ -30,6 +31,7 @@ pub struct Server {
     pg_addrs: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     listeners: Vec<tokio::task::JoinHandle<()>>,
+    first_token: Option<String>,
 }
 
 /// What all handlers share.
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) process_id: String,
     pub(crate) started_wall_ns: i64,
     pub(crate) started_monotonic_ns: u64,
+    /// Makes up what users are verified with whom nobody knows, while there is no token.
+    pub(crate) mock_key: [u8; 32],
 }
 
 /// Why [`Server::wait`] returned.
@@ -92,6 +96,9 @@ pub enum StartError {
     /// The data.
     #[error(transparent)]
     Storage(#[from] marigram_storage::Error),
+    /// The first token.
+    #[error("cannot make the first token: {0}")]
+    Token(String),
     /// The engine of queries.
     #[error(transparent)]
     Query(#[from] marigram_query::QueryError),
@@ -148,13 +155,18 @@ impl Server {
             process_id: format!("{:016x}{:016x}", clock.random_u64(), clock.random_u64()),
             started_wall_ns: clock.wall_ns(),
             started_monotonic_ns: clock.monotonic_ns(),
+            mock_key: mock_key()?,
             clock,
             config,
         });
+        let first_token = match shared.config.auth.enabled && !shared.engine.is_starved() {
+            true => make_first(&shared.engine, shared.clock.wall_ns())?,
+            false => None,
+        };
         let (stop, stopped) = watch::channel(false);
         let places = Arc::new(Semaphore::new(usize::try_from(shared.config.connection.count_max).unwrap_or(4096)));
         let (http_addrs, pg_addrs) = (Vec::new(), Vec::new());
-        let mut server = Self { runtime, shared, http_addrs, pg_addrs, stop, listeners: Vec::new() };
+        let mut server = Self { runtime, shared, http_addrs, pg_addrs, stop, listeners: Vec::new(), first_token };
         for address in server.shared.config.http.clone() {
             server.listen(&address, &places, stopped.clone())?;
         }
@@ -199,6 +211,11 @@ impl Server {
         let served = pg::listen(listener, Arc::clone(places), Arc::clone(&self.shared), stopped);
         self.listeners.push(self.runtime.spawn(served));
         Ok(())
+    }
+
+    /// The text of the token that this start made because there was none: nobody else knows it.
+    pub fn first_token(&self) -> Option<&str> {
+        self.first_token.as_deref()
     }
 
     /// Where PostgreSQL's protocol listens, in the order of the configuration.
@@ -270,7 +287,17 @@ impl Server {
     }
 }
 
-fn storage_options(config: &Config) -> Options {
+fn mock_key() -> Result<[u8; 32], StartError> {
+    let mut key = [0; 32];
+    secret::random(&mut key).map_err(|error| StartError::Token(error.to_string()))?;
+    Ok(key)
+}
+
+fn make_first(engine: &Engine, now_ns: i64) -> Result<Option<String>, StartError> {
+    tokens::make_first(engine, now_ns).map_err(|error| StartError::Token(error.to_string()))
+}
+
+pub(crate) fn storage_options(config: &Config) -> Options {
     let defaults = Options::default();
     let memtable = config.memtable.bytes_max;
     Options {

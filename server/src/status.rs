@@ -17,6 +17,8 @@ use crate::http::decode::DecodeError;
 pub(crate) const ERROR_HEADER: &str = "x-influxdb-error";
 /// Seconds after which a full server is worth another try.
 const RETRY_AFTER: &str = "1";
+/// How who asks is to prove it.
+const CHALLENGE: &str = "Bearer realm=\"marigram\"";
 /// At most so many bad lines are named; the message says how many there were.
 const LINES_MAX: usize = 100;
 /// At most so many bytes of a message: some repeat what was sent.
@@ -116,6 +118,9 @@ impl Refusal {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -166,6 +171,7 @@ impl From<QueryError> for Refusal {
         let status = match error.kind {
             Kind::UnknownDatabase => StatusCode::NOT_FOUND,
             Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
             Kind::ReadOnlyMethod => {
                 let refusal = Self::method_not_allowed("POST");
                 return Self { code: error.sqlstate, message: error.message, ..refusal };
@@ -283,6 +289,7 @@ mod tests {
             (QueryErrorKind::UnknownTable, 400, "42P01"),
             (QueryErrorKind::Type, 400, "42804"),
             (QueryErrorKind::Forbidden, 403, "42501"),
+            (QueryErrorKind::Unauthenticated, 401, "28000"),
             (QueryErrorKind::UnknownDatabase, 404, "3D000"),
             (QueryErrorKind::ReadOnlyMethod, 405, "25006"),
             (QueryErrorKind::SnapshotGone, 410, "72000"),

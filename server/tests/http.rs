@@ -6,6 +6,7 @@
 
 mod http {
     pub mod abuse;
+    pub mod access;
     pub mod connection;
     pub mod damage;
     pub mod delete;

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::definition;
 use crate::delete::{self, Form, RowList, TagList};
 use crate::error::QueryError;
-use crate::request::Action;
+use crate::principal::Action;
 use crate::session::{Planned, Session, held_bytes};
 use crate::statement::Delete;
 
@@ -37,7 +37,8 @@ pub(super) async fn run(
 ) -> Result<Option<Option<u64>>, QueryError> {
     context.principal.may(Action::Delete, context.database_of(&delete.table))?;
     context.check_database()?;
-    let (_, table) = context.table(&delete.table)?;
+    let (_, table) = context.table(&delete.table, Action::Delete)?;
+    context.doomed.get_or_init(|| table.id);
     let Delete { mut source, text, .. } = delete;
     delete::select_names(&table, &mut source);
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;

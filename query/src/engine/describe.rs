@@ -18,7 +18,8 @@ use crate::connection::Description;
 use crate::context::Context;
 use crate::error::QueryError;
 use crate::insert::Target;
-use crate::request::{Action, Pool, Request, ScalarParam};
+use crate::principal::Action;
+use crate::request::{Pool, Request, ScalarParam};
 use crate::running::Entry;
 use crate::session::Session;
 use crate::short_cut::ShortCut;
@@ -77,7 +78,6 @@ fn at_once(
     }
     let query = completed(statement.clone(), types)?;
     let context = shared.context(request, ahead, &request.database, Arc::clone(entry), Pool::Interactive)?;
-    context.principal.may(Action::Read, &context.database)?;
     context.check_database()?;
     let schema = ShortCut::schema_of(&shared.template, &Arc::new(context), &query)?;
     Ok(schema.map(|schema| Description { parameters: known(types.to_vec()), schema: Some(schema) }))
@@ -94,7 +94,6 @@ async fn describe(
     let statement = ahead.statement.take();
     let database = request.database.clone();
     let context = Arc::new(shared.context(&request, &ahead, &database, entry, Pool::Interactive)?);
-    context.principal.may(Action::Read, &context.database)?;
     context.check_database()?;
     let session = Session::new(&shared.template, Arc::clone(&context))?;
     match statement {
@@ -109,7 +108,8 @@ async fn describe(
             Ok(Description { parameters: known(types), schema: None })
         }
         Some(Statement::Delete(delete)) => {
-            context.table(&delete.table)?;
+            let (_, table) = context.table(&delete.table, Action::Delete)?;
+            context.doomed.get_or_init(|| table.id);
             infer(&session, &delete.source, &mut types).await?;
             Ok(Description { parameters: known(types), schema: None })
         }

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::definition;
 use crate::error::QueryError;
 use crate::insert::Target;
-use crate::request::Action;
+use crate::principal::Action;
 use crate::session::{Session, held_bytes};
 use crate::statement::{Insert, Load};
 

@@ -126,7 +126,7 @@ pub(crate) fn relation_argument(
 /// The database that digits mean.
 pub(crate) fn database(objects: &Objects<'_>, text: &str) -> Option<DatabaseId> {
     let oid: u32 = text.parse().ok()?;
-    objects.context.snapshot.catalog().databases().find(|of| database_oid(of.id) == oid).map(|of| of.id)
+    objects.context.databases().find(|of| database_oid(of.id) == oid).map(|of| of.id)
 }
 
 /// The parts of a name with dots: in lower case but where they are in quotes.

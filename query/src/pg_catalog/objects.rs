@@ -239,7 +239,7 @@ pub(crate) fn operator_class(kind: ColumnKind) -> u32 {
 impl Objects<'_> {
     /// The user's tables.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.context.snapshot.catalog().tables(self.database)
+        self.context.tables_in(self.database)
     }
 
     /// All that `pg_class` shows.
@@ -271,7 +271,7 @@ impl Objects<'_> {
     /// The table of its own oid, or of that of its index or constraint.
     pub(crate) fn table_of(&self, oid: u32) -> Option<&Arc<Table>> {
         let id = TableId(oid.checked_sub(FIRST_USER_OID)? / 4);
-        let table = self.context.snapshot.catalog().table_by_id(id)?;
+        let table = self.context.table_by_id(id)?;
         (table.database == self.database).then_some(table)
     }
 
@@ -284,11 +284,10 @@ impl Objects<'_> {
             return Some(catalog_object(relation));
         }
         if in_schema(PUBLIC_OID) {
-            if let Some(table) = self.context.snapshot.catalog().table(self.database, name) {
+            if let Some(table) = self.context.table_in(self.database, name) {
                 return Some(Object::table(table));
             }
-            let owner =
-                name.strip_suffix("_pkey").and_then(|of| self.context.snapshot.catalog().table(self.database, of));
+            let owner = name.strip_suffix("_pkey").and_then(|of| self.context.table_in(self.database, of));
             if let Some(table) = owner.filter(|table| has_key(table)) {
                 return Some(Object::key(table));
             }

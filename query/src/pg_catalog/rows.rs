@@ -11,6 +11,7 @@ use super::relation::{Relation, Rows, Value};
 use super::{procedures, settings, types};
 use crate::context::schemas;
 use crate::error::QueryError;
+use crate::principal::Action;
 
 use Value::{Bool, F32, I16, I16s, I32, I64, Null, Oid, Oids, Owned, Text, Time};
 
@@ -137,7 +138,7 @@ pub(crate) fn role_names(objects: &Objects<'_>) -> Vec<(u32, String)> {
 
 fn roles(objects: &Objects<'_>, rows: &mut Rows) {
     for (oid, name) in role_names(objects) {
-        let admin = Bool(oid == OWNER_OID || objects.context.principal.is_admin);
+        let admin = Bool(oid == OWNER_OID || objects.context.principal.has_everywhere(Action::Administer));
         rows.push(&[
             ("oid", Oid(oid)),
             ("rolname", Owned(name)),
@@ -156,7 +157,7 @@ fn roles(objects: &Objects<'_>, rows: &mut Rows) {
 
 fn users(objects: &Objects<'_>, relation: &str, rows: &mut Rows) {
     for (oid, name) in role_names(objects) {
-        let admin = Bool(oid == OWNER_OID || objects.context.principal.is_admin);
+        let admin = Bool(oid == OWNER_OID || objects.context.principal.has_everywhere(Action::Administer));
         rows.push(&[
             ("usename", Owned(name)),
             ("usesysid", Oid(oid)),
@@ -245,7 +246,7 @@ fn constraints(objects: &Objects<'_>, rows: &mut Rows) {
 }
 
 fn databases(objects: &Objects<'_>, rows: &mut Rows) {
-    for database in objects.context.snapshot.catalog().databases() {
+    for database in objects.context.databases() {
         rows.push(&[
             ("oid", Oid(database_oid(database.id))),
             ("datname", Text(&database.name)),
@@ -350,14 +351,13 @@ fn operator_classes(rows: &mut Rows) {
 /// Statements that run, each with the id that `CALL cancel(id)` takes.
 fn activity(objects: &Objects<'_>, rows: &mut Rows) {
     let roles = role_names(objects);
-    let catalog = objects.context.snapshot.catalog();
-    for entry in objects.context.registry.entries() {
+    for entry in objects.context.entries() {
         if entry.progress().state != "running" {
             continue;
         }
         let user = if entry.user.is_empty() { OWNER } else { &entry.user };
         rows.push(&[
-            ("datid", catalog.database(&entry.database).map_or(Null, |of| Oid(database_oid(of.id)))),
+            ("datid", objects.context.database_named(&entry.database).map_or(Null, |of| Oid(database_oid(of.id)))),
             ("datname", Text(&entry.database)),
             ("pid", I32(i32::try_from(entry.id).unwrap_or(i32::MAX))),
             ("usesysid", roles.iter().find(|(_, name)| name == user).map_or(Null, |(oid, _)| Oid(*oid))),

@@ -11,6 +11,7 @@ use super::advice::advice;
 use super::count;
 use crate::error::QueryError;
 use crate::grid::Cell;
+use crate::principal::Action;
 use crate::virtual_table::Source;
 
 #[derive(Default)]
@@ -33,12 +34,15 @@ impl Partition {
 pub(super) fn deletes(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let snapshot = &source.context.snapshot;
     let catalog = snapshot.catalog();
+    let reads_all = source.context.principal.has_everywhere(Action::Read);
     let ours: BTreeMap<TableId, &str> =
-        catalog.tables(source.database).map(|table| (table.id, table.name.as_str())).collect();
+        source.context.tables_in(source.database).map(|table| (table.id, table.name.as_str())).collect();
     let mut rows = Vec::new();
     for delete in snapshot.deletes()? {
         let name = ours.get(&delete.table).copied();
-        if name.is_none() && catalog.table_by_id(delete.table).is_some() {
+        // Of which database a table was that is gone nobody knows any more.
+        let is_hidden = || catalog.table_by_id(delete.table).is_some() || !reads_all;
+        if name.is_none() && is_hidden() {
             continue;
         }
         let (state, erased_at) = match delete.state {
@@ -68,7 +72,7 @@ pub(super) fn deletes(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError>
 pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let snapshot = &source.context.snapshot;
     let mut rows = Vec::new();
-    for table in snapshot.catalog().tables(source.database) {
+    for table in source.context.tables_in(source.database) {
         let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
         for segment in snapshot.segments(table.id)? {
             let partition = partitions.entry(segment.partition_start).or_default();
@@ -110,7 +114,7 @@ pub(super) fn partitions(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryErr
 pub(super) fn segments(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
     let snapshot = &source.context.snapshot;
     let mut rows = Vec::new();
-    for table in snapshot.catalog().tables(source.database) {
+    for table in source.context.tables_in(source.database) {
         rows.extend(snapshot.segments(table.id)?.into_iter().map(|segment| {
             vec![
                 Cell::text(&table.name),
@@ -131,6 +135,7 @@ pub(super) fn segments(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError
 }
 
 pub(super) fn wal(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    source.context.principal.may_everywhere(Action::Read)?;
     let sequence = ("sequence", source.context.snapshot.sequence(), "the last batch that is visible");
     let row = |(name, value, help): (&str, u64, &str)| vec![Cell::text(name), count(value), Cell::text(help)];
     // The log of a store that nobody has open has no other figures.

@@ -12,11 +12,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::StreamExt;
-use marigram_query::{Pool, Principal, QueryEngine, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
+use marigram_query::{Pool, QueryEngine, QueryErrorKind, QueryOptions, Request, Response, ScalarParam};
 use marigram_storage::clock::sim::SimClock;
 use marigram_storage::disk::sim::SimDisk;
 use marigram_storage::draft::{Draft, DraftSeries, DraftTable};
 use marigram_storage::schema::TableMode;
+use marigram_storage::token::Rights;
 use marigram_storage::values::{FieldColumn, Values};
 use marigram_storage::{Engine, Options, Threads, World};
 
@@ -166,9 +167,9 @@ fn a_running_statement_can_be_canceled_by_another() {
     call.read_only = true;
     assert_eq!(store.ask(call.clone()).unwrap_err().sqlstate, "25006");
     call.read_only = false;
-    call.principal.is_admin = false;
+    call.principal = store.principal("eve", &[(Some("main"), Rights::READ | Rights::DELETE)]);
     assert_eq!(store.ask(call.clone()).unwrap_err().sqlstate, "42501");
-    call.principal.is_admin = true;
+    call.principal = store.principal("admin", &[(None, Rights::ADMIN)]);
     assert!(matches!(store.ask(call), Ok(Answer::Done)));
     let error = store.runtime.block_on(request).unwrap().unwrap_err();
     assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Canceled, "57014"));
@@ -232,7 +233,7 @@ fn reading_methods_do_not_change_anything() {
 fn a_principal_without_rights_is_refused() {
     let store = filled(1);
     let mut request = Request::new("main", "SELECT * FROM gauge");
-    request.principal = Principal { name: "eve".to_owned(), is_admin: false };
+    request.principal = store.principal("eve", &[(Some("main"), Rights::WRITE)]);
     let error = store.ask(request).unwrap_err();
     assert_eq!((error.kind, error.sqlstate), (QueryErrorKind::Forbidden, "42501"));
     assert!(error.message.contains("eve"));

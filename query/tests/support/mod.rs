@@ -6,7 +6,8 @@ use arrow_array::RecordBatch;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{Schema, SchemaRef};
 use futures::StreamExt;
-use marigram_query::{QueryEngine, QueryError, QueryOptions, Request, Response, Setting};
+use marigram_query::{Principal, QueryEngine, QueryError, QueryOptions, Request, Response, Setting};
+use marigram_storage::token::{Digest, Grant, Rights, Token, Verifier};
 use marigram_storage::{Engine, Options, World};
 use sqllogictest::{DBOutput, DefaultColumnType};
 use tokio::runtime::Runtime;
@@ -79,6 +80,25 @@ impl Store {
             Err(error) => error,
             Ok(answer) => panic!("{sql}: {answer:?}"),
         }
+    }
+
+    /// Whoever has a token with these grants.
+    pub(crate) fn principal(&self, name: &str, grants: &[(Option<&str>, Rights)]) -> Principal {
+        let grant = |(database, rights): &(Option<&str>, Rights)| Grant {
+            database: database.map(str::to_owned),
+            rights: *rights,
+        };
+        let token = Token {
+            id: self.engine.catalog().next_token(),
+            name: name.to_owned(),
+            digest: Digest([0; 32]),
+            verifier: Verifier { salt: [0; 16], iterations: 4096, stored_key: [0; 32], server_key: [0; 32] },
+            grants: grants.iter().map(grant).collect(),
+            created_ns: 0,
+            expires_ns: None,
+        };
+        self.engine.create_token(token.clone()).expect("a token");
+        Principal::of_token(Arc::new(token))
     }
 
     pub(crate) fn connection(&self) -> Connection<'_> {

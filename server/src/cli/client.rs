@@ -16,7 +16,7 @@ pub(crate) struct ClientArgs {
     /// The database.
     #[arg(long, env = "MARIGRAM_DB", default_value = "main", value_name = "NAME")]
     pub(crate) db: String,
-    /// Sent as `Authorization: Bearer`; not needed while the server has no tokens.
+    /// Sent as `Authorization: Bearer`, where the server asks for a token (`auth.enabled`).
     #[arg(long, env = "MARIGRAM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
@@ -26,6 +26,13 @@ pub(crate) struct Client {
     agent: ureq::Agent,
     url: String,
     token: Option<String>,
+}
+
+/// What is asked about tokens.
+pub(crate) enum TokenCall<'a> {
+    List,
+    Create(&'a serde_json::Value),
+    Revoke(u32),
 }
 
 /// What the server said to a write.
@@ -82,6 +89,24 @@ impl Client {
         });
         let lines = lines.map(Iterator::collect).unwrap_or_default();
         Ok(WriteReply { status, message: message_of(&text).unwrap_or(text), lines })
+    }
+
+    /// A request about tokens, and the JSON of its answer.
+    pub(crate) fn tokens(&self, call: TokenCall<'_>) -> CliResult<serde_json::Value> {
+        let url = format!("{}/api/v1/tokens", self.url);
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}")).unwrap_or_default();
+        let sent = match call {
+            TokenCall::List => self.agent.get(url).header("authorization", bearer).call(),
+            TokenCall::Create(wanted) => self.agent.post(url).header("authorization", bearer).send(wanted.to_string()),
+            TokenCall::Revoke(id) => self.agent.delete(format!("{url}/{id}")).header("authorization", bearer).call(),
+        };
+        let mut response = sent.map_err(|error| self.unreachable(&error))?;
+        let (status, text) = (response.status(), response.body_mut().read_to_string().unwrap_or_default());
+        if !status.is_success() {
+            let said = message_of(&text).unwrap_or_else(|| format!("the server answered {}: {text}", status.as_u16()));
+            return Err(CliError::failed(said));
+        }
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     fn unreachable(&self, error: &ureq::Error) -> CliError {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::config::{ConfigArgs, start_log};
-use super::{CliError, CliResult, say};
+use super::{CliError, CliResult, note, say};
 use crate::server::{Ending, Server, StartError};
 
 #[derive(Args, Debug)]
@@ -16,6 +16,10 @@ pub(super) fn run(args: &ServeArgs) -> CliResult {
     let config = args.config.load()?;
     start_log(&config);
     let server = Server::start(config)?;
+    // Past the log: it is shown once, to who starts the server.
+    if let Some(token) = server.first_token() {
+        note(format_args!("the first token, shown this once; it may do everything: {token}"));
+    }
     for address in server.http_addrs() {
         say(format_args!("http listening on {address}"))?;
     }

@@ -461,7 +461,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "auth.enabled",
         unit: "switch",
         default: "false",
-        about: "Whether requests need a token; tokens are not there yet, so only false is accepted.",
+        about: "Whether requests and connections need a token; the first start with it prints one that may do everything.",
         set: |config, text| put(&mut config.auth.enabled, boolean(text)),
         get: |config| config.auth.enabled.to_string(),
     },

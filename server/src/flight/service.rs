@@ -41,14 +41,15 @@ pub(super) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 impl FlightSqlService for Service {
     type FlightService = Self;
 
-    /// Credentials come with every call; who shakes hands first is told what to send then. While nobody is asked for any,
-    /// that is what was sent.
+    /// Credentials come with every call; who shakes hands first is told what to send then: the token, in whatever form it
+    /// was sent.
     async fn do_handshake(
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Handshakes>, Status> {
-        let sent = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let secret = sent.split_once(' ').map_or("none", |(_, secret)| secret.trim());
+        Caller::of(&request)?;
+        let secret =
+            crate::auth::text_of(&request.metadata().clone().into_headers()).unwrap_or_else(|| "none".to_owned());
         let bearer = MetadataValue::try_from(format!("Bearer {secret}")).map_err(internal)?;
         let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::new() };
         let mut response: Response<Handshakes> = Response::new(futures::stream::iter([Ok(answer)]).boxed());
@@ -62,7 +63,7 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         outside_transactions(query.transaction_id.as_ref())?;
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let described = self.described(&caller, &query.query, &Bound::default()).await?;
         let handle = Handle::new(&caller.database, &query.query);
         self.ticket_of(described, handle, request.into_inner())
@@ -73,7 +74,7 @@ impl FlightSqlService for Service {
         statement: TicketStatementQuery,
         request: Request<Ticket>,
     ) -> Result<Response<Rows>, Status> {
-        self.rows_of(&statement.statement_handle, &Caller::of(&request)).await
+        self.rows_of(&statement.statement_handle, &Caller::of(&request)?).await
     }
 
     async fn do_put_statement_update(
@@ -82,7 +83,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         outside_transactions(update.transaction_id.as_ref())?;
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         self.update(caller.statement(&update.query)).await
     }
 
@@ -92,7 +93,7 @@ impl FlightSqlService for Service {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         outside_transactions(query.transaction_id.as_ref())?;
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let described = self.described(&caller, &query.query, &Bound::default()).await?;
         let parameters = described
             .parameters
@@ -133,7 +134,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let handle = Handle::read(&query.prepared_statement_handle)?;
-        let caller = Caller::of(&request).about(&handle.database);
+        let caller = Caller::of(&request)?.about(&handle.database);
         // Who binds while it executes sends the values here; who bound before has them in the handle.
         let before = futures::stream::iter(carried(&handle.values)?).map(Ok);
         let mut batches = received(request.into_inner()).chain(before);
@@ -162,7 +163,7 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let handle = Handle::read(&query.prepared_statement_handle)?;
-        let caller = Caller::of(&request).about(&handle.database);
+        let caller = Caller::of(&request)?.about(&handle.database);
         let described = self.described(&caller, &handle.sql, &Bound::of_handle(&handle.values)?).await?;
         self.ticket_of(described, handle, request.into_inner())
     }
@@ -172,7 +173,7 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<Ticket>,
     ) -> Result<Response<Rows>, Status> {
-        self.rows_of(&query.prepared_statement_handle, &Caller::of(&request)).await
+        self.rows_of(&query.prepared_statement_handle, &Caller::of(&request)?).await
     }
 
     async fn do_action_begin_transaction(
@@ -223,7 +224,7 @@ impl FlightSqlService for Service {
         query: CommandGetCatalogs,
         request: Request<Ticket>,
     ) -> Result<Response<Rows>, Status> {
-        self.catalogs(query, &Caller::of(&request)).await.map(Response::new)
+        self.catalogs(query, &Caller::of(&request)?).await.map(Response::new)
     }
 
     async fn get_flight_info_schemas(
@@ -240,7 +241,7 @@ impl FlightSqlService for Service {
         query: CommandGetDbSchemas,
         request: Request<Ticket>,
     ) -> Result<Response<Rows>, Status> {
-        self.schemas(query, &Caller::of(&request)).await.map(Response::new)
+        self.schemas(query, &Caller::of(&request)?).await.map(Response::new)
     }
 
     async fn get_flight_info_tables(
@@ -253,7 +254,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> Result<Response<Rows>, Status> {
-        self.tables(query, &Caller::of(&request)).await.map(Response::new)
+        self.tables(query, &Caller::of(&request)?).await.map(Response::new)
     }
 
     async fn get_flight_info_table_types(
@@ -317,7 +318,7 @@ impl FlightSqlService for Service {
         query: CommandGetPrimaryKeys,
         request: Request<Ticket>,
     ) -> Result<Response<Rows>, Status> {
-        self.primary_keys(query, &Caller::of(&request)).await.map(Response::new)
+        self.primary_keys(query, &Caller::of(&request)?).await.map(Response::new)
     }
 
     async fn get_flight_info_exported_keys(

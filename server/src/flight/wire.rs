@@ -144,7 +144,7 @@ impl FlightService for Wire {
             check_command("ticket", &request.get_ref().ticket)?;
             return self.0.do_get(request).await;
         };
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         self.0.answer(ticket?, caller).await
     }
 

@@ -37,7 +37,8 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<(), Refusal> {
     let params = request_params(&shared, &parts, body).await?;
     // A write may leave it out, what takes rows away may not: who names it otherwise would lose those of another.
     let database = params.database(&["bucket", "db"]).ok_or_else(|| Refusal::invalid("bucket is missing: a name"))?;
-    auth::principal(&parts.headers).may(Action::Delete, &database)?;
+    let principal = auth::principal(&parts)?;
+    principal.may(Action::Delete, &database)?;
     let time = |name: &str| {
         let text = params.get(name).ok_or_else(|| Refusal::invalid(format!("{name} is missing: a time, RFC 3339")))?;
         condition::parse_time(text).ok_or_else(|| Refusal::invalid(format!("{name} {text:?} is no time of RFC 3339")))
@@ -49,7 +50,6 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<(), Refusal> {
         vec![Condition::Time(Comparison::GreaterOrEqual, start), Condition::Time(Comparison::LessOrEqual, stop)];
     all.extend(deleted.condition.take());
     deleted.condition = Some(Condition::All(all));
-    let principal = auth::principal(&parts.headers);
     let work = move || from_tables(&shared, &principal, &database, &deleted, "DELETE (/api/v2/delete)");
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Refusal::internal(format!("the delete failed: {error}")))?

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use marigram_query::{Action, Principal};
+use marigram_query::{Action, Principal, QueryError, QueryErrorKind};
 use marigram_storage::Error as StorageError;
 use marigram_storage::clock::Clock;
 use serde_json::{Value, json};
@@ -47,8 +47,15 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>,
         let message = "DELETE and DROP take something away and need a POST request, nothing was executed";
         return Err(Refusal { message: message.to_owned(), ..Refusal::method_not_allowed("POST") });
     }
-    let principal = auth::principal(&parts.headers);
+    let principal = auth::principal(&parts)?;
     let database = params.database_or_default(&["db"]);
+    // What is forbidden is so before anything is done, as with InfluxDB; what is not there, when it is its turn.
+    for statement in &statements {
+        match allowed(&principal, &database, statement) {
+            Err(error) if error.kind == QueryErrorKind::Forbidden => return Err(error.into()),
+            _ => {}
+        }
+    }
     shared.metrics.influxql_statements.add(statements.len() as u64);
     let run = tokio::task::spawn_blocking(move || execute_all(&shared, &principal, &database, statements));
     let results = run.await.map_err(|error| Refusal::internal(format!("the statement failed: {error}")))?;
@@ -91,22 +98,20 @@ fn execute(
     database: &str,
     statement: Statement,
 ) -> Result<Option<Value>, Refusal> {
+    allowed(principal, database, &statement)?;
     match statement {
         Statement::CreateDatabase(name) => {
-            principal.may(Action::Define, &name)?;
             shared.engine.create_database(&name, true)?;
             Ok(None)
         }
-        Statement::DropDatabase(name) => {
-            principal.may(Action::Define, &name)?;
-            match shared.engine.drop_database(&name) {
-                Ok(()) | Err(StorageError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        }
+        Statement::DropDatabase(name) => match shared.engine.drop_database(&name) {
+            Ok(()) | Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
         Statement::ShowDatabases => {
             let snapshot = shared.engine.snapshot();
-            let mut names: Vec<_> = snapshot.catalog().databases().map(|database| database.name.clone()).collect();
+            let seen = snapshot.catalog().databases().filter(|database| principal.sees(&database.name));
+            let mut names: Vec<_> = seen.map(|database| database.name.clone()).collect();
             if !names.iter().any(|name| name == INTERNAL) {
                 names.push(INTERNAL.to_owned());
             }
@@ -114,7 +119,6 @@ fn execute(
         }
         Statement::ShowRetentionPolicies(on) => {
             let name = on.as_deref().unwrap_or(database);
-            principal.may(Action::Read, name)?;
             let snapshot = shared.engine.snapshot();
             snapshot.catalog().database(name).ok_or_else(|| Refusal::unknown_database(name))?;
             Ok(Some(json!({
@@ -122,29 +126,38 @@ fn execute(
                 "values": [["autogen", "0s", "24h0m0s", 1, true]],
             })))
         }
-        Statement::DropMeasurement(name) => {
-            principal.may(Action::Define, database)?;
-            match shared.engine.drop_table(database, &name) {
-                Ok(()) => Ok(None),
-                Err(StorageError::NotFound { what: "table", .. }) => {
-                    Err(Refusal::invalid(format!("measurement not found: {name}")))
-                }
-                Err(error) => Err(error.into()),
+        Statement::DropMeasurement(name) => match shared.engine.drop_table(database, &name) {
+            Ok(()) => Ok(None),
+            Err(StorageError::NotFound { what: "table", .. }) => {
+                Err(Refusal::invalid(format!("measurement not found: {name}")))
             }
-        }
+            Err(error) => Err(error.into()),
+        },
         Statement::Delete(deleted) => {
-            principal.may(Action::Delete, database)?;
             delete::from_tables(shared, principal, database, &deleted, "DELETE (InfluxQL)")?;
             Ok(None)
         }
         Statement::ShowMeasurements(on) => {
             let name = on.as_deref().unwrap_or(database);
-            principal.may(Action::Read, name)?;
             let snapshot = shared.engine.snapshot();
             let found = snapshot.catalog().database(name).ok_or_else(|| Refusal::unknown_database(name))?;
             let names: Vec<_> = snapshot.catalog().tables(found.id).map(|table| table.name.clone()).collect();
             Ok((!names.is_empty()).then(|| names_series("measurements", names)))
         }
+    }
+}
+
+/// Whether the principal may do what a statement asks for.
+fn allowed(principal: &Principal, database: &str, statement: &Statement) -> Result<(), QueryError> {
+    match statement {
+        Statement::CreateDatabase(name) => principal.may_create(name),
+        Statement::DropDatabase(name) => principal.may(Action::Define, name),
+        Statement::ShowDatabases => Ok(()),
+        Statement::ShowRetentionPolicies(on) | Statement::ShowMeasurements(on) => {
+            principal.may(Action::Read, on.as_deref().unwrap_or(database))
+        }
+        Statement::DropMeasurement(_) => principal.may(Action::Define, database),
+        Statement::Delete(_) => principal.may(Action::Delete, database),
     }
 }
 

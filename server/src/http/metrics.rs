@@ -4,19 +4,23 @@ use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, header};
-use marigram_query::{Pool, PoolStats, QueryEngine};
+use marigram_query::{Action, Pool, PoolStats, QueryEngine};
 use marigram_storage::{Engine, EngineStats, MemoryUsage, MemoryUse};
 
-use crate::Shared;
 use crate::metrics::{BUCKETS, Histogram};
+use crate::status::Refusal;
+use crate::{Shared, auth};
 
-pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response<Body> {
+/// For who reads all databases: it is about the whole store.
+pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response<Body>, Refusal> {
+    let (parts, _) = request.into_parts();
+    auth::principal(&parts)?.may_everywhere(Action::Read)?;
     let mut response = Response::new(Body::from(text(&shared)));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+    Ok(response)
 }
 
 /// All metrics of this process.
@@ -41,6 +45,7 @@ fn text(shared: &Shared) -> String {
             "Connections that ended within the head of a request.",
             &metrics.connections_broken,
         ),
+        ("unauthorized_total", "Requests and connections without a valid token.", &metrics.unauthorized),
         ("write_bodies_total", "Bodies of line protocol that came.", &metrics.write_bodies),
         ("write_received_bytes_total", "Bytes of bodies as received.", &metrics.write_received_bytes),
         ("write_decoded_bytes_total", "Bytes of bodies once decoded.", &road.decoded_bytes),

@@ -55,7 +55,7 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>
     };
     let mut statement = Statement::new(params.get("db").unwrap_or_default(), text);
     statement.params = statement_params(params.get("params"))?;
-    statement.principal = auth::principal(&parts.headers);
+    statement.principal = auth::principal(&parts)?;
     statement.snapshot = params.get("snapshot").map(str::to_owned);
     statement.read_only = parts.method != Method::POST;
     statement.pool = match params.get("pool") {

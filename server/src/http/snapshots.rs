@@ -68,7 +68,7 @@ pub(crate) async fn release(State(shared): State<Arc<Shared>>, Path(id): Path<St
 
 /// A hold shows nothing: who may read a database may keep what it reads, and let go of it.
 fn check(parts: &Parts, database: Option<&str>) -> Result<(), Refusal> {
-    Ok(auth::principal(&parts.headers).may(Action::Read, database.unwrap_or(DEFAULT_DATABASE))?)
+    Ok(auth::principal(parts)?.may(Action::Read, database.unwrap_or(DEFAULT_DATABASE))?)
 }
 
 fn held(shared: &Shared) -> Vec<LeaseInfo> {

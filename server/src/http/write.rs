@@ -76,7 +76,7 @@ async fn answer(shared: Arc<Shared>, dialect: Dialect, request: Request) -> Resp
 async fn write(shared: &Arc<Shared>, dialect: Dialect, request: Request) -> Result<Stored, Refusal> {
     let (parts, body) = request.into_parts();
     let target = Target::from_params(&Params::of(&parts.uri)?, dialect)?;
-    auth::principal(&parts.headers).may(Action::Write, &target.database)?;
+    auth::principal(&parts)?.may(Action::Write, &target.database)?;
     let position = target::position(&parts.headers, &target.database)?;
     let encoding = Encoding::of(&parts.headers)?;
     let limit = usize::try_from(shared.config.write.body_bytes_max).unwrap_or(usize::MAX);

@@ -113,6 +113,11 @@ impl Client {
                 }
             };
             cancel.forget();
+            // Its token was revoked, or has ended.
+            if let Err(error) = self.session.check_principal() {
+                errors::fatal(&mut wire.out, error.sqlstate, &error.message, None);
+                return wire.flush().await;
+            }
             if !self.message(wire, &mut cancel, message).await? {
                 return Ok(());
             }

@@ -180,6 +180,22 @@ impl Body {
     }
 }
 
+/// A client's first words of an exchange: the mechanism, and what it says by it.
+pub(super) fn sasl_initial(body: Bytes) -> Read<(String, String)> {
+    let mut body = Body(body);
+    let mechanism = body.text()?;
+    let data = body.value()?.unwrap_or_default();
+    match body.0.is_empty() {
+        true => Ok((mechanism, sasl_response(data)?)),
+        false => Err(FrameError::Broken("a frame is longer than what it says")),
+    }
+}
+
+/// What it says then.
+pub(super) fn sasl_response(body: Bytes) -> Read<String> {
+    String::from_utf8(body.to_vec()).map_err(|_| FrameError::NotUtf8)
+}
+
 impl Opening {
     /// Without its length.
     pub(super) fn read(body: Bytes) -> Read<Self> {
@@ -229,6 +245,23 @@ impl Backend {
 
     pub(super) fn empty(&mut self, kind: u8) {
         self.frame(kind, |_| {});
+    }
+
+    /// Mechanisms that a client may prove itself by.
+    pub(super) fn sasl(&mut self, mechanisms: &[&str]) {
+        self.frame(b'R', |out| {
+            out.extend_from_slice(&10_u32.to_be_bytes());
+            mechanisms.iter().for_each(|name| text(out, name));
+            out.push(0);
+        });
+    }
+
+    /// The server's words of an exchange; the last one if `is_final`.
+    pub(super) fn sasl_data(&mut self, data: &str, is_final: bool) {
+        self.frame(b'R', |out| {
+            out.extend_from_slice(&(if is_final { 12_u32 } else { 11 }).to_be_bytes());
+            out.extend_from_slice(data.as_bytes());
+        });
     }
 
     pub(super) fn authenticated(&mut self) {

@@ -93,6 +93,22 @@ impl Wire {
         Ok(())
     }
 
+    /// What a client says to prove itself, before it may say anything else.
+    pub(super) async fn proof(&mut self) -> Result<Bytes, WireError> {
+        self.fill(5).await?;
+        let (kind, length) = (self.input.get_u8(), self.input.get_u32() as usize);
+        if kind != b'p' {
+            return Err(WireError::Frame(FrameError::Broken(
+                "a client that has not proved itself says something else",
+            )));
+        }
+        if !(4..=OPENING_BYTES_MAX).contains(&length) {
+            return Err(WireError::Frame(FrameError::Broken("a proof has no length that it could have")));
+        }
+        self.fill(length - 4).await?;
+        Ok(self.input.split_to(length - 4).freeze())
+    }
+
     /// The next message. Dropped while it waits, nothing is lost.
     pub(super) async fn next(&mut self) -> Result<Message, WireError> {
         self.fill(5).await?;

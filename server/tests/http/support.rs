@@ -69,6 +69,19 @@ impl Running {
         Self { server: Some(server), agent, base, pg, dir }
     }
 
+    /// The text of the token that the first start with rights made.
+    pub fn first_token(&self) -> Option<String> {
+        self.server.as_ref().and_then(|server| server.first_token()).map(str::to_owned)
+    }
+
+    pub fn delete_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.delete(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call().unwrap())
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         self.get_with(path, &[])
     }

@@ -1,5 +1,6 @@
 //! PostgreSQL's protocol, frame by frame.
 
+pub mod access;
 pub mod client;
 pub mod copy;
 pub mod extended;

@@ -3,7 +3,7 @@ const assert = require("node:assert/strict");
 const { InfluxDBClient, Point } = require("@influxdata/influxdb3-client");
 
 (async () => {
-  const client = new InfluxDBClient({ host: `http://${process.argv[2]}`, token: "any", database: "node" });
+  const client = new InfluxDBClient({ host: `http://${process.argv[2]}`, token: process.argv[3], database: "node" });
   const count = 500;
   const points = Array.from({ length: count }, (_, i) =>
     Point.measurement("m").setTag("host", `h ${i % 7}`).setFloatField("f", i / 8).setIntegerField("n", -i).setTimestamp(BigInt(i) * 1_000_001n + 1n));

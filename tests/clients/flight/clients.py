@@ -11,7 +11,8 @@ from adbc_driver_flightsql import DatabaseOptions, dbapi
 from influxdb_client_3 import InfluxDBClient3, Point, write_client_options
 from influxdb_client_3.write_client.client.write_api import WriteOptions, WriteType
 
-ADDRESS = sys.argv[1]
+ADDRESS, TOKEN = sys.argv[1], sys.argv[2]
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 DATABASE = "py"
 COUNT = 1000
 TEXT = 'a "q" \\ b, c=d é'
@@ -46,31 +47,32 @@ def line(row):
 
 def write():
     body = "\n".join(map(line, ROWS)).encode()
-    with urllib.request.urlopen(f"http://{ADDRESS}/api/v3/write_lp?db={DATABASE}&precision=nanosecond", body) as reply:
+    url = f"http://{ADDRESS}/api/v3/write_lp?db={DATABASE}&precision=nanosecond"
+    with urllib.request.urlopen(urllib.request.Request(url, body, HEADERS)) as reply:
         assert reply.status == 204
 
 
 def pyarrow_flight():
-    head = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer any"), (b"database", DATABASE.encode())])
+    head = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {TOKEN}".encode()), (b"database", DATABASE.encode())])
     with flight.connect(f"grpc://{ADDRESS}") as client:
-        assert client.authenticate_basic_token("user", "secret")[1].startswith(b"Bearer ")
+        assert client.authenticate_basic_token("user", TOKEN)[1] == f"Bearer {TOKEN}".encode()
         ticket = lambda **more: flight.Ticket(json.dumps({"database": DATABASE, **more}).encode())
-        assert rows_of(client.do_get(ticket(sql_query="SELECT * FROM m ORDER BY time", query_type="sql")).read_all()) == ROWS
+        assert rows_of(client.do_get(ticket(sql_query="SELECT * FROM m ORDER BY time", query_type="sql"), head).read_all()) == ROWS
         named = client.do_get(ticket(sql_query="SELECT n FROM m WHERE host = $host LIMIT 1", params={"host": "h 1"}), head)
         assert named.read_all()["n"].to_pylist() == [-(10**12)]
-        fails("42P01", lambda: client.do_get(ticket(sql_query="SELECT * FROM nowhere")).read_all())
-        fails("ticket", lambda: client.do_get(flight.Ticket(b"\xff\xff")).read_all())
-        fails("action", lambda: list(client.do_action(flight.Action("NoSuchAction", b""))))
+        fails("42P01", lambda: client.do_get(ticket(sql_query="SELECT * FROM nowhere"), head).read_all())
+        fails("ticket", lambda: client.do_get(flight.Ticket(b"\xff\xff"), head).read_all())
+        fails("action", lambda: list(client.do_action(flight.Action("NoSuchAction", b""), head)))
         # Who goes before the end stops the statement.
-        endless = client.do_get(ticket(sql_query="SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000000) AS s(i)"))
+        endless = client.do_get(ticket(sql_query="SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000000) AS s(i)"), head)
         endless.read_chunk()
         endless.cancel()
-        assert rows_of(client.do_get(ticket(sql_query="SELECT * FROM m ORDER BY time")).read_all()) == ROWS
+        assert rows_of(client.do_get(ticket(sql_query="SELECT * FROM m ORDER BY time"), head).read_all()) == ROWS
     print("ok pyarrow.flight")
 
 
 def adbc():
-    options = {DatabaseOptions.RPC_CALL_HEADER_PREFIX.value + "database": DATABASE, DatabaseOptions.AUTHORIZATION_HEADER.value: "Bearer any"}
+    options = {DatabaseOptions.RPC_CALL_HEADER_PREFIX.value + "database": DATABASE, DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {TOKEN}"}
     with dbapi.connect(f"grpc://{ADDRESS}", db_kwargs=options, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT * FROM m ORDER BY time")
         assert rows_of(cursor.fetch_arrow_table()) == ROWS
@@ -107,7 +109,7 @@ def adbc():
 
 def influxdb3():
     write_options = write_client_options(write_options=WriteOptions(write_type=WriteType.synchronous, use_v2_api=False))
-    with InfluxDBClient3(host=f"http://{ADDRESS}", token="any", database=DATABASE, write_client_options=write_options) as client:
+    with InfluxDBClient3(host=f"http://{ADDRESS}", token=TOKEN, database=DATABASE, write_client_options=write_options) as client:
         client.write([Point("p").tag("host", row["host"]).field("f", row["f"]).field("n", row["n"]).field("ok", row["ok"]).field("s", row["s"]).time(row["time"]) for row in ROWS])
         assert rows_of(client.query("SELECT * FROM p ORDER BY time", language="sql", mode="all")) == ROWS
         found = client.query('SELECT * FROM "p"', language="influxql", mode="all")
@@ -123,7 +125,7 @@ def nothing_is_left():
     """What clients left behind is stopped."""
     end = time.time() + 10
     while True:
-        with urllib.request.urlopen(f"http://{ADDRESS}/metrics") as reply:
+        with urllib.request.urlopen(urllib.request.Request(f"http://{ADDRESS}/metrics", headers=HEADERS)) as reply:
             metrics = reply.read().decode()
         if "\nmarigram_queries_in_flight 0\n" in metrics:
             return

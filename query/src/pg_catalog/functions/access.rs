@@ -7,7 +7,7 @@ use crate::pg_catalog::objects::{CATALOG_OID, Objects};
 use crate::pg_catalog::procedures;
 use crate::pg_catalog::relation::Value;
 use crate::pg_catalog::types;
-use crate::request::Action;
+use crate::principal::Action;
 
 type Answer = Result<Value<'static>, QueryError>;
 
@@ -42,7 +42,10 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     Definition::new("has_type_privilege", &["text", "text"], "bool", may),
     Definition::new("has_tablespace_privilege", &["text", "text"], "bool", may),
     Definition::new("pg_has_role", &["text", "text"], "bool", |objects, values| {
-        Ok(Value::Bool(objects.context.principal.is_admin || text(values, 0) == objects.context.principal.name))
+        Ok(Value::Bool(
+            objects.context.principal.has_everywhere(Action::Administer)
+                || text(values, 0) == objects.context.principal.name,
+        ))
     }),
 ];
 

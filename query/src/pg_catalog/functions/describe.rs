@@ -110,11 +110,10 @@ fn object_size(objects: &Objects<'_>, object: &Object) -> Result<i64, QueryError
 
 /// Of the database of a name, or of an oid in digits.
 fn database_size(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
-    let catalog = objects.context.snapshot.catalog();
-    let named = catalog.database(text(values, 0)).map(|of| of.id);
+    let named = objects.context.database_named(text(values, 0)).map(|of| of.id);
     let Some(database) = named.or_else(|| names::database(objects, text(values, 0))) else { return Ok(Value::Null) };
     let mut bytes = 0_u64;
-    for table in catalog.tables(database) {
+    for table in objects.context.tables_in(database) {
         bytes += objects.context.snapshot.segments(table.id)?.iter().map(|segment| segment.bytes).sum::<u64>();
     }
     Ok(Value::I64(i64::try_from(bytes).unwrap_or(i64::MAX)))
