@@ -20,7 +20,7 @@ pub use settings::{SETTINGS, Setting};
 /// The environment variables that start so are settings; `__` separates section and key.
 pub const ENV_PREFIX: &str = "MARIGRAM_";
 /// Variables with the prefix that the client commands read; no settings.
-const ENV_OTHER: [&str; 4] = ["MARIGRAM_CONFIG", "MARIGRAM_URL", "MARIGRAM_DB", "MARIGRAM_TOKEN"];
+const ENV_OTHER: [&str; 5] = ["MARIGRAM_CONFIG", "MARIGRAM_URL", "MARIGRAM_DB", "MARIGRAM_TOKEN", "MARIGRAM_CA"];
 
 /// Everything the server can be told, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// Encryption.
+    pub tls: TlsConfig,
 }
 
 /// Recent rows in memory.
@@ -212,8 +214,17 @@ pub enum LogFormat {
 /// Who may do what.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuthConfig {
-    /// Whether requests need a token. Not built yet: only `false` is accepted.
+    /// Whether requests and connections need a token.
     pub enabled: bool,
+}
+
+/// Encryption of what listens.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsConfig {
+    /// A chain of certificates, in PEM.
+    pub cert: Option<PathBuf>,
+    /// The key of the first.
+    pub key: Option<PathBuf>,
 }
 
 /// A setting that cannot be used.
@@ -339,6 +350,7 @@ impl Default for Config {
             compaction: CompactionConfig::default(),
             log: LogConfig::default(),
             auth: AuthConfig::default(),
+            tls: TlsConfig::default(),
         };
         for setting in SETTINGS {
             let set = setting.set(&mut config, setting.default);
@@ -363,6 +375,10 @@ impl Config {
             let reason =
                 format!("beside bodies and statements it leaves {rows} bytes for rows, a memtable may take {memtable}");
             return error("memory_limit", reason, "raise it, or lower memtable.bytes_max or query.memory_bytes_max");
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            let reason = "a certificate and its key stand together".to_owned();
+            return error("tls.cert", reason, "set tls.cert and tls.key, or neither");
         }
         let of_pg = self.pg.iter().map(|address| ("pg", address));
         for (key, address) in self.http.iter().map(|address| ("http", address)).chain(of_pg) {
@@ -394,7 +410,7 @@ impl Config {
 }
 
 /// Whether only this machine can connect to `HOST:PORT`. A name other than `localhost` counts as reachable.
-fn is_loopback(address: &str) -> bool {
+pub(crate) fn is_loopback(address: &str) -> bool {
     match address.parse::<std::net::SocketAddr>() {
         Ok(address) => address.ip().is_loopback(),
         Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
@@ -473,6 +489,8 @@ mod tests {
         assert!(from_toml("http = 'example.org:8086'").is_err());
         let config = from_toml("http = ['localhost:0', '127.0.0.1:0', '[::1]:0']").unwrap();
         assert_eq!(config.http.len(), 3);
+        assert!(from_toml("[tls]\ncert = 'a.pem'").unwrap_err().hint.unwrap().contains("tls.key"));
+        assert!(from_toml("[tls]\ncert = 'a.pem'\nkey = 'a.key'").unwrap().tls.key.is_some());
         assert!(from_toml("http = '0.0.0.0:8086'\n[auth]\nenabled = true").unwrap().auth.enabled);
         assert_eq!(from_toml("http = 'none'").unwrap().http, Vec::<String>::new());
         let mut sources = Sources::default();

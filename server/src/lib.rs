@@ -13,6 +13,7 @@ mod metrics;
 mod pg;
 mod server;
 mod status;
+mod tls;
 
 pub use config::Config;
 pub use server::{Ending, Server, StartError};

@@ -184,15 +184,23 @@ async fn connection(
             let _ = wire.flush().await; // it may be gone
         }
     }
+    wire.close().await;
     drop(place);
 }
 
 /// What is said before the first statement.
 async fn open(wire: &mut Wire, has_place: bool, shared: &Arc<Shared>) -> Result<Option<(Client, Cancel)>, WireError> {
+    if let Some(tls) = &shared.tls {
+        wire.begin(tls).await?;
+    }
     // A client asks for TLS, then for GSS encryption, and then does without; not more often.
     for _ in 0..3 {
         match wire.opening().await? {
-            Opening::Encryption => wire.refuse_encryption().await?,
+            Opening::Tls => match &shared.tls {
+                Some(tls) if !wire.is_secure() => wire.agree(tls).await?,
+                _ => wire.refuse_encryption().await?,
+            },
+            Opening::Gss => wire.refuse_encryption().await?,
             Opening::Cancel { process, secret } => {
                 shared.cancels.ask(process, secret);
                 return Ok(None);
@@ -201,6 +209,12 @@ async fn open(wire: &mut Wire, has_place: bool, shared: &Arc<Shared>) -> Result<
                 if !has_place {
                     let hint = "close connections, or raise connection.pg_count_max";
                     errors::fatal(&mut wire.out, "53300", "sorry, too many clients already", Some(hint));
+                    wire.flush().await?;
+                    return Ok(None);
+                }
+                if shared.tls.is_some() && !wire.is_secure() && !wire.is_near() {
+                    let hint = "connect with sslmode=require";
+                    errors::fatal(&mut wire.out, "28000", "the connection is not encrypted", Some(hint));
                     wire.flush().await?;
                     return Ok(None);
                 }

@@ -18,10 +18,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::auth::{secret, tokens};
-use crate::config::{Config, ConfigError, SETTINGS, half_of_memory};
+use crate::config::{Config, ConfigError, SETTINGS, half_of_memory, is_loopback};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::pg;
+use crate::tls::{LOOK_EVERY, Tls};
 
 /// A running server. Dropping it without [`Server::stop`] ends it at once, as `kill -9` would.
 pub struct Server {
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) process_id: String,
     pub(crate) started_wall_ns: i64,
     pub(crate) started_monotonic_ns: u64,
+    /// The certificate of all listeners, if there is one.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Makes up what users are verified with whom nobody knows, while there is no token.
     pub(crate) mock_key: [u8; 32],
 }
@@ -96,6 +99,9 @@ pub enum StartError {
     /// The data.
     #[error(transparent)]
     Storage(#[from] marigram_storage::Error),
+    /// The certificate.
+    #[error("cannot use the certificate: {0}")]
+    Tls(String),
     /// The first token.
     #[error("cannot make the first token: {0}")]
     Token(String),
@@ -133,6 +139,7 @@ impl Server {
             .max_blocking_threads(usize::try_from(config.write.concurrency).unwrap_or(64) + 8)
             .build()
             .map_err(StartError::Threads)?;
+        let tls = certificate(&config)?;
         let disk = Arc::clone(&world.disk);
         let engine = Engine::open(world, storage_options(&config)).map_err(|error| match error {
             StorageError::Locked { .. } => StorageError::Locked { path: config.data_dir.clone() },
@@ -156,6 +163,7 @@ impl Server {
             started_wall_ns: clock.wall_ns(),
             started_monotonic_ns: clock.monotonic_ns(),
             mock_key: mock_key()?,
+            tls,
             clock,
             config,
         });
@@ -164,6 +172,9 @@ impl Server {
             false => None,
         };
         let (stop, stopped) = watch::channel(false);
+        if let Some(tls) = shared.tls.clone() {
+            runtime.spawn(look_at(tls));
+        }
         let places = Arc::new(Semaphore::new(usize::try_from(shared.config.connection.count_max).unwrap_or(4096)));
         let (http_addrs, pg_addrs) = (Vec::new(), Vec::new());
         let mut server = Self { runtime, shared, http_addrs, pg_addrs, stop, listeners: Vec::new(), first_token };
@@ -284,6 +295,28 @@ impl Server {
         });
         self.runtime.shutdown_timeout(Duration::from_secs(1));
         Ok(self.shared.engine.close()?)
+    }
+}
+
+/// That of all listeners, if there is one.
+fn certificate(config: &Config) -> Result<Option<Arc<Tls>>, StartError> {
+    match (&config.tls.cert, &config.tls.key) {
+        (Some(certificate), Some(key)) => Ok(Some(Arc::new(Tls::load(certificate, key).map_err(StartError::Tls)?))),
+        _ => {
+            let mut listeners = config.http.iter().chain(&config.pg);
+            if config.auth.enabled && listeners.any(|address| !is_loopback(address)) {
+                tracing::warn!("there is no certificate (tls.cert): tokens go over the network as they are");
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Takes a certificate over when its files have changed.
+async fn look_at(tls: Arc<Tls>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::task::block_in_place(|| tls.look());
     }
 }
 

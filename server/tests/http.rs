@@ -19,6 +19,7 @@ mod http {
     pub mod resources;
     pub mod snapshots;
     pub mod support;
+    pub mod tls;
     pub mod write;
 }
 

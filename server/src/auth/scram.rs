@@ -10,8 +10,12 @@ use marigram_storage::token::Verifier;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The one mechanism that is offered.
+/// The mechanism that is always offered.
 pub(crate) const MECHANISM: &str = "SCRAM-SHA-256";
+/// The one that binds the proof to the channel.
+pub(crate) const WITH_BINDING: &str = "SCRAM-SHA-256-PLUS";
+/// What it is bound by, as a client says it.
+const END_POINT: &str = "p=tls-server-end-point";
 /// Of the key derivation: what a text of 256 random bits is protected by is its length, so this is PostgreSQL's habit times
 /// two and a half.
 const ITERATIONS: u32 = 10_000;
@@ -27,13 +31,23 @@ pub(crate) enum Failed {
     Refused,
 }
 
+/// What is known of the channel.
+pub(crate) enum Binding {
+    /// It cannot be bound.
+    None,
+    /// It can, and the client takes the other mechanism.
+    Offered,
+    /// It is: to this.
+    Used(Vec<u8>),
+}
+
 /// An exchange after the client's first message.
 pub(crate) struct Exchange {
     verifier: Verifier,
     /// There is a user to prove to be.
     is_known: bool,
-    /// The client's header, which it repeats.
-    header: String,
+    /// The client's header, which it repeats, with what the channel is bound to behind it.
+    header: Vec<u8>,
     nonce: String,
     /// The client's first message without its header.
     bare: String,
@@ -75,13 +89,22 @@ fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
 
 impl Exchange {
     /// Reads the client's first message. `verifier`: that of the user, or a mock.
-    pub(crate) fn begin(first: &str, verifier: Verifier, is_known: bool, ours: &str) -> Result<Self, Failed> {
+    pub(crate) fn begin(
+        first: &str,
+        verifier: Verifier,
+        is_known: bool,
+        ours: &str,
+        binding: Binding,
+    ) -> Result<Self, Failed> {
         let broken = |what| Err(Failed::Broken(what));
-        // `n`: no channel is bound; `y`: the client would, and thinks that we cannot.
         let Some((flag, rest)) = first.split_once(',') else { return broken("the first message has no header") };
-        if !matches!(flag, "n" | "y") {
-            return broken("channel binding was not offered");
-        }
+        let bound = match (flag, binding) {
+            ("n", Binding::None | Binding::Offered) | ("y", Binding::None) => Vec::new(),
+            (END_POINT, Binding::Used(end_point)) => end_point,
+            // It would bind the channel and believes that we cannot: somebody took our offer away.
+            ("y", Binding::Offered) => return broken("channel binding was offered, and did not arrive"),
+            _ => return broken("the mechanism binds the channel in another way"),
+        };
         let Some((authorized, bare)) = rest.split_once(',') else { return broken("the first message has no header") };
         if !authorized.is_empty() {
             return broken("nobody acts for another");
@@ -95,8 +118,9 @@ impl Exchange {
             return broken("the first message has no nonce");
         };
         let nonce = format!("{theirs}{ours}");
+        let header = [format!("{flag},,").into_bytes(), bound].concat();
         let challenge = format!("r={nonce},s={},i={}", STANDARD.encode(verifier.salt), verifier.iterations);
-        Ok(Self { verifier, is_known, header: format!("{flag},,"), nonce, bare: bare.to_owned(), challenge })
+        Ok(Self { verifier, is_known, header, nonce, bare: bare.to_owned(), challenge })
     }
 
     /// What the client is told after its first message.
@@ -111,7 +135,7 @@ impl Exchange {
         };
         let mut parts = without_proof.split(',');
         let bound = parts.next().and_then(|part| part.strip_prefix("c="));
-        if bound.and_then(|bound| STANDARD.decode(bound).ok()).as_deref() != Some(self.header.as_bytes()) {
+        if bound.and_then(|bound| STANDARD.decode(bound).ok()).as_deref() != Some(self.header.as_slice()) {
             return Err(Failed::Broken("the last message repeats another header"));
         }
         if parts.next().and_then(|part| part.strip_prefix("r=")) != Some(self.nonce.as_str()) {
@@ -146,7 +170,7 @@ mod tests {
             server_key: hmac(&salted, b"Server Key"),
         };
         let ours = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
-        Exchange::begin("n,,n=user,r=rOprNGfwEbeRWgbNEkqO", verifier, is_known, ours).unwrap()
+        Exchange::begin("n,,n=user,r=rOprNGfwEbeRWgbNEkqO", verifier, is_known, ours, Binding::None).unwrap()
     }
 
     const LAST: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
@@ -174,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_breaks_the_protocol_ends_the_exchange() {
-        let begin = |first: &str| Exchange::begin(first, mock("me", b"key"), false, "ours").err();
+        let begin = |first: &str| Exchange::begin(first, mock("me", b"key"), false, "ours", Binding::None).err();
         for first in ["", "n", "n,,", "n,,n=", "n,,n=,r=", "p=tls-server-end-point,,n=,r=x", "n,a=b,n=,r=x", "n,,r=x"] {
             assert!(matches!(begin(first), Some(Failed::Broken(_))), "{first:?}");
         }
@@ -188,6 +212,31 @@ mod tests {
             LAST.replace("c=biws,", ""),
         ] {
             assert!(matches!(of_rfc(true).finish(&last), Err(Failed::Broken(_))), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn a_channel_is_bound_as_it_was_agreed_or_not_at_all() {
+        let begin = |first: &str, binding| Exchange::begin(first, mock("me", b"key"), false, "ours", binding);
+        let bound = || Binding::Used(b"hash".to_vec());
+        let (plain, asking) = ("n,,n=,r=x", "y,,n=,r=x");
+        let binding = "p=tls-server-end-point,,n=,r=x";
+        assert!(begin(plain, Binding::Offered).is_ok());
+        for (first, agreed) in [
+            (asking, Binding::Offered), // the offer was taken away on its way
+            (plain, bound()),
+            (asking, bound()),
+            (binding, Binding::None),
+            (binding, Binding::Offered),
+            ("p=tls-unique,,n=,r=x", bound()),
+        ] {
+            assert!(matches!(begin(first, agreed), Err(Failed::Broken(_))), "{first}");
+        }
+        let exchange = begin(binding, bound()).unwrap_or_else(|error| panic!("{error:?}"));
+        let last = |header: &[u8]| format!("c={},r=xours,p={}", STANDARD.encode(header), STANDARD.encode([0; 32]));
+        assert_eq!(exchange.finish(&last(b"p=tls-server-end-point,,hash")), Err(Failed::Refused));
+        for other in [&b"p=tls-server-end-point,,hasH"[..], b"p=tls-server-end-point,,", b"n,,"] {
+            assert!(matches!(exchange.finish(&last(other)), Err(Failed::Broken(_))), "bound to something else");
         }
     }
 

@@ -1,9 +1,12 @@
 //! The blocking HTTP client of `sql`, `write` and `demo`.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
 
 use super::{CliError, CliResult};
 
@@ -19,7 +22,14 @@ pub(crate) struct ClientArgs {
     /// Sent as `Authorization: Bearer`, where the server asks for a token (`auth.enabled`).
     #[arg(long, env = "MARIGRAM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// Certificates that are trusted over https, in PEM; the system's without it.
+    #[arg(long, env = "MARIGRAM_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
+
+/// Where systems keep the certificates that they trust.
+const SYSTEM_CA: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// A connection that is kept between requests.
 pub(crate) struct Client {
@@ -45,12 +55,14 @@ pub(crate) struct WriteReply {
 }
 
 impl Client {
-    pub(crate) fn new(args: &ClientArgs) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .build();
-        Self { agent: config.into(), url: args.url.trim_end_matches('/').to_owned(), token: args.token.clone() }
+    pub(crate) fn new(args: &ClientArgs) -> CliResult<Self> {
+        let mut config =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10)));
+        if args.url.starts_with("https:") {
+            config = config.tls_config(trusting(args.ca.as_deref())?);
+        }
+        let (url, token) = (args.url.trim_end_matches('/').to_owned(), args.token.clone());
+        Ok(Self { agent: config.build().into(), url, token })
     }
 
     /// Runs one statement; the answer's bytes in `format`.
@@ -113,6 +125,28 @@ impl Client {
         CliError::failed(format_args!("cannot reach {}: {error}", self.url))
             .hint("is the server running? `marigram serve` starts one; --url names another")
     }
+}
+
+/// Trusts what a file has, or what the system trusts.
+fn trusting(file: Option<&Path>) -> CliResult<TlsConfig> {
+    let found = || SYSTEM_CA.iter().map(Path::new).find(|path| path.exists());
+    let path = file.or_else(found).ok_or_else(|| {
+        CliError::failed("there are no certificates to trust on this system").hint("name some with --ca FILE")
+    })?;
+    let read = std::fs::read(path).map_err(|error| CliError::failed(format_args!("{}: {error}", path.display())))?;
+    let certificates = ureq::tls::parse_pem(&read).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    if certificates.is_empty() {
+        return Err(CliError::failed(format_args!("{}: there is no certificate in it", path.display())));
+    }
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(certificates)))
+        .unversioned_rustls_crypto_provider(provider)
+        .build())
 }
 
 fn message_of(text: &str) -> Option<String> {

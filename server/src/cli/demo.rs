@@ -65,13 +65,13 @@ fn config(directory: &Path, http: &str) -> CliResult<Config> {
     Ok(sources.build()?)
 }
 
-fn client(url: &str) -> Client {
-    Client::new(&ClientArgs { url: url.to_owned(), db: DATABASE.to_owned(), token: None })
+fn client(url: &str) -> CliResult<Client> {
+    Client::new(&ClientArgs { url: url.to_owned(), db: DATABASE.to_owned(), token: None, ca: None })
 }
 
 /// Feeds, asks, and says what is there.
 fn tour(server: &Server, url: &str, directory: &Path) -> CliResult {
-    let client = client(url);
+    let client = client(url)?;
     let clock = SystemClock::new();
     let mut machine = machine::Machine::new()?;
     heading("Marigram is running");
@@ -151,7 +151,7 @@ fn serve_on(server: &Server, url: &str) -> CliResult {
     say(format_args!("curl '{url}/metrics'   curl '{url}/health'"))?;
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = thread::spawn({
-        let (stop, client) = (Arc::clone(&stop), client(url));
+        let (stop, client) = (Arc::clone(&stop), client(url)?);
         move || -> CliResult {
             let mut machine = machine::Machine::new()?;
             let clock = SystemClock::new();

@@ -53,7 +53,7 @@ pub(super) fn run(args: &SqlArgs) -> CliResult {
     let mut session = Session {
         data: match &args.data_dir {
             Some(path) => Data::Local(Local::open(path)?),
-            None => Data::Server(Client::new(&args.client)),
+            None => Data::Server(Client::new(&args.client)?),
         },
         db: args.client.db.clone(),
         format: args.format,

@@ -70,7 +70,7 @@ pub(super) fn run(command: &TokenCommand) -> CliResult {
                 Some(path) => {
                     within(path, |engine| Ok(engine.catalog().tokens().map(|token| tokens::shown(token)).collect()))?
                 }
-                None => Client::new(&at.client).tokens(TokenCall::List)?,
+                None => Client::new(&at.client)?.tokens(TokenCall::List)?,
             };
             for token in all.as_array().into_iter().flatten() {
                 say(line(token))?;
@@ -79,7 +79,7 @@ pub(super) fn run(command: &TokenCommand) -> CliResult {
         }
         TokenCommand::Revoke { id, at } => match &at.data_dir {
             Some(path) => within(path, |engine| Ok(engine.revoke_token(TokenId(*id))?)),
-            None => Client::new(&at.client).tokens(TokenCall::Revoke(*id)).map(|_| ()),
+            None => Client::new(&at.client)?.tokens(TokenCall::Revoke(*id)).map(|_| ()),
         },
     }
 }
@@ -91,7 +91,7 @@ fn create_at(client: &ClientArgs, name: &str, grants: &[Grant], expires: Option<
     };
     let grants: Vec<_> = grants.iter().map(grant).collect();
     let wanted = json!({ "name": name, "grants": grants, "expires_in": expires });
-    let made = Client::new(client).tokens(TokenCall::Create(&wanted))?;
+    let made = Client::new(client)?.tokens(TokenCall::Create(&wanted))?;
     made.get("token").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| CliError::failed("no token came back"))
 }
 

@@ -38,7 +38,7 @@ pub(super) fn run(args: &WriteArgs) -> CliResult {
         }
         _ => Box::new(std::io::stdin().lock()),
     };
-    let client = Client::new(&args.client);
+    let client = Client::new(&args.client)?;
     let mut bodies = Bodies { input, first_line: 1, next_line: 1 };
     let mut refused = 0;
     while let Some(body) = bodies.next()? {

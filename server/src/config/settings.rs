@@ -4,6 +4,7 @@
 mod tests;
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::defaults::{MEMORY_LIMIT_MIN, default_inflight, default_memory_limit, default_memtable};
@@ -465,7 +466,42 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| put(&mut config.auth.enabled, boolean(text)),
         get: |config| config.auth.enabled.to_string(),
     },
+    Setting {
+        key: "tls.cert",
+        unit: "path",
+        default: NONE,
+        about: "A certificate in PEM, with those between it and a known one behind it: all ports speak TLS then; read again when it changes.",
+        set: |config, text| {
+            config.tls.cert = path(text)?;
+            Ok(())
+        },
+        get: |config| shown_path(config.tls.cert.as_deref()),
+    },
+    Setting {
+        key: "tls.key",
+        unit: "path",
+        default: NONE,
+        about: "The private key of tls.cert, in PEM.",
+        set: |config, text| {
+            config.tls.key = path(text)?;
+            Ok(())
+        },
+        get: |config| shown_path(config.tls.key.as_deref()),
+    },
 ];
+
+/// A path, or none.
+fn path(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Err("it is empty".to_owned()),
+        NONE => Ok(None),
+        path => Ok(Some(path.into())),
+    }
+}
+
+fn shown_path(path: Option<&Path>) -> String {
+    path.map_or_else(|| NONE.to_owned(), |path| path.display().to_string())
+}
 
 pub(super) fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)

@@ -17,11 +17,12 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use crate::Shared;
+use crate::tls::Transport;
 
 /// The head of a request: its line and its headers. hyper takes at most 100 headers and a URL of 64 KiB.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -40,7 +41,7 @@ pub(crate) struct BoundedListener {
 
 /// A connection and its place.
 pub(crate) struct BoundedStream {
-    stream: TcpStream,
+    stream: Transport,
     shared: Arc<Shared>,
     activity: Activity,
     quiet: Quiet,
@@ -121,6 +122,7 @@ impl axum::serve::Listener for BoundedListener {
             let _ = stream.set_nodelay(true);
             self.shared.metrics.connections.add(1);
             let shared = Arc::clone(&self.shared);
+            let stream = Transport::accept(stream, shared.tls.as_ref());
             let quiet = Quiet::new(shared.config.connection.head_max);
             return (BoundedStream { stream, shared, activity: Activity::default(), quiet, _place: place }, address);
         }
@@ -179,8 +181,7 @@ impl BoundedStream {
     /// Ends the connection, with a word to who has begun a request.
     fn refuse(&mut self, answer: &[u8]) {
         if 0 < self.quiet.head_bytes && !self.quiet.is_http2() {
-            // Who does not read it is no reason to wait.
-            let _ = self.stream.try_write(answer);
+            self.stream.try_say(answer);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! How a client of PostgreSQL's protocol proves who it is: by SCRAM-SHA-256, with a token's name as the user and its text as
-//! the password.
+//! the password. Over TLS a client may bind its proof to the server's certificate, so that nobody in between can pass it on.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::errors;
 use super::frame::{FrameError, sasl_initial, sasl_response};
 use super::wire::{Wire, WireError};
 use crate::Shared;
-use crate::auth::scram::{self, Exchange, Failed, MECHANISM};
+use crate::auth::scram::{self, Binding, Exchange, Failed, MECHANISM, WITH_BINDING};
 use crate::auth::secret;
 
 /// Bytes of randomness in our part of the nonce.
@@ -24,18 +24,25 @@ pub(super) async fn prove(wire: &mut Wire, user: &str, shared: &Arc<Shared>) -> 
     if !shared.config.auth.enabled {
         return Ok(Some(Principal::named(user)));
     }
-    wire.out.sasl(&[MECHANISM]);
+    match wire.end_point() {
+        Some(_) => wire.out.sasl(&[WITH_BINDING, MECHANISM]),
+        None => wire.out.sasl(&[MECHANISM]),
+    }
     wire.flush().await?;
     let (mechanism, first) = sasl_initial(wire.proof().await?).map_err(WireError::Frame)?;
-    if mechanism != MECHANISM {
-        return Err(WireError::Frame(FrameError::Broken("a mechanism that was not offered")));
-    }
+    let binding = match (mechanism.as_str(), wire.end_point()) {
+        (MECHANISM, None) => Binding::None,
+        (MECHANISM, Some(_)) => Binding::Offered,
+        (WITH_BINDING, Some(end_point)) => Binding::Used(end_point.to_vec()),
+        _ => return Err(WireError::Frame(FrameError::Broken("a mechanism that was not offered"))),
+    };
     let token = token_of(shared, user);
     let is_known = token.is_some();
     let verifier = token.as_ref().map_or_else(|| scram::mock(user, &mock_key(shared)), |token| token.verifier.clone());
     let mut nonce = [0; NONCE_BYTES];
     secret::random(&mut nonce)?;
-    let exchange = Exchange::begin(&first, verifier, is_known, &STANDARD_NO_PAD.encode(nonce)).map_err(broken)?;
+    let exchange =
+        Exchange::begin(&first, verifier, is_known, &STANDARD_NO_PAD.encode(nonce), binding).map_err(broken)?;
     wire.out.sasl_data(exchange.challenge(), false);
     wire.flush().await?;
     let last = sasl_response(wire.proof().await?).map_err(WireError::Frame)?;

@@ -43,8 +43,10 @@ pub(super) enum Target {
 /// The first thing that a client sends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// It asks for TLS or GSS encryption.
-    Encryption,
+    /// It asks for TLS.
+    Tls,
+    /// It asks for GSS encryption.
+    Gss,
     Cancel {
         process: i32,
         secret: i32,
@@ -201,7 +203,8 @@ impl Opening {
     pub(super) fn read(body: Bytes) -> Read<Self> {
         let mut body = Body(body);
         let opening = match body.u32()? {
-            SSL_REQUEST | GSS_REQUEST => Self::Encryption,
+            SSL_REQUEST => Self::Tls,
+            GSS_REQUEST => Self::Gss,
             CANCEL_REQUEST => Self::Cancel { process: body.i32()?, secret: body.i32()? },
             version => {
                 let (major, minor) = ((version >> 16) as u16, (version & 0xffff) as u16);
@@ -404,7 +407,8 @@ mod tests {
     #[test]
     fn openings_are_told_apart() {
         let read = |body: &[u8]| Opening::read(Bytes::copy_from_slice(body));
-        assert_eq!(read(&SSL_REQUEST.to_be_bytes()), Ok(Opening::Encryption));
+        assert_eq!(read(&SSL_REQUEST.to_be_bytes()), Ok(Opening::Tls));
+        assert_eq!(read(&GSS_REQUEST.to_be_bytes()), Ok(Opening::Gss));
         assert_eq!(read(b"\x04\xd2\x16\x2e\0\0\0\x07\0\0\0\x09"), Ok(Opening::Cancel { process: 7, secret: 9 }));
         let settings = vec![("user".to_owned(), "me".to_owned())];
         assert_eq!(read(b"\0\x03\0\0user\0me\0\0"), Ok(Opening::Startup { minor: 0, settings }));

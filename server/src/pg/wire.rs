@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::frame::{Backend, FrameError, Frontend, Opening};
 use crate::Shared;
+use crate::tls::{HANDSHAKE, Tls, Transport, is_near};
 
 /// What is kept of a buffer between two messages.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -18,6 +19,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 const COUNTED_BYTES: usize = 64 << 10;
 /// The first message; PostgreSQL takes no longer one either.
 const OPENING_BYTES_MAX: usize = 10_000;
+/// How long the end of an encrypted connection may take.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// So much may wait to be sent before more is made.
 pub(super) const FLUSH_BYTES: usize = 64 << 10;
 
@@ -46,7 +49,9 @@ impl From<io::Error> for WireError {
 
 /// Both ends.
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Transport,
+    /// What a client binds its proof to, by TLS.
+    end_point: Option<Vec<u8>>,
     input: BytesMut,
     pub(super) out: Backend,
     /// How much of `out` is sent.
@@ -69,7 +74,16 @@ impl Wire {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
         let message_bytes_max = usize::try_from(shared.config.connection.pg_message_bytes_max).unwrap_or(usize::MAX);
         let stall_max = shared.config.query.timeout;
-        Self { stream, input: BytesMut::new(), out: Backend::default(), sent: 0, shared, message_bytes_max, stall_max }
+        Self {
+            stream: Transport::Plain(stream),
+            end_point: None,
+            input: BytesMut::new(),
+            out: Backend::default(),
+            sent: 0,
+            shared,
+            message_bytes_max,
+            stall_max,
+        }
     }
 
     /// The first message.
@@ -84,13 +98,77 @@ impl Wire {
         Opening::read(body).map_err(WireError::Frame)
     }
 
+    /// Whether all is encrypted.
+    pub(super) fn is_secure(&self) -> bool {
+        matches!(self.stream, Transport::Tls(_))
+    }
+
+    /// Whether what is said stays on this machine.
+    pub(super) fn is_near(&self) -> bool {
+        matches!(&self.stream, Transport::Plain(stream) if is_near(stream))
+    }
+
+    /// What a client may bind its proof to.
+    pub(super) fn end_point(&self) -> Option<&[u8]> {
+        self.end_point.as_deref()
+    }
+
+    /// Begins TLS where the client begins with it, without asking.
+    pub(super) async fn begin(&mut self, tls: &Tls) -> Result<(), WireError> {
+        let Transport::Plain(stream) = &self.stream else { return Ok(()) };
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 || first != [HANDSHAKE] {
+            return Ok(());
+        }
+        self.secure(tls).await?;
+        // Others may speak TLS to a port that they take for another one.
+        match &self.stream {
+            Transport::Tls(stream) if stream.get_ref().1.alpn_protocol().is_some() => Ok(()),
+            _ => Err(WireError::Frame(FrameError::Broken("TLS from the first byte on needs the protocol postgresql"))),
+        }
+    }
+
+    /// Agrees to TLS, which the client has asked for.
+    pub(super) async fn agree(&mut self, tls: &Tls) -> Result<(), WireError> {
+        self.check_unasked()?;
+        self.raw(b"S").await?;
+        self.secure(tls).await
+    }
+
+    async fn secure(&mut self, tls: &Tls) -> Result<(), WireError> {
+        let (acceptor, end_point) = tls.pg();
+        let Transport::Plain(stream) = std::mem::replace(&mut self.stream, Transport::Closed) else {
+            return Err(WireError::Gone);
+        };
+        self.stream = Transport::Tls(Box::new(acceptor.accept(stream).await?));
+        self.end_point = end_point;
+        Ok(())
+    }
+
+    async fn raw(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        self.stream.write_all(bytes).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    fn check_unasked(&self) -> Result<(), WireError> {
+        match self.input.is_empty() {
+            true => Ok(()),
+            false => Err(WireError::Frame(FrameError::Broken("data before the answer about encryption"))),
+        }
+    }
+
+    /// Says that no more comes, so that the client does not take the end for an attack.
+    pub(super) async fn close(&mut self) {
+        if self.is_secure() {
+            // It may be gone, or not listen.
+            let _ = tokio::time::timeout(CLOSE_MAX, self.stream.shutdown()).await;
+        }
+    }
+
     /// No encryption. What came before the answer was not meant for us.
     pub(super) async fn refuse_encryption(&mut self) -> Result<(), WireError> {
-        if !self.input.is_empty() {
-            return Err(WireError::Frame(FrameError::Broken("data before the answer about encryption")));
-        }
-        self.stream.write_all(b"N").await?;
-        Ok(())
+        self.check_unasked()?;
+        self.raw(b"N").await
     }
 
     /// What a client says to prove itself, before it may say anything else.
@@ -183,6 +261,10 @@ impl Wire {
                 Ok(Err(error)) => return Err(WireError::Io(error)),
                 Err(_) => return Err(WireError::Stalled),
             }
+        }
+        match tokio::time::timeout(self.stall_max, self.stream.flush()).await {
+            Ok(flushed) => flushed?,
+            Err(_) => return Err(WireError::Stalled),
         }
         self.sent = 0;
         self.out.0.clear();
