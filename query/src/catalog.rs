@@ -14,6 +14,7 @@ use crate::information::Information;
 use crate::pg_catalog::PgCatalog;
 use crate::system::System;
 use crate::table::SnapshotTable;
+use crate::views::Views;
 
 /// All databases.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct Databases {
     pub(crate) context: Arc<Context>,
     /// This table shows all that its keys hold.
     pub(crate) naming: Option<TableId>,
+    pub(crate) views: Views,
 }
 
 /// One database.
@@ -30,14 +32,16 @@ struct Database {
     id: DatabaseId,
     name: String,
     naming: Option<TableId>,
+    views: Views,
 }
 
-/// The tables of one database.
+/// The tables and views of one database.
 #[derive(Debug)]
 struct Tables {
     context: Arc<Context>,
     database: DatabaseId,
     naming: Option<TableId>,
+    views: Views,
 }
 
 impl CatalogProviderList for Databases {
@@ -52,7 +56,7 @@ impl CatalogProviderList for Databases {
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
         let database = self.context.database_named(name)?;
         let (context, id, name, naming) = (Arc::clone(&self.context), database.id, name.to_owned(), self.naming);
-        Some(Arc::new(Database { context, id, name, naming }))
+        Some(Arc::new(Database { context, id, name, naming, views: self.views.clone() }))
     }
 }
 
@@ -64,7 +68,9 @@ impl CatalogProvider for Database {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let context = Arc::clone(&self.context);
         Some(match name {
-            schemas::PUBLIC | schemas::IOX => Arc::new(Tables { context, database: self.id, naming: self.naming }),
+            schemas::PUBLIC | schemas::IOX => {
+                Arc::new(Tables { context, database: self.id, naming: self.naming, views: self.views.clone() })
+            }
             schemas::SYSTEM => Arc::new(System::new(context, self.id)),
             schemas::INFORMATION => Arc::new(Information::new(context, self.id, &self.name)),
             schemas::CATALOG => Arc::new(PgCatalog::new(context, self.id, &self.name)),
@@ -76,10 +82,14 @@ impl CatalogProvider for Database {
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        self.context.tables_in(self.database).map(|table| table.name.clone()).collect()
+        let views = self.context.views_in(self.database).map(|view| view.name.clone());
+        self.context.tables_in(self.database).map(|table| table.name.clone()).chain(views).collect()
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        if let Some(view) = self.context.view_in(self.database, name) {
+            return self.views.expand(&self.context, view).await.map(Some);
+        }
         let table = self.context.table_in(self.database, name);
         Ok(table.map(|table| {
             let (context, table) = (Arc::clone(&self.context), Arc::clone(table));
@@ -90,6 +100,6 @@ impl SchemaProvider for Tables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.context.table_in(self.database, name).is_some()
+        self.context.table_in(self.database, name).is_some() || self.context.view_in(self.database, name).is_some()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use marigram_storage::Snapshot;
-use marigram_storage::catalog::Database;
+use marigram_storage::catalog::{Database, View};
 use marigram_storage::schema::{DatabaseId, Table, TableId};
 use marigram_storage::time::TimeRange;
 use tokio::runtime::Handle;
@@ -136,11 +136,12 @@ impl Context {
         let database = self.database_of(name);
         self.principal.may(action, database)?;
         let known = self.snapshot.catalog().database(database).ok_or_else(|| QueryError::unknown_database(database))?;
-        let table = self
-            .snapshot
-            .catalog()
-            .table(known.id, &name.table)
-            .ok_or_else(|| QueryError::unknown_table(&name.table))?;
+        let table = self.snapshot.catalog().table(known.id, &name.table).ok_or_else(|| {
+            match self.snapshot.catalog().view(known.id, &name.table) {
+                Some(_) => QueryError::wrong_object(format!("{:?} is a view, not a table", name.table)),
+                None => QueryError::unknown_table(&name.table),
+            }
+        })?;
         Ok((database.to_owned(), Arc::clone(table)))
     }
 
@@ -157,6 +158,30 @@ impl Context {
     /// Whether it is a statement of the same principal.
     pub(crate) fn is_own(&self, entry: &Entry) -> bool {
         entry.user == self.principal.name
+    }
+
+    /// The view of a name, if that is one of a database that may be read.
+    pub(crate) fn view(&self, name: &TableName) -> Option<&Arc<View>> {
+        if !matches!(name.schema.as_deref(), None | Some(schemas::PUBLIC | schemas::IOX)) {
+            return None;
+        }
+        self.view_in(self.database_named(self.database_of(name))?.id, &name.table)
+    }
+
+    /// The views of a database, if it may be read.
+    pub(crate) fn views_in(&self, database: DatabaseId) -> impl Iterator<Item = &Arc<View>> {
+        let is_read = self.reads(database);
+        self.snapshot.catalog().views(database).filter(move |_| is_read)
+    }
+
+    /// That of a name among them.
+    pub(crate) fn view_in(&self, database: DatabaseId, name: &str) -> Option<&Arc<View>> {
+        self.snapshot.catalog().view(database, name).filter(|view| self.reads(view.database))
+    }
+
+    /// That of an id, of any database that may be read.
+    pub(crate) fn view_by_id(&self, id: TableId) -> Option<&Arc<View>> {
+        self.snapshot.catalog().view_by_id(id).filter(|view| self.reads(view.database))
     }
 
     /// Opaque: names the snapshot.

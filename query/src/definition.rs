@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use marigram_storage::schema::{ColumnKind, FieldType, Table};
-use marigram_storage::{Engine, Error as StorageError, TableSpec};
+use marigram_storage::{Engine, Error as StorageError, TableSpec, ViewSpec};
 
 use crate::context::{Context, schemas};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::information::sql_type;
 use crate::principal::Action;
-use crate::statement::{AlterTable, Change, CreateTable, TableName};
+use crate::session::{Session, Template};
+use crate::statement::{AlterTable, Change, CreateTable, CreateView, TableName, view};
+use crate::views;
 
 pub(crate) async fn create_database(
     context: Arc<Context>,
@@ -35,7 +37,58 @@ pub(crate) async fn create_table(context: Arc<Context>, table: CreateTable) -> R
 
 pub(crate) async fn drop_table(context: Arc<Context>, name: TableName, if_exists: bool) -> Result<(), QueryError> {
     let database = writable(&context, &name)?;
+    check_no_view(&context, &name)?;
     blocking(context, move |engine| forgive(if_exists, engine.drop_table(&database, &name.table))).await
+}
+
+/// Its query is planned, so what it names is there and its columns are known.
+pub(crate) async fn create_view(
+    template: &Template,
+    context: Arc<Context>,
+    view: CreateView,
+) -> Result<(), QueryError> {
+    let database = writable(&context, &view.name)?;
+    context.principal.may(Action::Read, &database)?;
+    if database != context.database {
+        return Err(QueryError::unsupported("CREATE VIEW in another database than the current one"));
+    }
+    let replaced = context.view(&view.name).map(|known| known.id);
+    let session = Session::of_view(template, Arc::clone(&context), replaced)?;
+    let (_, schema) = session.describe(view::query_of(&view.sql)?).await?;
+    let columns = views::columns(&schema)?;
+    let spec = ViewSpec { name: view.name.table, sql: view.sql, columns, or_replace: view.or_replace };
+    blocking(context, move |engine| Ok(engine.create_view(&database, &spec)?)).await
+}
+
+pub(crate) async fn rename_view(
+    context: Arc<Context>,
+    name: TableName,
+    if_exists: bool,
+    to: String,
+) -> Result<(), QueryError> {
+    let database = writable(&context, &name)?;
+    check_no_table(&context, &name)?;
+    blocking(context, move |engine| forgive(if_exists, engine.rename_view(&database, &name.table, &to))).await
+}
+
+pub(crate) async fn drop_view(context: Arc<Context>, name: TableName, if_exists: bool) -> Result<(), QueryError> {
+    let database = writable(&context, &name)?;
+    check_no_table(&context, &name)?;
+    blocking(context, move |engine| forgive(if_exists, engine.drop_view(&database, &name.table))).await
+}
+
+fn check_no_view(context: &Context, name: &TableName) -> Result<(), QueryError> {
+    match context.view(name) {
+        Some(_) => Err(QueryError::wrong_object(format!("{:?} is a view, not a table", name.table))),
+        None => Ok(()),
+    }
+}
+
+fn check_no_table(context: &Context, name: &TableName) -> Result<(), QueryError> {
+    match context.table(name, Action::Define) {
+        Ok(_) => Err(QueryError::wrong_object(format!("{:?} is a table, not a view", name.table))),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Waits as long as it takes, on a thread that no other statement needs.
@@ -51,6 +104,7 @@ pub(crate) async fn optimize(context: Arc<Context>, name: TableName, is_final: b
 
 pub(crate) async fn alter_table(context: Arc<Context>, alter: AlterTable) -> Result<(), QueryError> {
     let database = writable(&context, &alter.name)?;
+    check_no_view(&context, &alter.name)?;
     let AlterTable { name, if_exists, change } = alter;
     if let Change::Retype { column, kind } = &change
         && let Ok((_, known)) = context.table(&name, Action::Define)

@@ -359,6 +359,18 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             definition::drop_table(context, name, if_exists).await?;
             Head::Done
         }
+        Statement::CreateView(view) => {
+            definition::create_view(&shared.template, context, view).await?;
+            Head::Done
+        }
+        Statement::RenameView { name, if_exists, to } => {
+            definition::rename_view(context, name, if_exists, to).await?;
+            Head::Done
+        }
+        Statement::DropView { name, if_exists } => {
+            definition::drop_view(context, name, if_exists).await?;
+            Head::Done
+        }
         Statement::Optimize { name, is_final } => {
             definition::optimize(context, name, is_final).await?;
             Head::Done

@@ -129,6 +129,15 @@ impl QueryError {
         Self::new(QueryErrorKind::UnknownTable, format!("table {name:?} does not exist"))
     }
 
+    /// There is something of this name, and it is of another kind.
+    pub(crate) fn wrong_object(message: impl Into<String>) -> Self {
+        Self::new(QueryErrorKind::Invalid, message).with_state("42809")
+    }
+
+    pub(crate) fn unknown_view(name: &str) -> Self {
+        Self::new(QueryErrorKind::UnknownTable, format!("view {name:?} does not exist"))
+    }
+
     pub(crate) fn unknown_database(name: &str) -> Self {
         Self::new(QueryErrorKind::UnknownDatabase, format!("database not found: {name:?}"))
     }
@@ -171,6 +180,7 @@ impl From<marigram_storage::Error> for QueryError {
             E::Invalid { .. } => Self::new(QueryErrorKind::Invalid, message),
             E::NotFound { what: "database", name } => Self::unknown_database(&name),
             E::NotFound { what: "table", name } => Self::unknown_table(&name),
+            E::NotFound { what: "view", name } => Self::unknown_view(&name),
             E::NotFound { what: "column", name } => Self::unknown_column(&name, None, []),
             E::NotFound { .. } => Self::new(QueryErrorKind::Invalid, message),
             E::AlreadyExists { what: "database", .. } => {

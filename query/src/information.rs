@@ -15,6 +15,7 @@ use marigram_storage::schema::{Column, ColumnKind, DatabaseId, FieldType};
 use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::grid::{Cell, Kind};
+use crate::pg_catalog::titles;
 use crate::system;
 use crate::table::visible;
 use crate::virtual_table::{Definition, Source, VirtualTable};
@@ -68,6 +69,19 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
             ("datetime_precision", Kind::I64),
         ],
         rows: columns,
+    },
+    Definition {
+        name: "views",
+        columns: &[
+            ("table_catalog", Kind::Text),
+            ("table_schema", Kind::Text),
+            ("table_name", Kind::Text),
+            ("view_definition", Kind::Text),
+            ("check_option", Kind::Text),
+            ("is_updatable", Kind::Text),
+            ("is_insertable_into", Kind::Text),
+        ],
+        rows: views,
     },
 ];
 
@@ -127,6 +141,9 @@ fn tables(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         for table in source.context.tables_in(source.database) {
             push(schema, &table.name, "BASE TABLE", "YES");
         }
+        for view in source.context.views_in(source.database) {
+            push(schema, &view.name, "VIEW", "NO");
+        }
     }
     for definition in system::DEFINITIONS {
         push(schemas::SYSTEM, definition.name, "VIEW", "NO");
@@ -143,6 +160,11 @@ fn columns(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
         for table in source.context.tables_in(source.database) {
             for (at, column) in visible(table).enumerate() {
                 rows.push(column_row(source.database_name, schema, &table.name, at, column));
+            }
+        }
+        for view in source.context.views_in(source.database) {
+            for (at, column) in view.columns.iter().enumerate() {
+                rows.push(view_column_row(source.database_name, schema, &view.name, at, column));
             }
         }
     }
@@ -172,6 +194,45 @@ fn column_row(database: &str, schema: &str, table: &str, at: usize, column: &Col
         precision,
         if is_time { Cell::I64(9) } else { Cell::Null },
     ]
+}
+
+fn view_column_row(database: &str, schema: &str, view: &str, at: usize, column: &(String, String)) -> Vec<Cell> {
+    let (name, kind) = column;
+    let (data_type, udt_name) = titles(kind);
+    let is_array = udt_name.starts_with('_');
+    let precision = match udt_name {
+        "int2" => Cell::I64(16),
+        "int4" => Cell::I64(32),
+        "int8" => Cell::I64(64),
+        "float4" => Cell::I64(24),
+        "float8" => Cell::I64(53),
+        _ => Cell::Null,
+    };
+    vec![
+        Cell::text(database),
+        Cell::text(schema),
+        Cell::text(view),
+        Cell::text(name),
+        Cell::I64(at as i64 + 1),
+        Cell::Null,
+        Cell::text("YES"),
+        Cell::text(if is_array { "ARRAY" } else { data_type }),
+        Cell::text(udt_name),
+        Cell::Null,
+        precision,
+        if udt_name == "timestamptz" { Cell::I64(9) } else { Cell::Null },
+    ]
+}
+
+fn views(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> {
+    let mut rows = Vec::new();
+    for schema in user_schemas(source.filters) {
+        for view in source.context.views_in(source.database) {
+            let row = [source.database_name, schema, &view.name, &view.sql, "NONE", "NO", "NO"];
+            rows.push(row.map(Cell::text).to_vec());
+        }
+    }
+    Ok(rows)
 }
 
 /// PostgreSQL's names of a column's type, the long one and the short one.

@@ -35,6 +35,7 @@ mod statement;
 mod store;
 mod system;
 mod table;
+mod views;
 mod virtual_table;
 
 pub use connection::{Answer, Batches, BlockStatus, Connection, CopySink, Description, Notice, Prepared, RowsTag};

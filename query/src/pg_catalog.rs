@@ -33,8 +33,10 @@ use objects::Objects;
 use relation::{Relation, Rows};
 
 pub(crate) use casts::{Casts, Literals, TypeNames, written};
+pub(crate) use definitions::quote_ident;
 pub(crate) use functions::{CatalogOptions, functions_of};
 pub use types::PG_TYPE;
+pub(crate) use types::titles;
 
 /// Whether `pg_catalog` has a relation of this name.
 pub(crate) fn is_relation(name: &str) -> bool {

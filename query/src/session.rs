@@ -47,6 +47,7 @@ use crate::rules::{
     interruptible_joins,
 };
 use crate::table::SnapshotTable;
+use crate::views::Views;
 
 /// Below so many rows one partition is faster than waking a second thread.
 pub(crate) const PARALLEL_ROWS_MIN: u64 = 64 * 1024;
@@ -67,7 +68,7 @@ const TAG_SELECTIVITY: u64 = 32;
 
 /// What all sessions share: functions, rules, memory, the files of what is spilled.
 pub(crate) struct Template {
-    state: SessionState,
+    state: Arc<SessionState>,
     interactive: SessionConfig,
     batch: SessionConfig,
     runtime: Arc<RuntimeEnv>,
@@ -132,7 +133,7 @@ impl Template {
         let budget = Budget::new(options.memory_bytes_max, memory);
         let [interactive, batch] =
             [Pool::Interactive, Pool::Batch].map(|pool| config_of(state.config().clone(), options, &budget, pool));
-        Ok(Self { state, interactive, batch, runtime, budget })
+        Ok(Self { state: Arc::new(state), interactive, batch, runtime, budget })
     }
 
     fn config(&self, pool: Pool) -> &SessionConfig {
@@ -220,30 +221,46 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
 pub(crate) struct Session {
     state: SessionState,
     context: Arc<Context>,
+    views: Views,
 }
 
 impl Session {
     pub(crate) fn new(template: &Template, context: Arc<Context>) -> Result<Self, QueryError> {
-        Self::over(template, context, None)
+        Self::over(template, context, None, None)
+    }
+
+    /// One for the query of a view, which may be there and is to have another.
+    pub(crate) fn of_view(
+        template: &Template,
+        context: Arc<Context>,
+        view: Option<TableId>,
+    ) -> Result<Self, QueryError> {
+        Self::over(template, context, None, view)
     }
 
     /// One where `table` shows the tags that were dropped, too, as [`crate::table::key_tags`] names them.
     pub(crate) fn naming(template: &Template, context: Arc<Context>, table: TableId) -> Result<Self, QueryError> {
-        Self::over(template, context, Some(table))
+        Self::over(template, context, Some(table), None)
     }
 
-    fn over(template: &Template, context: Arc<Context>, naming: Option<TableId>) -> Result<Self, QueryError> {
+    fn over(
+        template: &Template,
+        context: Arc<Context>,
+        naming: Option<TableId>,
+        view: Option<TableId>,
+    ) -> Result<Self, QueryError> {
         let mut config = template.config(context.pool).clone();
         config.options_mut().catalog.default_catalog = context.database.clone();
         config.options_mut().extensions.insert(pg_catalog::CatalogOptions(Arc::clone(&context)));
         let runtime = template.runtime_of(&context)?;
-        let mut state = SessionStateBuilder::new_from_existing(template.state.clone())
+        let views = Views::new(Arc::clone(&template.state), view);
+        let mut state = SessionStateBuilder::new_from_existing(SessionState::clone(&template.state))
             .with_config(config)
             .with_runtime_env(runtime)
-            .with_catalog_list(Arc::new(Databases { context: Arc::clone(&context), naming }))
+            .with_catalog_list(Arc::new(Databases { context: Arc::clone(&context), naming, views: views.clone() }))
             .build();
         state.mark_start_execution(); // now() is one instant for the whole statement
-        Ok(Self { state, context })
+        Ok(Self { state, context, views })
     }
 
     pub(crate) fn pool(&self) -> Pool {
@@ -268,7 +285,8 @@ impl Session {
     ) -> Result<Planned, QueryError> {
         let statement = DfStatement::Statement(Box::new(query));
         self.check_databases(&statement)?;
-        let plan = self.to_plan(statement).await?;
+        let plan = to_plan(&self.state, statement).await?;
+        self.views.check(&plan)?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -293,20 +311,6 @@ impl Session {
         Ok(state.with_optimizer_rules(rules).build().optimize(plan)?)
     }
 
-    /// As it was written, with the functions of PostgreSQL's catalog that it calls.
-    async fn to_plan(&self, statement: DfStatement) -> DfResult<LogicalPlan> {
-        let functions = pg_catalog::functions_of(&statement);
-        if functions.is_empty() {
-            return self.state.statement_to_plan(statement).await;
-        }
-        // A session begins with few functions: each costs every statement a little.
-        let mut state = self.state.clone();
-        for function in functions {
-            state.register_udf(function)?;
-        }
-        state.statement_to_plan(statement).await
-    }
-
     /// The types of the placeholders of a query, where its words tell, and its columns.
     pub(crate) async fn describe(
         &self,
@@ -314,7 +318,8 @@ impl Session {
     ) -> Result<(HashMap<String, Option<DataType>>, SchemaRef), QueryError> {
         let statement = DfStatement::Statement(Box::new(query));
         self.check_databases(&statement)?;
-        let plan = self.to_plan(statement).await?;
+        let plan = to_plan(&self.state, statement).await?;
+        self.views.check(&plan)?;
         let types = plan.get_parameter_types()?;
         let is_whole = types.is_empty();
         // Types that are brought together are known once the analyzer has been over the plan.
@@ -369,6 +374,20 @@ impl Session {
         })?;
         Ok((rows, if runs { bytes } else { 0 }))
     }
+}
+
+/// A statement as it was written, with the functions of PostgreSQL's catalog that it calls.
+pub(crate) async fn to_plan(state: &SessionState, statement: DfStatement) -> DfResult<LogicalPlan> {
+    let functions = pg_catalog::functions_of(&statement);
+    if functions.is_empty() {
+        return state.statement_to_plan(statement).await;
+    }
+    // A session begins with few functions: each costs every statement a little.
+    let mut state = state.clone();
+    for function in functions {
+        state.register_udf(function)?;
+    }
+    state.statement_to_plan(statement).await
 }
 
 /// What is expected of a scan, by what the snapshot knows without reading pages.

@@ -10,6 +10,7 @@ use crate::context::{Context, schemas};
 use crate::error::QueryError;
 use crate::grid::{self, Cell, Kind};
 use crate::information::sql_type;
+use crate::pg_catalog::titles;
 use crate::principal::Action;
 use crate::statement::TableName;
 use crate::system::kind_name;
@@ -40,18 +41,26 @@ pub(crate) fn tables(context: &Context, like: Option<&str>) -> Result<RecordBatc
         ("table_name", Kind::Text),
         ("table_type", Kind::Text),
     ];
-    let tables = context.tables_in(database.id);
-    let rows: Vec<_> = tables
-        .filter(|table| like.is_none_or(|pattern| matches_like(pattern, &table.name)))
-        .map(|table| [database.name.as_str(), schemas::PUBLIC, &table.name, "BASE TABLE"].map(Cell::text).to_vec())
+    let tables = context.tables_in(database.id).map(|table| (table.name.as_str(), "BASE TABLE"));
+    let mut rows: Vec<_> = tables
+        .chain(context.views_in(database.id).map(|view| (view.name.as_str(), "VIEW")))
+        .filter(|(name, _)| like.is_none_or(|pattern| matches_like(pattern, name)))
         .collect();
+    rows.sort();
+    let row =
+        |(name, kind): (&str, &str)| [database.name.as_str(), schemas::PUBLIC, name, kind].map(Cell::text).to_vec();
+    let rows: Vec<_> = rows.into_iter().map(row).collect();
     grid::batch(&columns, &rows)
 }
 
 pub(crate) fn describe(context: &Context, name: &TableName) -> Result<RecordBatch, QueryError> {
-    let (_, table) = context.table(name, Action::Read)?;
     let columns =
         [("column_name", Kind::Text), ("data_type", Kind::Text), ("is_nullable", Kind::Text), ("kind", Kind::Text)];
+    if let Some(view) = context.view(name) {
+        let row = |(column, kind): &(String, String)| [column, titles(kind).0, "YES", "view"].map(Cell::text).to_vec();
+        return grid::batch(&columns, &view.columns.iter().map(row).collect::<Vec<_>>());
+    }
+    let (_, table) = context.table(name, Action::Read)?;
     let rows: Vec<_> = visible(&table)
         .map(|column| {
             let kind = kind_name(column.kind);

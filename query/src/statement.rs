@@ -21,7 +21,9 @@ mod postgres;
 mod read;
 mod refuse;
 mod rewrite;
+mod table;
 mod translate;
+pub(crate) mod view;
 
 use arrow_array::RecordBatch;
 use sqlparser::ast;
@@ -37,6 +39,7 @@ pub(crate) use create_table::CreateTable;
 pub use parameters::ScalarParam;
 pub(crate) use parameters::{Literals, Parameters};
 pub(crate) use read::{Piece, parse, read};
+pub(crate) use view::CreateView;
 
 /// A longer text waits for its turn, whatever it is.
 const CALL_BYTES_MAX: usize = 256;
@@ -61,6 +64,17 @@ pub(crate) enum Statement {
     CreateTable(CreateTable),
     AlterTable(AlterTable),
     DropTable {
+        name: TableName,
+        if_exists: bool,
+    },
+    CreateView(CreateView),
+    /// `ALTER VIEW v RENAME TO w`.
+    RenameView {
+        name: TableName,
+        if_exists: bool,
+        to: String,
+    },
+    DropView {
         name: TableName,
         if_exists: bool,
     },
@@ -179,6 +193,9 @@ impl Statement {
             Self::CreateTable(_) => "CREATE TABLE",
             Self::AlterTable(_) => "ALTER TABLE",
             Self::DropTable { .. } => "DROP TABLE",
+            Self::CreateView(_) => "CREATE VIEW",
+            Self::RenameView { .. } => "ALTER VIEW",
+            Self::DropView { .. } => "DROP VIEW",
             Self::Optimize { .. } => "OPTIMIZE TABLE",
             Self::Cancel(_) => "CALL",
             Self::Describe(_)
@@ -203,6 +220,9 @@ impl Statement {
                 | Self::CreateTable(_)
                 | Self::AlterTable(_)
                 | Self::DropTable { .. }
+                | Self::CreateView(_)
+                | Self::RenameView { .. }
+                | Self::DropView { .. }
                 | Self::Optimize { .. }
                 | Self::Cancel(_)
                 | Self::Load(_)

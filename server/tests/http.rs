@@ -20,6 +20,7 @@ mod http {
     pub mod snapshots;
     pub mod support;
     pub mod tls;
+    pub mod views;
     pub mod write;
 }
 

@@ -1,4 +1,4 @@
-//! Databases, tables, columns and tokens, as the fold of catalog facts.
+//! Databases, tables, columns, views and tokens, as the fold of catalog facts.
 //!
 //! A [`Fact`] rides in a batch: alone for DDL, beside the rows that first use a table or column otherwise. The applier
 //! folds facts into the [`Catalog`] that snapshots carry; a cut stores the fold as the shortest list of facts that
@@ -8,6 +8,7 @@
 mod encoding;
 #[cfg(test)]
 mod tests;
+pub(crate) mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::schema::{
     Column, ColumnId, ColumnKind, DAY_NS, DatabaseId, FieldType, PartitionWidth, Table, TableId, TableMode,
 };
 use crate::token::{Token, TokenId};
+pub use views::{VIEW_BYTES_MAX, VIEW_COLUMNS_MAX, View};
 
 /// One database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,10 @@ pub enum Fact {
         /// From when on.
         width: PartitionWidth,
     },
+    /// A view exists, or the one of this id is this from now on.
+    View(Arc<View>),
+    /// A view is gone.
+    ViewDropped(TableId),
     /// Ids below these were given out at some time.
     NextIds {
         /// Of databases.
@@ -105,6 +111,8 @@ pub enum Fact {
 pub struct Catalog {
     databases: BTreeMap<String, Arc<Database>>,
     tables: BTreeMap<TableId, Arc<Table>>,
+    views: BTreeMap<TableId, Arc<View>>,
+    /// Of tables and views.
     by_name: BTreeMap<DatabaseId, BTreeMap<String, TableId>>,
     next_database: u32,
     next_table: u32,
@@ -205,8 +213,9 @@ impl Catalog {
             }
             Fact::DropDatabase(id) => {
                 self.databases.retain(|_, database| database.id != *id);
-                for (_, table) in self.by_name.remove(id).unwrap_or_default() {
-                    self.tables.remove(&table);
+                for (_, named) in self.by_name.remove(id).unwrap_or_default() {
+                    self.tables.remove(&named);
+                    self.views.remove(&named);
                 }
             }
             Fact::Table { id, database, name, mode, widths } => {
@@ -221,9 +230,10 @@ impl Catalog {
                     return Err(format!("table {name:?} belongs to database id {}, which does not exist", database.0));
                 }
                 let names = self.by_name.entry(*database).or_default();
-                if names.insert(name.clone(), *id).is_some() {
+                if names.contains_key(name) {
                     return Err(format!("table {name:?} has two ids"));
                 }
+                names.insert(name.clone(), *id);
                 let columns = vec![Column { id: ColumnId::TIME, name: "time".to_owned(), kind: ColumnKind::Time }];
                 let table = Table {
                     id: *id,
@@ -302,6 +312,8 @@ impl Catalog {
                     None => return Err("a partition width starts at the beginning of time".to_owned()),
                 }
             }
+            Fact::View(view) => self.apply_view(view)?,
+            Fact::ViewDropped(id) => self.apply_drop_view(*id),
             Fact::NextIds { database, table } => {
                 self.next_database = self.next_database.max(*database);
                 self.next_table = self.next_table.max(*table);
@@ -343,6 +355,7 @@ impl Catalog {
             facts.push(Fact::NextToken(self.next_token));
         }
         facts.extend(self.tokens.values().map(|token| Fact::Token(Arc::clone(token))));
+        facts.extend(self.views.values().map(|view| Fact::View(Arc::clone(view))));
         facts
     }
 

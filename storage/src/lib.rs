@@ -74,7 +74,7 @@ pub use merge::{ScanStats, TagFilter};
 pub use open::{LostLog, MAIN_DATABASE, read_only};
 pub use options::{Options, PoisonHook, Threads};
 pub use priority::{lower_priority, shorten_slice};
-pub use registry::{NewSeriesRoom, SchemaLimits, SeriesLimit, TableSeriesRoom, TableSpec};
+pub use registry::{NewSeriesRoom, SchemaLimits, SeriesLimit, TableSeriesRoom, TableSpec, ViewSpec};
 pub use repair::{LostSegment, Repaired, repair};
 pub use room::Room;
 pub use scan::{BATCH_ROWS, Scan, ScanPart, ScanRequest, SeriesRun, arrow_type};

@@ -14,6 +14,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod views;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
@@ -23,6 +24,7 @@ use self::known::OfDraft;
 pub(crate) use self::known::{FindStored, Lacking};
 use self::names::{Name, NameClaims, Shared, Unlogged};
 pub use self::room::{NewSeriesRoom, SeriesLimit, TableSeriesRoom};
+pub use self::views::ViewSpec;
 
 use crate::batch::{Batch, SERIES_BYTES_MAX, SeriesDefinitions, TableRows};
 use crate::catalog::{Catalog, Database, Fact, default_widths};
@@ -324,6 +326,9 @@ impl Registry {
             }
             return Err(Error::AlreadyExists { what: "table", name: spec.name.clone() });
         }
+        if state.catalog.view(database, &spec.name).is_some() {
+            return Err(Error::AlreadyExists { what: "view", name: spec.name.clone() });
+        }
         check_spec(spec, &self.limits)?;
         let width = spec.partition_width_ns.unwrap_or(DAY_NS);
         let id = state.new_table(&self.limits, database, &spec.name, spec.mode, width)?;
@@ -472,6 +477,9 @@ impl State {
         width: i64,
     ) -> Result<TableId> {
         check_name("table name", name)?;
+        if self.catalog.view(database, name).is_some() {
+            return Err(Error::invalid("table name", format!("{name:?} is a view, and stores no rows")));
+        }
         let count = self.catalog.all_tables().count();
         if count >= limits.tables_max {
             return Err(Error::Limit { what: "table", reason: format!("the store has {count} tables") });

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use marigram_storage::catalog::View;
 use marigram_storage::schema::{Column, ColumnId, ColumnKind, DatabaseId, FieldType, Table, TableId, TableMode};
 
 use super::relation::{self, Relation};
@@ -57,6 +58,7 @@ pub(crate) enum Source {
     Table(Arc<Table>),
     /// The index of the primary key.
     Key(Arc<Table>),
+    View(Arc<View>),
     /// A table of `system` or `information_schema`.
     Virtual(&'static Definition),
     Catalog(&'static Relation),
@@ -128,12 +130,17 @@ impl Object {
         Self { oid, schema: PUBLIC_OID, name, source: Source::Key(Arc::clone(table)) }
     }
 
+    fn view(view: &Arc<View>) -> Self {
+        let (oid, name) = (table_oid(view.id), view.name.clone());
+        Self { oid, schema: PUBLIC_OID, name, source: Source::View(Arc::clone(view)) }
+    }
+
     /// `pg_class.relkind`.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.source {
             Source::Table(_) => "r",
             Source::Key(_) => "i",
-            Source::Virtual(_) => "v",
+            Source::View(_) | Source::Virtual(_) => "v",
             Source::Catalog(relation) => relation.kind,
         }
     }
@@ -159,6 +166,15 @@ impl Object {
                     not_null: false,
                 };
                 key_columns(table).into_iter().enumerate().map(of).collect()
+            }
+            Source::View(view) => {
+                let of = |(at, (name, kind)): (usize, &(String, String))| Attribute {
+                    name: name.clone(),
+                    number: count(at + 1),
+                    pg_type: Some(types::titles(kind).1),
+                    not_null: false,
+                };
+                view.columns.iter().enumerate().map(of).collect()
             }
             Source::Virtual(definition) => {
                 let of = |(at, (name, kind)): (usize, &(&str, Kind))| Attribute {
@@ -251,6 +267,7 @@ impl Objects<'_> {
                 all.push(Object::key(table));
             }
         }
+        all.extend(self.context.views_in(self.database).map(Object::view));
         all.extend(virtual_objects());
         all
     }
@@ -259,6 +276,9 @@ impl Objects<'_> {
     pub(crate) fn by_oid(&self, oid: u32) -> Option<Object> {
         if oid < FIRST_USER_OID {
             return virtual_objects().find(|object| object.oid == oid);
+        }
+        if let Some(view) = self.view_of(oid) {
+            return Some(Object::view(view));
         }
         let table = self.table_of(oid)?;
         match oid.wrapping_sub(table_oid(table.id)) {
@@ -275,6 +295,13 @@ impl Objects<'_> {
         (table.database == self.database).then_some(table)
     }
 
+    /// The view of an oid.
+    pub(crate) fn view_of(&self, oid: u32) -> Option<&Arc<View>> {
+        let id = TableId(oid.checked_sub(FIRST_USER_OID)? / 4);
+        let view = self.context.view_by_id(id)?;
+        (view.database == self.database && table_oid(id) == oid).then_some(view)
+    }
+
     /// The object of a name, in the first schema of the search path that has it if no schema is named.
     pub(crate) fn by_name(&self, schema: Option<&str>, name: &str) -> Option<Object> {
         let in_schema = |wanted: u32| schema.is_none_or(|schema| schema_oid(schema) == Some(wanted));
@@ -286,6 +313,9 @@ impl Objects<'_> {
         if in_schema(PUBLIC_OID) {
             if let Some(table) = self.context.table_in(self.database, name) {
                 return Some(Object::table(table));
+            }
+            if let Some(view) = self.context.view_in(self.database, name) {
+                return Some(Object::view(view));
             }
             let owner = name.strip_suffix("_pkey").and_then(|of| self.context.table_in(self.database, of));
             if let Some(table) = owner.filter(|table| has_key(table)) {

@@ -1,4 +1,4 @@
-//! What the relations of `pg_catalog` hold. Those that are not named here are empty: we have no triggers, policies, views ….
+//! What the relations of `pg_catalog` hold. Those that are not named here are empty: we have no triggers, policies ….
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
@@ -393,6 +393,7 @@ fn views(objects: &Objects<'_>, rows: &mut Rows) {
             ("schemaname", objects::schema_name(object.schema).map_or(Null, Text)),
             ("viewname", Text(&object.name)),
             ("viewowner", Text(OWNER)),
+            ("definition", if let Source::View(view) = &object.source { Text(&view.sql) } else { Null }),
         ]);
     }
 }

@@ -94,6 +94,11 @@ pub(crate) fn by_name(name: &str) -> Option<&'static TypeFact> {
     BY_NAME.get(name).copied()
 }
 
+/// How a type of this name is called in full and in short; what is not known is text.
+pub(crate) fn titles(name: &str) -> (&'static str, &'static str) {
+    by_name(name).map_or(("text", "text"), |fact| (fact.title, fact.name))
+}
+
 /// The type that a text means: either of its names, `[]` behind it for its array.
 pub(crate) fn by_text(text: &str) -> Option<&'static TypeFact> {
     let lower = text.trim().to_lowercase();

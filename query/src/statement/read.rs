@@ -7,7 +7,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::{
     Cancel, Parameters, Statement, alter_table, asof, command, create_database, create_table, distinct, guard, single,
-    table_name_of, translate,
+    table, table_name_of, translate, view,
 };
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -85,7 +85,9 @@ impl<'a> Places<'a> {
 
 /// The statement that the tokens are.
 fn one_of(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement, QueryError> {
-    let tokens = asof::without_left(distinct::parenthesize(tokens));
+    let query_start = view::query_start(&tokens);
+    let start = tokens.iter().find(|token| !matches!(token.token, Token::Whitespace(_))).map(|token| token.span.start);
+    let tokens = asof::without_left(distinct::parenthesize(table::spelled_out(tokens)));
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
     let mut statement = one(&mut parser)?;
     if parser.peek_token_ref().token != Token::EOF {
@@ -97,6 +99,10 @@ fn one_of(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement, QueryErro
     if let Statement::Delete(delete) = &mut statement {
         delete.text = text.to_owned();
     }
+    if let (Statement::CreateView(view), Some(query), Some(start)) = (&mut statement, query_start, start) {
+        let mut places = Places { rest: text.char_indices(), line: start.line, column: start.column };
+        view.keep(text.get(places.offset(query)..).unwrap_or_default());
+    }
     Ok(statement)
 }
 
@@ -107,6 +113,9 @@ pub(super) fn one(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
         return create_table::parse(parser).map(Statement::CreateTable);
+    }
+    if let Some(statement) = view::parse(parser)? {
+        return Ok(statement);
     }
     if parser.parse_keywords(&[Keyword::OPTIMIZE, Keyword::TABLE]) {
         let name = table_name_of(parser.parse_object_name(false)?)?;

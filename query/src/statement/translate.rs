@@ -26,6 +26,7 @@ pub(super) fn translate(statement: ast::Statement) -> Result<Statement, QueryErr
             match object_type {
                 ObjectType::Database => Ok(Statement::DropDatabase { name: single(name)?, if_exists }),
                 ObjectType::Table => Ok(Statement::DropTable { name: table_name_of(name)?, if_exists }),
+                ObjectType::View => Ok(Statement::DropView { name: table_name_of(name)?, if_exists }),
                 other => Err(QueryError::unsupported(format!("DROP {other}"))),
             }
         }

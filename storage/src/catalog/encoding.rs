@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Database, Fact};
+use super::{Database, Fact, VIEW_BYTES_MAX, VIEW_COLUMNS_MAX, View};
 use crate::bytes::{Reader, put_bytes};
 use crate::schema::{
     Column, ColumnId, ColumnKind, DatabaseId, FieldType, NAME_BYTES_MAX, PartitionWidth, TableId, TableMode,
@@ -23,6 +23,8 @@ mod kind {
     pub(super) const TOKEN: u8 = 11;
     pub(super) const TOKEN_REVOKED: u8 = 12;
     pub(super) const NEXT_TOKEN: u8 = 13;
+    pub(super) const VIEW: u8 = 14;
+    pub(super) const VIEW_DROPPED: u8 = 15;
 }
 
 impl Fact {
@@ -84,6 +86,22 @@ impl Fact {
                 body.extend_from_slice(&width.from.to_le_bytes());
                 body.extend_from_slice(&width.width.to_le_bytes());
                 kind::WIDTH_CHANGED
+            }
+            Self::View(view) => {
+                body.extend_from_slice(&view.id.0.to_le_bytes());
+                body.extend_from_slice(&view.database.0.to_le_bytes());
+                put_bytes(&mut body, view.name.as_bytes());
+                put_bytes(&mut body, view.sql.as_bytes());
+                body.extend_from_slice(&(view.columns.len() as u32).to_le_bytes());
+                for (name, kind) in &view.columns {
+                    put_bytes(&mut body, name.as_bytes());
+                    put_bytes(&mut body, kind.as_bytes());
+                }
+                kind::VIEW
+            }
+            Self::ViewDropped(id) => {
+                body.extend_from_slice(&id.0.to_le_bytes());
+                kind::VIEW_DROPPED
             }
             Self::NextIds { database, table } => {
                 body.extend_from_slice(&database.to_le_bytes());
@@ -184,6 +202,8 @@ impl Fact {
             kind::TOKEN => Self::Token(Arc::new(decode_token(body)?)),
             kind::TOKEN_REVOKED => Self::TokenRevoked(TokenId(id(body)?)),
             kind::NEXT_TOKEN => Self::NextToken(body.u32()?),
+            kind::VIEW => Self::View(Arc::new(view(body)?)),
+            kind::VIEW_DROPPED => Self::ViewDropped(TableId(id(body)?)),
             _ => return Err(format!("catalog fact kind {kind} is unknown")),
         })
     }
@@ -238,6 +258,21 @@ fn decode_token(body: &mut Reader<'_>) -> Result<Token, String> {
     }
     let token = Token { id, name, digest, verifier, grants, created_ns, expires_ns };
     token.check().map(|()| token)
+}
+
+fn view(body: &mut Reader<'_>) -> Result<View, String> {
+    let (id, database, name) = (TableId(id(body)?), DatabaseId(id(body)?), name(body)?);
+    let sql = body.bytes()?;
+    if VIEW_BYTES_MAX < sql.len() {
+        return Err("the text of a view is too long".to_owned());
+    }
+    let sql = String::from_utf8(sql.to_vec()).map_err(|_| "the text of a view is not UTF-8".to_owned())?;
+    let count = body.u32()? as usize;
+    if VIEW_COLUMNS_MAX < count {
+        return Err("a view has too many columns".to_owned());
+    }
+    let columns = (0..count).map(|_| Ok((self::name(body)?, self::name(body)?))).collect::<Result<_, String>>()?;
+    Ok(View { id, database, name, sql, columns })
 }
 
 fn id(body: &mut Reader<'_>) -> Result<u32, String> {

@@ -196,10 +196,56 @@ fn bytes_of_tokens_are_pinned() {
     assert!(fold(&sample()).facts().iter().all(|fact| !matches!(fact, Fact::NextToken(_))));
 }
 
+fn view(id: u32, name: &str, sql: &str) -> Fact {
+    let columns = vec![("a".to_owned(), "int8".to_owned())];
+    let view = View { id: TableId(id), database: DatabaseId(0), name: name.to_owned(), sql: sql.to_owned(), columns };
+    Fact::View(Arc::new(view))
+}
+
+#[test]
+fn a_view_is_replaced_renamed_and_dropped_by_its_id() {
+    let mut catalog = fold(&[sample(), vec![view(4, "v", "SELECT 1"), view(5, "w", "SELECT 2")]].concat());
+    assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
+    assert_eq!(fold(&[catalog.facts(), catalog.facts()].concat()), catalog, "definitions may repeat");
+    assert_eq!(catalog.tables(DatabaseId(0)).count(), 1);
+    let names = |catalog: &Catalog| -> Vec<(String, String)> {
+        catalog.views(DatabaseId(0)).map(|view| (view.name.clone(), view.sql.clone())).collect()
+    };
+    let of = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect()
+    };
+    assert_eq!(names(&catalog), of(&[("v", "SELECT 1"), ("w", "SELECT 2")]));
+    catalog.apply(&view(4, "x", "SELECT 3")).unwrap();
+    assert_eq!(names(&catalog), of(&[("w", "SELECT 2"), ("x", "SELECT 3")]));
+    let before = catalog.clone();
+    for (taken, why) in [("cpu", "a table"), ("w", "a view")] {
+        assert!(catalog.apply(&view(4, taken, "SELECT 4")).is_err(), "{why}");
+    }
+    assert!(catalog.apply(&view(3, "y", "SELECT 4")).is_err(), "the id of a table");
+    let table = |name: &str| Fact::Table {
+        id: TableId(9),
+        database: DatabaseId(0),
+        name: name.to_owned(),
+        mode: TableMode::Upsert,
+        widths: default_widths(),
+    };
+    assert!(catalog.apply(&table("x")).is_err(), "the name of a view");
+    assert_eq!((names(&catalog), catalog.view(DatabaseId(0), "x")), (names(&before), before.view(DatabaseId(0), "x")));
+    catalog.apply(&Fact::ViewDropped(TableId(4))).unwrap();
+    assert_eq!(names(&catalog), of(&[("w", "SELECT 2")]));
+    let again = Catalog::decode(&catalog.encode()).unwrap();
+    assert_eq!(again.next_table(), catalog.next_table(), "ids are not given again");
+    catalog.apply(&Fact::DropDatabase(DatabaseId(0))).unwrap();
+    assert_eq!(catalog.all_views().count(), 0);
+}
+
 #[test]
 fn any_cut_or_changed_byte_is_an_error_or_a_catalog() {
-    let mut bytes = fold(&[altered(), vec![token(1, "a"), token(2, "b")]].concat()).encode();
-    altered().iter().for_each(|fact| fact.encode(&mut bytes));
+    let facts =
+        [altered(), vec![view(4, "v", "SELECT 1"), Fact::ViewDropped(TableId(5)), token(1, "a"), token(2, "b")]]
+            .concat();
+    let mut bytes = fold(&facts).encode();
+    facts.iter().for_each(|fact| fact.encode(&mut bytes));
     for length in 0..bytes.len() {
         let _ = Catalog::decode(&bytes[..length]);
     }
@@ -247,5 +293,18 @@ fn bytes_of_changes_are_pinned() {
     want.extend_from_slice(&[8, 8, 0, 0, 0, 3, 0, 0, 0, 16, 0, 0, 0]);
     want.extend_from_slice(&[9, 9, 0, 0, 0, 3, 0, 0, 0, 18, 0, 0, 0, 3]);
     want.extend_from_slice(&[10, 20, 0, 0, 0, 3, 0, 0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(out, want);
+}
+
+/// As above.
+#[test]
+fn bytes_of_views_are_pinned() {
+    let mut out = Vec::new();
+    view(4, "v", "TABLE t").encode(&mut out);
+    Fact::ViewDropped(TableId(4)).encode(&mut out);
+    let mut want = vec![14, 41, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'v', 7, 0, 0, 0];
+    want.extend_from_slice(b"TABLE t");
+    want.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0, b'a', 4, 0, 0, 0, b'i', b'n', b't', b'8']);
+    want.extend_from_slice(&[15, 4, 0, 0, 0, 4, 0, 0, 0]);
     assert_eq!(out, want);
 }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::error::Result;
-use crate::registry::TableSpec;
+use crate::registry::{TableSpec, ViewSpec};
 use crate::schema::ColumnKind;
 use crate::token::{Token, TokenId};
 use crate::widening::Widening;
@@ -21,6 +21,21 @@ impl Engine {
     /// `CREATE TABLE`. Durable on return, also where it existed.
     pub fn create_table(&self, database: &str, spec: &TableSpec, if_not_exists: bool) -> Result<()> {
         self.shared.define(|registry| registry.create_table(database, spec, if_not_exists))
+    }
+
+    /// `CREATE [OR REPLACE] VIEW`. Durable on return.
+    pub fn create_view(&self, database: &str, spec: &ViewSpec) -> Result<()> {
+        self.shared.alter(|registry, _| registry.create_view(database, spec))
+    }
+
+    /// `ALTER VIEW … RENAME TO`. Durable on return.
+    pub fn rename_view(&self, database: &str, view: &str, to: &str) -> Result<()> {
+        self.shared.alter(|registry, _| registry.rename_view(database, view, to))
+    }
+
+    /// `DROP VIEW`. Durable on return.
+    pub fn drop_view(&self, database: &str, view: &str) -> Result<()> {
+        self.shared.alter(|registry, _| registry.drop_view(database, view))
     }
 
     /// `DROP TABLE`. Durable on return.

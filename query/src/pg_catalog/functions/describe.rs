@@ -18,7 +18,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     Definition::new("pg_get_expr", &["text", "oid", "bool"], "text", same).optional(1),
     Definition::new("pg_get_indexdef", &["oid", "int4", "bool"], "text", index).optional(2),
     Definition::new("pg_get_constraintdef", &["oid", "bool"], "text", constraint).optional(1),
-    Definition::new("pg_get_viewdef", &["oid", "bool"], "text", nothing).optional(1),
+    Definition::new("pg_get_viewdef", &["oid", "bool"], "text", view).optional(1),
     Definition::new("pg_get_ruledef", &["oid", "bool"], "text", nothing).optional(1),
     Definition::new("pg_get_triggerdef", &["oid", "bool"], "text", nothing).optional(1),
     Definition::new("pg_get_partkeydef", &["oid"], "text", nothing),
@@ -84,6 +84,11 @@ fn index(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
     }
     let columns = key_columns(table);
     Ok(Value::Owned(columns.get(column - 1).map(|of| quote_ident(&of.name)).unwrap_or_default()))
+}
+
+/// As it was written: PostgreSQL writes it anew.
+fn view(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
+    Ok(objects.view_of(oid(values, 0)).map_or(Value::Null, |view| Value::Owned(format!("{};", view.sql))))
 }
 
 fn constraint(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
