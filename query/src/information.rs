@@ -3,6 +3,8 @@
 //! User tables are in `public`. Who asks for `iox`, InfluxDB 3's name of that schema, finds them there, too; who does not
 //! mention it sees each table once.
 
+mod keys;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -83,6 +85,11 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         ],
         rows: views,
     },
+    keys::TABLE_CONSTRAINTS,
+    keys::KEY_COLUMN_USAGE,
+    keys::CONSTRAINT_COLUMN_USAGE,
+    keys::CHECK_CONSTRAINTS,
+    keys::REFERENTIAL_CONSTRAINTS,
 ];
 
 #[async_trait]

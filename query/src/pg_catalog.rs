@@ -35,6 +35,7 @@ use relation::{Relation, Rows};
 pub(crate) use casts::{Casts, Literals, TypeNames, written};
 pub(crate) use definitions::quote_ident;
 pub(crate) use functions::{CatalogOptions, functions_of};
+pub(crate) use objects::{KeyColumns, keys_of};
 pub use types::PG_TYPE;
 pub(crate) use types::titles;
 

@@ -243,6 +243,23 @@ pub(crate) fn has_key(table: &Table) -> bool {
     table.mode == TableMode::Upsert
 }
 
+/// What constrains a table, by the names that PostgreSQL would give.
+pub(crate) struct KeyColumns {
+    /// `None`: rows may repeat.
+    pub(crate) primary: Option<String>,
+    /// Of the primary key, in its order.
+    pub(crate) columns: Vec<String>,
+    /// That the time is there.
+    pub(crate) time_not_null: String,
+}
+
+pub(crate) fn keys_of(table: &Table) -> KeyColumns {
+    // The time has the first id, and so the first number.
+    let time_not_null = format!("{PUBLIC_OID}_{}_1_not_null", table_oid(table.id));
+    let columns = key_columns(table).into_iter().map(|column| column.name.clone()).collect();
+    KeyColumns { primary: has_key(table).then(|| key_name(table)), columns, time_not_null }
+}
+
 /// The operator class of a column of an index.
 pub(crate) fn operator_class(kind: ColumnKind) -> u32 {
     match kind {
