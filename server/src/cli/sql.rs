@@ -46,6 +46,8 @@ pub(crate) enum Output {
     Json,
     Jsonl,
     Csv,
+    /// For a file: one statement.
+    Parquet,
     Markdown,
 }
 
@@ -102,6 +104,7 @@ impl Session {
             Output::Json => self.pass_on(statement, Format::Json)?,
             Output::Jsonl => self.pass_on(statement, Format::Jsonl)?,
             Output::Csv => self.pass_on(statement, Format::Csv)?,
+            Output::Parquet => self.pass_on(statement, Format::Parquet)?,
         }
         if self.timing {
             let ms = self.clock.monotonic_ns().saturating_sub(started) as f64 / 1e6;
@@ -131,7 +134,7 @@ impl Session {
                 }
             }
         }
-        if last == b'\n' { Ok(()) } else { put(b"\n") }
+        if last == b'\n' || format == Format::Parquet { Ok(()) } else { put(b"\n") }
     }
 
     fn rows(&self, statement: &str, look: Look) -> CliResult {

@@ -1,8 +1,10 @@
-//! Rows as bytes: JSON, JSON lines, CSV, a table for people, an Arrow stream; and the compression around them.
+//! Rows as bytes: JSON, JSON lines, CSV, a table for people, an Arrow stream, Parquet; and the compression around them.
 //!
 //! Everything is written batch by batch, so an answer of any length takes the memory of one batch; only `pretty` needs all
-//! rows for its widths, and is bounded. Times are UTC without a zone letter, with 0, 3, 6 or 9 digits of fraction; a column
+//! rows for its widths, and is bounded, and Parquet those of a group, which ends by its bytes. Times are UTC without a zone letter, with 0, 3, 6 or 9 digits of fraction; a column
 //! with a zone is written as the instant in UTC. JSON leaves NULL keys out and writes NaN and ±Inf as `null`.
+
+mod parquet;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,7 @@ pub(crate) enum Format {
     Csv,
     Pretty,
     Arrow,
+    Parquet,
 }
 
 /// Text of a `pretty` answer: beyond it the other formats, which stream, are the better choice.
@@ -33,8 +36,8 @@ impl Format {
             "csv" => Ok(Self::Csv),
             "pretty" => Ok(Self::Pretty),
             "arrow" => Ok(Self::Arrow),
-            "parquet" => Err("format parquet is not supported yet, use json, jsonl, csv, pretty or arrow".to_owned()),
-            _ => Err(format!("unknown format {name:?}, use json, jsonl, csv, pretty or arrow")),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(format!("unknown format {name:?}, use json, jsonl, csv, pretty, arrow or parquet")),
         }
     }
 
@@ -46,6 +49,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Pretty => "pretty",
             Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -62,6 +66,7 @@ impl Format {
                 "text/csv" | "application/csv" => Some(Self::Csv),
                 "text/plain" | "text/*" => Some(Self::Pretty),
                 "application/vnd.apache.arrow.stream" => Some(Self::Arrow),
+                "application/vnd.apache.parquet" | "application/x-parquet" => Some(Self::Parquet),
                 _ => None,
             }
         })
@@ -74,6 +79,7 @@ impl Format {
             Self::Csv => "text/csv; charset=utf-8",
             Self::Pretty => "text/plain; charset=utf-8",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }
@@ -91,12 +97,18 @@ enum Rows {
     Csv(Box<arrow_csv::Writer<Sink>>),
     Pretty(Vec<RecordBatch>, usize),
     Arrow(Box<arrow_ipc::writer::StreamWriter<Sink>>),
+    Parquet(Box<self::parquet::ParquetRows>),
 }
 
 impl RowEncoder {
     pub(crate) fn new(format: Format, schema: &Schema) -> Result<Self, ArrowError> {
         let sink = Sink::default();
-        let schema = Arc::new(if format == Format::Arrow { schema.clone() } else { without_zones(schema) });
+        let schema = Arc::new(match format {
+            Format::Arrow => schema.clone(),
+            Format::Parquet => self::parquet::storable(schema),
+            Format::Csv => flat(&without_zones(schema)),
+            Format::Json | Format::Jsonl | Format::Pretty => without_zones(schema),
+        });
         let rows = match format {
             Format::Json => Rows::Json(arrow_json::WriterBuilder::new().build(sink.clone())),
             Format::Jsonl => Rows::Jsonl(arrow_json::WriterBuilder::new().build(sink.clone())),
@@ -108,6 +120,7 @@ impl RowEncoder {
             }
             Format::Pretty => Rows::Pretty(Vec::new(), 0),
             Format::Arrow => Rows::Arrow(Box::new(arrow_ipc::writer::StreamWriter::try_new(sink.clone(), &schema)?)),
+            Format::Parquet => Rows::Parquet(Box::new(self::parquet::ParquetRows::new(sink.clone(), &schema)?)),
         };
         Ok(Self { sink, schema, rows })
     }
@@ -128,6 +141,7 @@ impl RowEncoder {
                 batches.push(batch);
             }
             Rows::Arrow(writer) => writer.write(&batch)?,
+            Rows::Parquet(writer) => writer.batch(&batch)?,
         }
         Ok(self.sink.take())
     }
@@ -143,6 +157,7 @@ impl RowEncoder {
                 return Ok(format!("{table}\n").into_bytes());
             }
             Rows::Arrow(writer) => writer.finish()?,
+            Rows::Parquet(writer) => writer.finish()?,
         }
         Ok(self.sink.take())
     }
@@ -179,16 +194,45 @@ fn without_zones(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// The batch with the columns of `schema`: the same values, instants relabelled as UTC without a zone.
+fn is_nested(kind: &DataType) -> bool {
+    kind.is_nested() && !matches!(kind, DataType::Dictionary(..) | DataType::RunEndEncoded(..))
+}
+
+/// Where a cell is one text: lists and structs are their JSON.
+fn flat(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| match is_nested(field.data_type()) {
+        true => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+        false => Arc::clone(field),
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Each value as the format `json` writes it.
+fn json_texts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    const BEFORE: &str = "{\"v\":";
+    let field = Field::new("v", column.data_type().clone(), true);
+    let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
+    writer.write(&RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::clone(column)])?)?;
+    writer.finish()?;
+    let text = String::from_utf8(writer.into_inner()).map_err(|error| ArrowError::CastError(error.to_string()))?;
+    let value = |line: &str| line.strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix('}')).map(str::to_owned);
+    Ok(Arc::new(text.lines().map(value).collect::<arrow_array::StringArray>()))
+}
+
+/// The batch with the columns of `schema`: the same values, instants relabelled as UTC without a zone, and as texts what has
+/// to be.
 fn reshaped(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         match (column.data_type(), field.data_type()) {
-            (DataType::Timestamp(unit, Some(_)), DataType::Timestamp(_, None)) => without_zone(column, *unit),
-            _ => Arc::clone(column),
+            (DataType::Timestamp(unit, Some(_)), DataType::Timestamp(_, None)) => Ok(without_zone(column, *unit)),
+            (from, DataType::Utf8) if is_nested(from) => json_texts(column),
+            (DataType::Interval(_), DataType::Utf8) => arrow_cast::cast(column, &DataType::Utf8),
+            _ => Ok(Arc::clone(column)),
         }
     });
+    let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
     let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect(), &options)
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
 }
 
 fn without_zone(column: &ArrayRef, unit: TimeUnit) -> ArrayRef {
@@ -330,6 +374,21 @@ mod tests {
     }
 
     #[test]
+    fn csv_has_lists_and_structs_as_json() {
+        let mut lists = arrow_array::builder::ListBuilder::new(arrow_array::builder::StringBuilder::new());
+        lists.append_value([Some("a\"b"), None, Some("line\nbreak")]);
+        lists.append_null();
+        let inner: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        let field = Arc::new(Field::new("n", DataType::Int64, true));
+        let structs = arrow_array::StructArray::from(vec![(field, inner)]);
+        let columns: Vec<(&str, ArrayRef)> = vec![("l", Arc::new(lists.finish())), ("s", Arc::new(structs))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut encoder = RowEncoder::new(Format::Csv, &batch.schema()).unwrap();
+        let text = String::from_utf8(encoder.batch(&batch).unwrap()).unwrap();
+        assert_eq!(text, "l,s\n\"[\"\"a\\\"\"b\"\",null,\"\"line\\nbreak\"\"]\",\"{\"\"n\"\":1}\"\n,{}\n");
+    }
+
+    #[test]
     fn pretty_is_a_table() {
         let text = encoded(Format::Pretty, &[batch()]);
         assert!(text.starts_with("+--"), "{text}");
@@ -351,7 +410,7 @@ mod tests {
     #[test]
     fn a_format_is_chosen_by_name_or_by_accept() {
         assert_eq!(Format::parse("CSV"), Ok(Format::Csv));
-        assert!(Format::parse("parquet").unwrap_err().contains("not supported"));
+        assert_eq!(Format::parse("parquet"), Ok(Format::Parquet));
         assert!(Format::parse("xml").is_err());
         let accepted = |value: &'static str| {
             let mut headers = HeaderMap::new();

@@ -185,7 +185,7 @@ fn done(format: Format) -> Result<Vec<u8>, Refusal> {
     match format {
         Format::Json => Ok(b"[]".to_vec()),
         Format::Arrow => whole(format, &RecordBatch::new_empty(Arc::new(Schema::empty()))),
-        Format::Jsonl | Format::Csv | Format::Pretty => Ok(Vec::new()),
+        Format::Jsonl | Format::Csv | Format::Pretty | Format::Parquet => Ok(Vec::new()),
     }
 }
 

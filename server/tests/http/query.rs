@@ -1,5 +1,7 @@
 //! SQL and InfluxQL over HTTP: formats, headers, statuses.
 
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
 use super::support::Running;
 
 fn with_rows() -> Running {
@@ -28,9 +30,59 @@ fn rows_come_in_every_format() {
     let arrow = server.get(&format!("{SQL}&format=arrow"));
     let reader = arrow_ipc::reader::StreamReader::try_new(&*arrow.body, None).unwrap();
     assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 2);
-    for format in ["parquet", "xml"] {
-        assert_eq!(server.get(&format!("{SQL}&format={format}")).status, 400);
+    assert_eq!(server.get(&format!("{SQL}&format=xml")).status, 400);
+}
+
+#[test]
+fn parquet_reads_back_as_what_was_asked_for() {
+    let server = with_rows();
+    let read = |body: Vec<u8>| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(body)).unwrap();
+        let groups = builder.metadata().num_row_groups();
+        let batches: Vec<_> = builder.build().unwrap().map(Result::unwrap).collect();
+        (groups, batches)
+    };
+    let arrow = server.get(&format!("{SQL}&format=arrow"));
+    let want: Vec<_> =
+        arrow_ipc::reader::StreamReader::try_new(&*arrow.body, None).unwrap().map(Result::unwrap).collect();
+    for answer in [
+        server.get(&format!("{SQL}&format=parquet")),
+        server.get_with(SQL, &[("accept", "application/vnd.apache.parquet")]),
+    ] {
+        assert_eq!((answer.status, answer.header("Content-Type")), (200, "application/vnd.apache.parquet"));
+        let (groups, batches) = read(answer.body);
+        assert_eq!((groups, batches.len()), (1, 1));
+        assert_eq!(batches[0], want[0]);
     }
+    // Rows of many types, lists and intervals, and none at all.
+    let noise = (0..8).map(|at| format!("random() AS r{at}")).collect::<Vec<_>>().join(", ");
+    let many = format!(
+        "SELECT value AS n, value % 7 = 0 AS b, 'x' || value AS t, [value, NULL] AS l, \
+         make_interval(days => 1) AS i, {noise} FROM generate_series(1, 300000)"
+    );
+    let answer = server.post("/api/v3/query_sql?format=parquet", &[("content-type", "text/plain")], many);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let (groups, batches) = read(answer.body);
+    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 300_000);
+    assert!(groups > 1, "one group of rows holds them all");
+    let names: Vec<_> = batches[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names[..5], ["n", "b", "t", "l", "i"]);
+    let none = server.post("/api/v3/query_sql?format=parquet", &[], "SELECT 1 AS n WHERE false");
+    let (_, batches) = read(none.body);
+    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 0);
+    assert!(server.post("/api/v3/query_sql?format=parquet", &[], "CREATE DATABASE y").body.is_empty());
+    let counted = "CREATE TABLE t (time TIMESTAMP, v BIGINT)";
+    server.rows("x", counted);
+    let counted = server.post("/api/v3/query_sql?db=x&format=parquet", &[], "INSERT INTO t VALUES ('2026-01-01', 1)");
+    assert_eq!(read(counted.body).1[0].num_rows(), 1);
+}
+
+#[test]
+fn csv_shows_lists_as_json() {
+    let server = with_rows();
+    let sql = "SELECT array_agg(load ORDER BY load) AS loads, named_struct('a', 1, 'b', 'x') AS s FROM cpu";
+    let answer = server.post("/api/v3/query_sql?db=x&format=csv", &[("content-type", "text/plain")], sql);
+    assert_eq!(answer.text(), "loads,s\n\"[1.5,2.5]\",\"{\"\"a\"\":1,\"\"b\"\":\"\"x\"\"}\"\n");
 }
 
 #[test]
