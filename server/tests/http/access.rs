@@ -402,3 +402,44 @@ fn flight_asks_for_the_same_tokens() {
     let refused = runtime.block_on(client(None).sql.handshake("anybody", "mg_0_wrong"));
     assert!(refused.is_err());
 }
+
+/// A view is read with the rights of who reads it, not of who made it.
+#[test]
+fn a_view_gives_no_right() {
+    let guarded = Guarded::start();
+    for (database, sql) in [
+        ("a", "CREATE VIEW own AS SELECT host FROM m"),
+        ("a", "CREATE VIEW peek AS SELECT host FROM b.public.m"),
+        ("b", "CREATE VIEW own AS SELECT host FROM m"),
+    ] {
+        assert_eq!(guarded.sql(&guarded.admin, database, sql).status, 200, "{sql}");
+    }
+    let count = |token: &str, from: &str| {
+        let answer = guarded.sql(token, "a", &format!("SELECT count(*) AS n FROM {from}"));
+        (answer.status, answer.text())
+    };
+    let two = (200, r#"[{"n":2}]"#.to_owned());
+    for from in ["own", "peek", "b.public.own"] {
+        assert_eq!(count(&guarded.admin, from), two, "{from}");
+    }
+    let reader = guarded.token("reader", &[("a", &["read"])]);
+    assert_eq!(count(&reader, "own"), two);
+    for from in ["peek", "b.public.own"] {
+        let (status, text) = count(&reader, from);
+        assert!((400..500).contains(&status) && !text.contains("\"n\""), "{from}: {status} {text}");
+    }
+    for sql in ["CREATE VIEW v AS SELECT 1 AS one", "DROP VIEW own", "ALTER VIEW own RENAME TO mine"] {
+        assert_eq!(guarded.sql(&reader, "a", sql).status, 403, "{sql}");
+    }
+    let listed = "SELECT table_name FROM information_schema.views ORDER BY 1";
+    assert_eq!(guarded.sql(&reader, "a", listed).text(), r#"[{"table_name":"own"},{"table_name":"peek"}]"#);
+
+    // Who does not read finds none, and none is made of what its maker cannot read.
+    let feeder = guarded.token("feeder", &[("a", &["write"])]);
+    assert_eq!(count(&feeder, "own").0, 403);
+    assert_eq!(guarded.sql(&feeder, "a", "CREATE VIEW v AS SELECT host FROM m").status, 403);
+    let definer = guarded.token("definer", &[("a", &["admin"])]);
+    let made = guarded.sql(&definer, "a", "CREATE VIEW v AS SELECT host FROM b.public.m");
+    assert!((400..500).contains(&made.status), "{}", made.text());
+    assert_eq!(guarded.sql(&definer, "a", "CREATE OR REPLACE VIEW own AS SELECT 1 AS one").status, 200);
+}
