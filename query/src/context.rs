@@ -9,6 +9,7 @@ use marigram_storage::schema::{DatabaseId, Table, TableId};
 use marigram_storage::time::TimeRange;
 use tokio::runtime::Handle;
 
+use crate::at_once::AtOnce;
 use crate::connection::SharedSettings;
 use crate::error::QueryError;
 use crate::principal::{Action, Principal};
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) doomed: OnceLock<TableId>,
     /// Where the statement runs.
     pub(crate) pool: Pool,
+    /// Whether it runs on the thread of its client.
+    pub(crate) at_once: Arc<AtOnce>,
     /// Which operators of ours may be planned.
     pub(crate) rules: Rules,
     /// Of the connection that asks.
@@ -191,9 +194,16 @@ impl Context {
 }
 
 impl Context {
-    /// So many rows of a table may lie in a range of time, by what the snapshot knows without reading pages.
-    pub(crate) fn rows_max(&self, table: TableId, time: TimeRange) -> Result<u64, QueryError> {
-        Ok(self.snapshot.spans(table, time)?.iter().fold(0, |all: u64, (_, rows)| all.saturating_add(*rows)))
+    /// About so many rows of a table lie in a range of time, by what the snapshot knows without reading pages: those of a
+    /// piece are taken to lie evenly over its time.
+    pub(crate) fn rows_about(&self, table: TableId, time: TimeRange) -> Result<u64, QueryError> {
+        let share = |((first, last), rows): ((i64, i64), u64)| {
+            let length = |from: i64, to: i64| (i128::from(to) - i128::from(from)).max(1) as u128;
+            let (whole, met) = (length(first, last), length(first.max(time.start()), last.min(time.end())));
+            // Rows are fewer than 2⁶⁴ and times too, so the product is one of 128 bits.
+            u64::try_from(u128::from(rows) * met / whole).unwrap_or(rows).clamp(1, rows.max(1))
+        };
+        Ok(self.snapshot.spans(table, time)?.into_iter().map(share).fold(0, u64::saturating_add))
     }
 
     /// The part of a range of time that may have rows, by the same.

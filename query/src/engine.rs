@@ -2,8 +2,8 @@
 //!
 //! Statements run in one of two pools with threads of their own, which yield to the threads that acknowledge writes. Who
 //! does not name a pool is planned in the interactive one; if the plan may read much, it is forgotten, and the statement
-//! waits for its turn in the other and begins anew, on a snapshot of then. Between a task and its
-//! client is a channel of two batches; the task ends when the client drops its end, when somebody cancels it, or at its
+//! waits for its turn in the other and begins anew, on a snapshot of then. A statement begins on the thread of its client,
+//! and if it is small it ends there (`at_once`). Between a task and its client is a channel of two batches; the task ends when the client drops its end, when somebody cancels it, or at its
 //! deadline. Both ends watch for that: the client's, because a task may be deep in a step that does not give the thread
 //! back, the task's, because a client may have stopped to read. An answer is complete only after [`Event::End`]: a task
 //! that dies gives an error, never a short answer.
@@ -15,8 +15,12 @@ mod reply;
 mod store_rows;
 mod threads;
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -24,13 +28,14 @@ use arrow_schema::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use marigram_storage::clock::{Clock, SystemClock};
 use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::at_once::{self, AtOnce};
 use crate::connection::{Connection, SharedSettings};
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
@@ -45,8 +50,9 @@ use crate::{definition, insert, show};
 use reply::{Event, Head, Reply, batches};
 use threads::Pools;
 
-/// Batches between a statement and its client.
-const CHANNEL_BATCHES: usize = 2;
+/// Between a statement and its client: of a small answer all, so that who made it need not wait; of a large one so many
+/// batches.
+const CHANNEL_EVENTS: usize = 3;
 
 /// Executes statements. Clones share threads, limits and the registry.
 #[derive(Clone)]
@@ -121,11 +127,12 @@ impl QueryEngine {
             let query_id = entry.id;
             let named = request.pool.or(shared.options.pool);
             let threads = shared.pools.of(named.unwrap_or(Pool::Interactive)).handle()?;
-            let (sender, events) = mpsc::channel(CHANNEL_BATCHES);
+            let (sender, events) = mpsc::channel(CHANNEL_EVENTS);
             let running = Arc::new(running);
             let (request, ahead) = (Arc::new(request), Arc::new(ahead));
-            let task = Task { shared: Arc::clone(&shared), request, ahead, database, running, events: sender };
-            let task = threads.spawn(drive(task, named));
+            let at_once = Arc::new(AtOnce::here());
+            let task = Task { shared: Arc::clone(&shared), request, ahead, database, running, events: sender, at_once };
+            let task = begin(task, named).await.map(|rest| threads.spawn(rest));
             let mut reply = Reply { events, entry, task };
             match reply.next().await? {
                 Event::Head(Head::Done) => Ok(Response::Done),
@@ -240,6 +247,7 @@ impl Shared {
             rules: request.rules,
             settings: ahead.settings.clone().unwrap_or_else(settings),
             writers: self.pools.writers()?,
+            at_once: Arc::new(AtOnce::moved()),
         })
     }
 }
@@ -264,15 +272,41 @@ struct Task {
     database: String,
     running: Arc<Running>,
     events: mpsc::Sender<Event>,
+    at_once: Arc<AtOnce>,
 }
 
-/// A statement from admission to its last event. `named`: the pool that somebody chose.
+/// Begins a statement on this thread; what comes back is the rest of it. `named`: the pool that somebody chose.
+async fn begin(task: Task, named: Option<Pool>) -> Option<BoxFuture<'static, ()>> {
+    let at_once = Arc::clone(&task.at_once);
+    if at_once::TEXT_BYTES_MAX < task.request.sql.len() {
+        at_once.moves();
+        return Some(drive(task, named).boxed());
+    }
+    let mut work = drive(task, named).boxed();
+    // One that panics has no end, which its client is told.
+    let mut step = |context: &mut std::task::Context<'_>| catch_unwind(AssertUnwindSafe(|| work.poll_unpin(context)));
+    let is_pending = poll_fn(|context| Poll::Ready(step(context))).await.is_ok_and(|step| step.is_pending());
+    at_once.moves();
+    is_pending.then_some(work)
+}
+
+/// A statement from admission to its last event.
 async fn drive(task: Task, named: Option<Pool>) {
     let entry = Arc::clone(task.running.entry());
-    let result = tokio::select! {
-        biased;
-        error = entry.interrupted() => Err(error),
-        result = route(&task, named) => result,
+    let result = {
+        let mut work = pin!(route(&task, named));
+        match if task.at_once.is_here() { futures::poll!(&mut work) } else { Poll::Pending } {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                task.at_once.leave().await;
+                // What wakes it at its deadline belongs to the thread that it is on from here.
+                tokio::select! {
+                    biased;
+                    error = entry.interrupted() => Err(error),
+                    result = work => result,
+                }
+            }
+        }
     };
     entry.finish(result.as_ref().map(|_| ()));
     let last = match result {
@@ -327,7 +361,12 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
         }
     }
     let entry = Arc::clone(task.running.entry());
-    let context = Arc::new(shared.context(request, ahead, &task.database, entry, pool)?);
+    let mut context = shared.context(request, ahead, &task.database, entry, pool)?;
+    context.at_once = Arc::clone(&task.at_once);
+    let context = Arc::new(context);
+    if !matches!(statement, Statement::Query(_)) {
+        context.at_once.leave().await;
+    }
     let head = match statement {
         Statement::Query(query) => return self::query(task, context, *query, may_leave).await,
         Statement::Insert(insert) => match store_rows::insert(task, context, insert, may_leave).await? {
@@ -412,6 +451,9 @@ async fn query(
             return Ok(Outcome::Large);
         }
         ran_in(task, context.pool);
+        if !at_once::may_stay(short.columns, short.scan_bytes) {
+            context.at_once.leave().await;
+        }
         let template = &task.shared.template;
         let (mut stream, answer) = short.start(template, &context)?;
         match stream.next().await.transpose() {
@@ -420,6 +462,7 @@ async fn query(
             first => return hand_out(task, &context, first?, stream, &answer).await,
         }
     }
+    context.at_once.leave().await;
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let answer = session.reservation("answer");
     let Some(mut stream) = start(task, session, query, may_leave).await? else {

@@ -6,6 +6,7 @@
 
 mod apply;
 mod asof_join;
+mod at_once;
 mod catalog;
 mod connection;
 mod context;

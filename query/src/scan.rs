@@ -9,7 +9,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as TaskContextOfPoll, Poll};
+use std::task::{Context as TaskContextOfPoll, Poll, ready};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{Schema, SchemaRef};
@@ -27,6 +27,7 @@ use futures::Stream;
 use marigram_storage::schema::{ColumnKind, Table};
 use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats, SeriesRun};
 
+use crate::at_once::AtOnce;
 use crate::context::Context;
 use crate::error::QueryError;
 
@@ -134,6 +135,11 @@ impl ScanExec {
         let columns = schema.fields().iter().filter_map(|field| column(field.name())).collect();
         let request = ScanRequest { columns, ..ScanRequest::clone(&self.request) };
         Self::open_with(Arc::clone(&self.context), Arc::clone(&self.table), request, schema, None, series)
+    }
+
+    /// Where the statement runs.
+    pub(crate) fn at_once(&self) -> &Arc<AtOnce> {
+        &self.context.at_once
     }
 
     /// One partition.
@@ -332,7 +338,9 @@ impl ScanStream {
                 return None;
             }
         };
-        if let Err(error) = self.memory.try_resize(batch.get_array_memory_size()) {
+        let bytes = batch.get_array_memory_size();
+        self.context.at_once.read(bytes);
+        if let Err(error) = self.memory.try_resize(bytes) {
             self.part = None;
             return Some(Err(error));
         }
@@ -367,7 +375,8 @@ impl ScanStream {
 impl Stream for ScanStream {
     type Item = DfResult<RecordBatch>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut TaskContextOfPoll<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut TaskContextOfPoll<'_>) -> Poll<Option<Self::Item>> {
+        ready!(self.context.at_once.poll(context));
         let timer = self.baseline.elapsed_compute().clone();
         let next = {
             let _timing = timer.timer();

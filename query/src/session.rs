@@ -78,7 +78,7 @@ pub(crate) struct Template {
 /// A query that was planned and has not read anything.
 pub(crate) struct Planned {
     plan: LogicalPlan,
-    rows_max: u64,
+    rows: u64,
     /// What its scans may read, unpacked: an estimate, by what the snapshot knows without reading pages.
     pub(crate) scan_bytes: u64,
 }
@@ -294,8 +294,8 @@ impl Session {
             .verify_plan(&plan)?;
         check(&plan)?;
         let plan = self.optimized(&pg_catalog::written(plan)?)?;
-        let (rows_max, scan_bytes) = self.reads(&plan)?;
-        Ok(Planned { plan, rows_max, scan_bytes })
+        let (rows, scan_bytes) = self.reads(&plan)?;
+        Ok(Planned { plan, rows, scan_bytes })
     }
 
     fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
@@ -336,7 +336,7 @@ impl Session {
 
     /// Starts what was planned.
     pub(crate) async fn start(&mut self, planned: Planned) -> Result<SendableRecordBatchStream, QueryError> {
-        if planned.rows_max < PARALLEL_ROWS_MIN {
+        if planned.rows < PARALLEL_ROWS_MIN {
             self.state.config_mut().options_mut().execution.target_partitions = 1;
         }
         let plan = self.state.query_planner().create_physical_plan(&planned.plan, &self.state).await?;
@@ -352,7 +352,7 @@ impl Session {
         Ok(())
     }
 
-    /// How many rows the scans of a plan may give and about how many bytes they may read, by what the snapshot knows
+    /// About how many rows the scans of a plan give and how many bytes they read, by what the snapshot knows
     /// without reading pages.
     fn reads(&self, plan: &LogicalPlan) -> DfResult<(u64, u64)> {
         let (mut rows, mut bytes) = (0_u64, 0_u64);
@@ -392,7 +392,7 @@ pub(crate) async fn to_plan(state: &SessionState, statement: DfStatement) -> DfR
 
 /// What is expected of a scan, by what the snapshot knows without reading pages.
 pub(crate) struct Estimated {
-    /// At most so many rows.
+    /// About so many rows.
     pub(crate) rows: u64,
     /// About so many have the tags that are asked for.
     pub(crate) kept: u64,
@@ -408,7 +408,7 @@ pub(crate) fn estimated(
     columns: usize,
 ) -> Result<Option<Estimated>, QueryError> {
     let Some(time) = conditions.time else { return Ok(None) };
-    let rows = context.rows_max(table.id, time)?;
+    let rows = context.rows_about(table.id, time)?;
     let kept = conditions
         .tags
         .iter()

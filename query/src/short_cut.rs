@@ -43,13 +43,27 @@ use crate::statement::{fold_ref, table_name_of};
 use bind::{Binder, Condition, field};
 use shape::Shape;
 
-/// A query that was planned and has not read anything.
+/// A query that is known to be answered here. No scan is open.
 pub(crate) struct ShortCut {
-    plan: Arc<dyn ExecutionPlan>,
-    /// Only to be shown.
-    explained: bool,
+    open: Box<Open>,
+    shown: Shown,
+    /// Of its scan.
+    pub(crate) columns: usize,
     /// What its scan may read, unpacked: an estimate.
     pub(crate) scan_bytes: u64,
+}
+
+type Open = dyn FnOnce() -> Result<Arc<dyn ExecutionPlan>, QueryError> + Send;
+
+/// What a query shows.
+#[derive(Clone, Copy)]
+enum Shown {
+    Rows,
+    Plan,
+    /// The plan with figures of its run.
+    Figures {
+        verbose: bool,
+    },
 }
 
 impl ShortCut {
@@ -66,15 +80,11 @@ impl ShortCut {
             ast::Statement::Query(query) => Self::of_query(template, context, query, |time| time),
             ast::Statement::Explain { analyze, verbose, statement, format: None, .. } => {
                 let ast::Statement::Query(query) = statement.as_ref() else { return Ok(None) };
-                let Some(mut this) = Self::of_query(template, context, query, |time| time)? else { return Ok(None) };
-                if *analyze {
-                    this.plan = Arc::new(
-                        AnalyzeExec::builder(*verbose, false, this.plan, LogicalPlan::explain_schema()).build(),
-                    );
-                } else {
-                    (this.explained, this.scan_bytes) = (true, 0);
-                }
-                Ok(Some(this))
+                let Some(this) = Self::of_query(template, context, query, |time| time)? else { return Ok(None) };
+                Ok(Some(match analyze {
+                    true => Self { shown: Shown::Figures { verbose: *verbose }, ..this },
+                    false => Self { shown: Shown::Plan, scan_bytes: 0, ..this },
+                }))
             }
             _ => Ok(None),
         }
@@ -92,7 +102,7 @@ impl ShortCut {
         match statement {
             ast::Statement::Query(query) => {
                 let planned = Self::of_query(template, context, query, |_| TimeRange::FIRST)?;
-                Ok(planned.map(|planned| planned.plan.schema()))
+                planned.map(|planned| Ok((planned.open)()?.schema())).transpose()
             }
             _ => Ok(None),
         }
@@ -129,11 +139,15 @@ impl ShortCut {
         }
     }
 
-    fn new(plan: Arc<dyn ExecutionPlan>, scan_bytes: u64) -> Self {
-        Self { plan, explained: false, scan_bytes }
+    fn new(
+        columns: usize,
+        scan_bytes: u64,
+        open: impl FnOnce() -> Result<Arc<dyn ExecutionPlan>, QueryError> + Send + 'static,
+    ) -> Self {
+        Self { open: Box::new(open), shown: Shown::Rows, columns, scan_bytes }
     }
 
-    /// Starts it. With the rows comes where what is handed out is reserved.
+    /// Opens its scan and starts it. With the rows comes where what is handed out is reserved.
     pub(crate) fn start(
         self,
         template: &Template,
@@ -141,16 +155,26 @@ impl ShortCut {
     ) -> Result<(SendableRecordBatchStream, MemoryReservation), QueryError> {
         let task = template.task(context)?;
         let answer = MemoryConsumer::new("answer").register(task.memory_pool());
-        if self.explained {
-            let text = displayable(self.plan.as_ref()).indent(false).to_string();
-            let columns: [ArrayRef; 2] =
-                [Arc::new(StringArray::from(vec!["physical_plan"])), Arc::new(StringArray::from(vec![text]))];
-            let schema = LogicalPlan::explain_schema();
-            let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec()).map_err(DataFusionError::from)?;
-            return Ok((Box::pin(MemoryStream::try_new(vec![batch], schema, None)?), answer));
-        }
-        Ok((execute_stream(self.plan, Arc::new(task))?, answer))
+        let plan = (self.open)()?;
+        let plan: Arc<dyn ExecutionPlan> = match self.shown {
+            Shown::Rows => plan,
+            Shown::Plan => return Ok((described(plan.as_ref())?, answer)),
+            Shown::Figures { verbose } => {
+                Arc::new(AnalyzeExec::builder(verbose, false, plan, LogicalPlan::explain_schema()).build())
+            }
+        };
+        Ok((execute_stream(plan, Arc::new(task))?, answer))
     }
+}
+
+/// What `EXPLAIN` says.
+fn described(plan: &dyn ExecutionPlan) -> Result<SendableRecordBatchStream, QueryError> {
+    let text = displayable(plan).indent(false).to_string();
+    let columns: [ArrayRef; 2] =
+        [Arc::new(StringArray::from(vec!["physical_plan"])), Arc::new(StringArray::from(vec![text]))];
+    let schema = LogicalPlan::explain_schema();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec()).map_err(DataFusionError::from)?;
+    Ok(Box::pin(MemoryStream::try_new(vec![batch], schema, None)?))
 }
 
 /// What scans are made of.
@@ -209,7 +233,7 @@ impl Source {
         fetch: Option<usize>,
     ) -> Result<ScanExec, QueryError> {
         let time = conditions.time.ok_or_else(|| QueryError::internal("a scan of no time"))?;
-        let rows = self.context.rows_max(self.table.id, time)?;
+        let (rows, _) = self.estimated(columns, conditions)?;
         let parts_max = if rows < PARALLEL_ROWS_MIN { 1 } else { self.partitions };
         let schema = schema_of(columns);
         let ids = columns.iter().map(|column| column.id).collect();

@@ -29,6 +29,7 @@ use datafusion::physical_plan::{
 };
 use futures::{Stream, StreamExt, TryStreamExt};
 
+use crate::at_once::AtOnce;
 use crate::scan::{ScanExec, ScanStream};
 use groups::Groups;
 pub(crate) use groups::{TagSets, condition};
@@ -106,7 +107,8 @@ impl ExecutionPlan for SortedAggregateExec {
         };
         let partitions = self.scan.properties().output_partitioning().partition_count();
         let parts = (0..partitions).map(|at| self.scan.stream(at, &task)).collect::<DfResult<Vec<_>>>()?;
-        let run = Run { spec: Arc::clone(&self.spec), fallback: self.fallback.clone(), task, figures };
+        let (spec, at_once) = (Arc::clone(&self.spec), Arc::clone(self.scan.at_once()));
+        let run = Run { spec, fallback: self.fallback.clone(), task, figures, at_once };
         let stream = futures::stream::once(run.start(parts)).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.spec.schema), stream)))
     }
@@ -132,6 +134,7 @@ struct Run {
     fallback: Option<Arc<dyn ExecutionPlan>>,
     task: Arc<TaskContext>,
     figures: Figures,
+    at_once: Arc<AtOnce>,
 }
 
 impl Run {
@@ -187,6 +190,7 @@ impl Run {
     ) -> DfResult<impl Future<Output = DfResult<(Groups, MemoryReservation)>> + Send + use<>> {
         let memory = MemoryConsumer::new(format!("MarigramAggregate[{at}]")).register(self.task.memory_pool());
         let (spec, elapsed) = (Arc::clone(&self.spec), self.figures.elapsed.clone());
+        let at_once = Arc::clone(&self.at_once);
         let mut groups = Groups::new(&spec)?;
         Ok(async move {
             while let Some(next) = stream.next_runs() {
@@ -196,8 +200,7 @@ impl Run {
                     groups.add(&spec, batch, &runs)?;
                 }
                 memory.try_resize(groups.size())?;
-                // Others want the thread, and who cancels the statement.
-                tokio::task::yield_now().await;
+                at_once.pause().await;
             }
             Ok((groups, memory))
         })

@@ -14,6 +14,7 @@ use sqlparser::ast::{Expr, SelectItem, SetExpr, Value};
 use tokio::task::JoinSet;
 
 use super::{Ahead, QueryEngine, Shared};
+use crate::at_once::TEXT_BYTES_MAX;
 use crate::connection::Description;
 use crate::context::Context;
 use crate::error::QueryError;
@@ -24,9 +25,6 @@ use crate::running::Entry;
 use crate::session::Session;
 use crate::short_cut::ShortCut;
 use crate::statement::{Insert, Literals, Statement, any, parameters};
-
-/// A longer text is described where it keeps nobody waiting.
-const AT_ONCE_BYTES_MAX: usize = 8 << 10;
 
 impl QueryEngine {
     /// Plans a statement whose values are of these types; `None`: not known.
@@ -73,7 +71,7 @@ fn at_once(
     let Some(statement @ Statement::Query(_)) = &ahead.statement else {
         return Ok(None);
     };
-    if AT_ONCE_BYTES_MAX < request.sql.len() || types.iter().any(Option::is_none) {
+    if TEXT_BYTES_MAX < request.sql.len() || types.iter().any(Option::is_none) {
         return Ok(None);
     }
     let query = completed(statement.clone(), types)?;

@@ -7,6 +7,7 @@ use arrow_schema::SchemaRef;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::Stream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::error::QueryError;
 use crate::running::Entry;
@@ -30,13 +31,14 @@ pub(super) enum Head {
 pub(super) struct Reply {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) entry: Arc<Entry>,
-    pub(super) task: tokio::task::JoinHandle<()>,
+    /// What is done there, unless all was done at once.
+    pub(super) task: Option<JoinHandle<()>>,
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
         self.entry.abandon();
-        self.task.abort();
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 

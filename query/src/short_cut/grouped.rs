@@ -50,7 +50,7 @@ pub(super) fn plan(
     let input = schema_of(&columns);
     let Some(filter) = read.filter(&input) else { return Ok(None) };
     let Some(spec) = grouping.spec(binder, &input, filter) else { return Ok(None) };
-    let (rows, scan_bytes) = source.estimated(&columns, &read.stored)?;
+    let (count, (rows, scan_bytes)) = (columns.len(), source.estimated(&columns, &read.stored)?);
     let newest = grouping.newest(&order);
     let (buckets, spec) = (spec.buckets(), Arc::new(spec));
     let exprs = grouping.exprs(&spec.schema);
@@ -63,17 +63,17 @@ pub(super) fn plan(
         let grouped = Arc::new(SortedAggregateExec::new(scan, Arc::clone(&spec), None));
         Ok(order.over(Arc::new(ProjectionExec::try_new(exprs.clone(), grouped)?)))
     };
-    let plan = match (newest, limit, buckets) {
+    let open = move || match (newest, limit, buckets) {
         (Some(newest), Some(limit), Some(buckets))
             if rules.newest_first && limit <= LIMIT_MAX && buckets.is_contiguous() =>
         {
             let width = windows::first_width(&source, time, rows, limit)?;
             let end = End { newest, width: width.max(buckets.width().saturating_mul(limit as i64)), buckets };
-            windows::plan(&source, time, &end, limit, Arc::new(build))?
+            windows::plan(&source, time, &end, limit, Arc::new(build))
         }
-        _ => build(time)?,
+        _ => Ok(build(time)?),
     };
-    Ok(Some(ShortCut::new(plan, scan_bytes)))
+    Ok(Some(ShortCut::new(count, scan_bytes, open)))
 }
 
 impl<'a> Grouping<'a> {

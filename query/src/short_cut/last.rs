@@ -61,9 +61,12 @@ pub(super) fn plan(
     // A first value of no rows would be NULL, so the planner takes each column for one that may be.
     let shown = input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let shown = Arc::new(Schema::new(shown.collect::<Vec<_>>()));
-    let last = LastExec::new(source, columns, read.stored, tags, time, filter, shown);
-    let plan = order.over(Arc::new(ProjectionExec::try_new(exprs, Arc::new(last))?));
-    Ok(Some(ShortCut::new(plan, scan_bytes)))
+    let (count, conditions) = (columns.len(), read.stored);
+    let open = move || {
+        let last = LastExec::new(source, columns, conditions, tags, time, filter, shown);
+        Ok(order.over(Arc::new(ProjectionExec::try_new(exprs, Arc::new(last))?)))
+    };
+    Ok(Some(ShortCut::new(count, scan_bytes, open)))
 }
 
 /// The tags of `DISTINCT ON`, where the order is by them and then by time, the last first.
@@ -240,7 +243,7 @@ impl Run {
                     let (batch, runs) = next?;
                     self.found.add(&self.search, window, batch, &runs)?;
                     self.memory.try_resize(self.found.size())?;
-                    tokio::task::yield_now().await;
+                    source.context.at_once.pause().await;
                 }
             }
             count(&scan, &self.metrics);
@@ -263,7 +266,7 @@ impl Run {
                     tags.number(&self.search.tags, &run.key)?;
                 }
                 self.memory.try_resize(tags.size())?;
-                tokio::task::yield_now().await;
+                self.search.source.context.at_once.pause().await;
             }
         }
         count(&scan, &self.metrics);

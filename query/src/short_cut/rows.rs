@@ -38,7 +38,7 @@ pub(super) fn plan(
         Ok(ProjectionExpr { expr: Arc::new(column), alias: name.clone() })
     });
     let exprs = exprs.collect::<DfResult<Vec<_>>>()?;
-    let (rows, scan_bytes) = source.estimated(&columns, &read.stored)?;
+    let (count, (rows, scan_bytes)) = (columns.len(), source.estimated(&columns, &read.stored)?);
     let by = order.by.first().and_then(|(place, options)| Some((outputs.get(*place)?, options.descending)));
     let newest = by.filter(|(column, _)| column.kind == ColumnKind::Time).map(|(_, descending)| descending);
     let Conditions { time, tags } = read.stored;
@@ -58,14 +58,14 @@ pub(super) fn plan(
         }
         Ok(order.over(Arc::new(ProjectionExec::try_new(exprs.clone(), plan)?)))
     };
-    let plan = match (newest, limit) {
+    let open = move || match (newest, limit) {
         (Some(newest), Some(limit)) if rules.newest_first && limit <= LIMIT_MAX => {
             let width = windows::first_width(&source, time, rows, limit)?;
-            windows::plan(&source, time, &End { newest, width, buckets: Buckets::each() }, limit, Arc::new(build))?
+            windows::plan(&source, time, &End { newest, width, buckets: Buckets::each() }, limit, Arc::new(build))
         }
-        _ => build(time)?,
+        _ => Ok(build(time)?),
     };
-    Ok(Some(ShortCut::new(plan, scan_bytes)))
+    Ok(Some(ShortCut::new(count, scan_bytes, open)))
 }
 
 /// The columns of the answer and their names.

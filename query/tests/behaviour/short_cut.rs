@@ -1,7 +1,7 @@
 //! What is planned past DataFusion's planner answers as what it plans: rows, names, types. And it is taken where it should be.
 
 use arrow_schema::SchemaRef;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use marigram_query::{QueryOptions, Request, Response};
 use marigram_storage::schema::TableMode;
 
@@ -371,5 +371,42 @@ fn the_last_row_of_each_series_is_the_last() {
     ] {
         let (_, rows) = answer(&store, &format!("EXPLAIN {sql}"), true).expect("a plan");
         assert!(!rows.concat().concat().contains("MarigramLast"), "{sql}");
+    }
+}
+
+/// Whether the answer is there after the first step, on this thread.
+fn is_at_once(store: &Store, sql: &str) -> bool {
+    let _guard = store.runtime.enter();
+    let rows = async {
+        let Response::Rows { stream, .. } = store.query.execute(Request::new("main", sql)).await? else {
+            panic!("{sql} has no rows");
+        };
+        stream.try_collect::<Vec<_>>().await
+    };
+    rows.now_or_never().is_some_and(|rows| rows.is_ok())
+}
+
+#[test]
+fn what_is_small_is_answered_at_once() {
+    let store = filled(TableMode::Upsert, QueryOptions::default());
+    let within = "host = 'host with a long name 03' AND '1971-08-02' <= time AND time < '1971-08-03'";
+    for sql in [
+        format!("SELECT time, u FROM cpu WHERE {within}"),
+        format!("SELECT host, max(u), count(*) FROM cpu WHERE {within} GROUP BY host"),
+        format!(
+            "SELECT time_bucket('1 second', time) AS second, max(u) FROM cpu WHERE {within} GROUP BY second ORDER BY second"
+        ),
+        format!(
+            "SELECT time_bucket('1 second', time) AS second, max(u) FROM cpu WHERE {within} GROUP BY second ORDER BY second LIMIT 3"
+        ),
+        format!("SELECT DISTINCT ON (host) * FROM cpu WHERE {within} ORDER BY host, time DESC"),
+    ] {
+        assert!(is_at_once(&store, &sql), "{sql}");
+        check(&store, &sql, true);
+    }
+    for sql in ["SELECT * FROM cpu", "SELECT host, max(n) FROM cpu GROUP BY host", "SELECT 1"] {
+        // A thread of the pool may be done before this one looks.
+        assert!((0..20).any(|_| !is_at_once(&store, sql)), "{sql}");
+        check(&store, sql, false);
     }
 }
