@@ -4,37 +4,37 @@
 //! much as it may: [`AtOnce::pause`] stands at the places where a long one gives its thread back, too.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
+
+use crate::session::PARALLEL_ROWS_MIN;
 
 /// A longer text is not even read there.
 pub(crate) const TEXT_BYTES_MAX: usize = 8 << 10;
 /// What may be read there, unpacked, and what is read between two pauses elsewhere: it takes less than a millisecond, and
 /// many times as long as to wake a thread.
-const BYTES_MAX: usize = 512 << 10;
+const BYTES_MAX: i64 = 512 << 10;
 /// A scan of more columns has batches that are too large.
 const COLUMNS_MAX: usize = 32;
-/// Of what is said to read more, to open it alone may be too much; it is a guess that is mostly too high.
-const SCAN_BYTES_MAX: u64 = 64 << 20;
 /// A batch counts for as much at least: one that has no columns was made of something.
 const BATCH_BYTES_MIN: usize = 8 << 10;
 
-/// Whether a query of a scan of so many columns and bytes may open it.
-pub(crate) fn may_stay(columns: usize, scan_bytes: u64) -> bool {
-    columns <= COLUMNS_MAX && scan_bytes <= SCAN_BYTES_MAX
+/// Whether a scan of so many columns and about so many rows may be opened there: one that has several parts needs threads.
+pub(crate) fn may_stay(columns: usize, rows: u64) -> bool {
+    columns <= COLUMNS_MAX && rows < PARALLEL_ROWS_MIN
 }
 
 /// Where a statement runs, and what it may still read there.
 #[derive(Debug)]
 pub(crate) struct AtOnce {
     is_here: AtomicBool,
-    bytes_left: AtomicUsize,
+    bytes_left: AtomicI64,
 }
 
 impl AtOnce {
     /// On the thread of the client.
     pub(crate) fn here() -> Self {
-        Self { is_here: AtomicBool::new(true), bytes_left: AtomicUsize::new(BYTES_MAX) }
+        Self { is_here: AtomicBool::new(true), bytes_left: AtomicI64::new(BYTES_MAX) }
     }
 
     /// On a thread of a pool.
@@ -56,14 +56,12 @@ impl AtOnce {
     /// So much was read.
     pub(crate) fn read(&self, bytes: usize) {
         let bytes = bytes.max(BATCH_BYTES_MIN);
-        // Nobody else counts while it is here; elsewhere a count that is lost makes a pause later.
-        let left = self.bytes_left.load(Ordering::Relaxed).saturating_sub(bytes);
-        self.bytes_left.store(left, Ordering::Relaxed);
+        self.bytes_left.fetch_sub(bytes as i64, Ordering::Relaxed);
     }
 
     /// Pending where the statement has to move on.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        match self.is_here() && self.bytes_left.load(Ordering::Relaxed) == 0 {
+        match self.is_here() && self.bytes_left.load(Ordering::Relaxed) <= 0 {
             true => {
                 context.waker().wake_by_ref();
                 Poll::Pending

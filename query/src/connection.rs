@@ -257,18 +257,12 @@ impl Connection {
                 let batch = show::setting(&self.settings.lock(), name)?;
                 Ok(ready(batch, RowsTag::Plain("SHOW")))
             }
-            other => self.run(other.clone(), &literals, &prepared.text).await,
+            _ => self.run(prepared.completed(&literals)?, &prepared.text).await,
         }
     }
 
-    /// Through the engine.
-    pub(crate) async fn run(
-        &mut self,
-        mut statement: Statement,
-        literals: &Literals,
-        text: &str,
-    ) -> Result<Answer, QueryError> {
-        statement.complete(literals)?;
+    /// Through the engine: what is complete.
+    pub(crate) async fn run(&mut self, statement: Statement, text: &str) -> Result<Answer, QueryError> {
         let (tag, writes) = (statement.tag(), statement.writes());
         if writes {
             self.check_write(tag)?;
@@ -363,7 +357,8 @@ impl Connection {
             Command::Discard => self.discard()?,
             Command::Unlisten => {}
             Command::Declare { name, hold, query } => {
-                self.declare(name, *hold, Statement::Query(query.clone()), literals, text).await?;
+                let query = Statement::Query(Arc::clone(query)).completed(literals)?;
+                self.declare(name, *hold, query, text).await?;
             }
             Command::Fetch { name, count, is_move } => return self.fetch(name, *count, *is_move).await,
             Command::Close(None) => self.cursors.clear(),
@@ -378,10 +373,10 @@ impl Connection {
     async fn execute_prepared(&mut self, name: &str, values: &[sqlparser::ast::Expr]) -> Result<Answer, QueryError> {
         let prepared = self.prepared(name)?;
         let literals = prepared.literals_of(values)?;
-        let Some(statement) = &prepared.statement else {
+        if prepared.is_empty() {
             return Ok(Answer::Empty);
-        };
-        self.run(statement.clone(), &literals, &prepared.text).await
+        }
+        self.run(prepared.completed(&literals)?, &prepared.text).await
     }
 
     /// As if the connection were new.

@@ -368,7 +368,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
         context.at_once.leave().await;
     }
     let head = match statement {
-        Statement::Query(query) => return self::query(task, context, *query, may_leave).await,
+        Statement::Query(query) => return self::query(task, context, query, may_leave).await,
         Statement::Insert(insert) => match store_rows::insert(task, context, insert, may_leave).await? {
             Some(count) => Head::Count(Some(count)),
             None => return Ok(Outcome::Large),
@@ -442,7 +442,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
 async fn query(
     task: &Task,
     context: Arc<Context>,
-    query: sqlparser::ast::Statement,
+    query: Arc<sqlparser::ast::Statement>,
     may_leave: bool,
 ) -> Result<Outcome, QueryError> {
     context.check_database()?;
@@ -451,7 +451,7 @@ async fn query(
             return Ok(Outcome::Large);
         }
         ran_in(task, context.pool);
-        if !at_once::may_stay(short.columns, short.scan_bytes) {
+        if !at_once::may_stay(short.columns, short.rows) {
             context.at_once.leave().await;
         }
         let template = &task.shared.template;
@@ -465,7 +465,7 @@ async fn query(
     context.at_once.leave().await;
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let answer = session.reservation("answer");
-    let Some(mut stream) = start(task, session, query, may_leave).await? else {
+    let Some(mut stream) = start(task, session, Arc::unwrap_or_clone(query), may_leave).await? else {
         return Ok(Outcome::Large);
     };
     let first = stream.next().await.transpose()?;

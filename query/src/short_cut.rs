@@ -26,11 +26,11 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, con
 use datafusion::physical_plan::analyze::AnalyzeExec;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::projection::ProjectionExpr;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use marigram_storage::ScanRequest;
 use marigram_storage::schema::{Column as TableColumn, Table};
-use marigram_storage::time::TimeRange;
 use sqlparser::ast;
 
 use crate::context::Context;
@@ -47,9 +47,13 @@ use shape::Shape;
 pub(crate) struct ShortCut {
     open: Box<Open>,
     shown: Shown,
+    /// Of its rows.
+    schema: SchemaRef,
     /// Of its scan.
     pub(crate) columns: usize,
-    /// What its scan may read, unpacked: an estimate.
+    /// About how many its scan gives.
+    pub(crate) rows: u64,
+    /// About what its scan reads, unpacked.
     pub(crate) scan_bytes: u64,
 }
 
@@ -77,10 +81,10 @@ impl ShortCut {
             return Ok(None);
         }
         match statement {
-            ast::Statement::Query(query) => Self::of_query(template, context, query, |time| time),
+            ast::Statement::Query(query) => Self::of_query(template, context, query),
             ast::Statement::Explain { analyze, verbose, statement, format: None, .. } => {
                 let ast::Statement::Query(query) = statement.as_ref() else { return Ok(None) };
-                let Some(this) = Self::of_query(template, context, query, |time| time)? else { return Ok(None) };
+                let Some(this) = Self::of_query(template, context, query)? else { return Ok(None) };
                 Ok(Some(match analyze {
                     true => Self { shown: Shown::Figures { verbose: *verbose }, ..this },
                     false => Self { shown: Shown::Plan, scan_bytes: 0, ..this },
@@ -100,21 +104,12 @@ impl ShortCut {
             return Ok(None);
         }
         match statement {
-            ast::Statement::Query(query) => {
-                let planned = Self::of_query(template, context, query, |_| TimeRange::FIRST)?;
-                planned.map(|planned| Ok((planned.open)()?.schema())).transpose()
-            }
+            ast::Statement::Query(query) => Ok(Self::of_query(template, context, query)?.map(|this| this.schema)),
             _ => Ok(None),
         }
     }
 
-    /// `time` makes of the range that a query names the one that is read.
-    fn of_query(
-        template: &Template,
-        context: &Arc<Context>,
-        query: &ast::Query,
-        time: impl FnOnce(TimeRange) -> TimeRange,
-    ) -> Result<Option<Self>, QueryError> {
+    fn of_query(template: &Template, context: &Arc<Context>, query: &ast::Query) -> Result<Option<Self>, QueryError> {
         let Some(shape) = Shape::of(query) else { return Ok(None) };
         let Ok(name) = table_name_of(shape.table.clone()) else { return Ok(None) };
         let here = name.database.as_ref().is_none_or(|database| *database == context.database);
@@ -124,8 +119,7 @@ impl ShortCut {
         }
         let qualifier = shape.alias.as_deref().unwrap_or(&table.name);
         let binder = Binder { template, table: &table, qualifier };
-        let Some(mut read) = Read::of(&binder, &shape) else { return Ok(None) };
-        read.stored.time = read.stored.time.map(time);
+        let Some(read) = Read::of(&binder, &shape) else { return Ok(None) };
         let source = Source {
             context: Arc::clone(context),
             table: Arc::clone(&table),
@@ -139,12 +133,19 @@ impl ShortCut {
         }
     }
 
+    /// `exprs`: what it shows of rows of `shown`.
     fn new(
-        columns: usize,
-        scan_bytes: u64,
+        shown: &Schema,
+        exprs: &[ProjectionExpr],
+        (columns, (rows, scan_bytes)): (usize, (u64, u64)),
         open: impl FnOnce() -> Result<Arc<dyn ExecutionPlan>, QueryError> + Send + 'static,
-    ) -> Self {
-        Self { open: Box::new(open), shown: Shown::Rows, columns, scan_bytes }
+    ) -> Result<Self, QueryError> {
+        let field = |shown_as: &ProjectionExpr| {
+            let field = shown_as.expr.return_field(shown)?;
+            Ok::<_, DataFusionError>(field.as_ref().clone().with_name(&shown_as.alias))
+        };
+        let schema = Arc::new(Schema::new(exprs.iter().map(field).collect::<Result<Vec<_>, _>>()?));
+        Ok(Self { open: Box::new(open), shown: Shown::Rows, schema, columns, rows, scan_bytes })
     }
 
     /// Opens its scan and starts it. With the rows comes where what is handed out is reserved.
@@ -156,6 +157,9 @@ impl ShortCut {
         let task = template.task(context)?;
         let answer = MemoryConsumer::new("answer").register(task.memory_pool());
         let plan = (self.open)()?;
+        if plan.schema() != self.schema {
+            return Err(QueryError::internal("a short cut has other columns than were said"));
+        }
         let plan: Arc<dyn ExecutionPlan> = match self.shown {
             Shown::Rows => plan,
             Shown::Plan => return Ok((described(plan.as_ref())?, answer)),

@@ -25,6 +25,8 @@ mod table;
 mod translate;
 pub(crate) mod view;
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use sqlparser::ast;
 use sqlparser::ast::{Expr, Ident, ObjectName};
@@ -48,7 +50,7 @@ const CALL_BYTES_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Statement {
     /// `SELECT`, `VALUES`, `WITH`, or `EXPLAIN` of one.
-    Query(Box<ast::Statement>),
+    Query(Arc<ast::Statement>),
     /// `INSERT INTO`.
     Insert(Insert),
     /// `DELETE FROM`.
@@ -130,7 +132,7 @@ pub(crate) struct Insert {
     pub(crate) table: TableName,
     /// Empty: the declared order.
     pub(crate) columns: Vec<String>,
-    pub(crate) source: Box<ast::Statement>,
+    pub(crate) source: Arc<ast::Statement>,
 }
 
 /// `DELETE FROM table WHERE condition`.
@@ -138,7 +140,7 @@ pub(crate) struct Insert {
 pub(crate) struct Delete {
     pub(crate) table: TableName,
     /// The query that would show its rows.
-    pub(crate) source: Box<ast::Statement>,
+    pub(crate) source: Arc<ast::Statement>,
     /// As it was written.
     pub(crate) text: String,
 }
@@ -161,7 +163,7 @@ impl Statement {
             | Self::Command(
                 Command::Declare { query, .. }
                 | Command::Copy(command::Copy { source: command::Source::Query(query), .. }),
-            ) => Some(query),
+            ) => Some(Arc::make_mut(query)),
             _ => None,
         }
     }
@@ -176,9 +178,15 @@ impl Statement {
         rewrite::rewrite(query)?;
         postgres::rewrite(query);
         if let Self::Insert(insert) = self {
-            rewrite::read_inserted(&insert.columns, &mut insert.source);
+            rewrite::read_inserted(&insert.columns, Arc::make_mut(&mut insert.source));
         }
         Ok(())
+    }
+
+    /// The same of one that others hold, too.
+    pub(crate) fn completed(mut self, literals: &Literals) -> Result<Self, QueryError> {
+        self.complete(literals)?;
+        Ok(self)
     }
 
     /// How PostgreSQL names what was done, behind which may stand a number.

@@ -17,9 +17,6 @@ impl TimeRange {
     /// Every instant a row may have.
     pub const ALL: Self = Self { start: i64::MIN, end: i64::MAX };
 
-    /// The first instant that a row may have.
-    pub const FIRST: Self = Self { start: i64::MIN, end: i64::MIN + 1 };
-
     /// ns since the epoch.
     pub fn new(start: i64, end: i64) -> Option<Self> {
         (start < end).then_some(Self { start, end })

@@ -1,5 +1,7 @@
 //! `COPY`: a query whose rows the caller writes, or a table that takes the rows which the caller reads.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use arrow_schema::DataType;
 use futures::FutureExt;
@@ -58,7 +60,7 @@ impl Connection {
             Source::Query(query) => query.clone(),
             Source::Table { name, columns } => whole_table(name, columns)?,
         };
-        match self.run(Statement::Query(query), &Literals::new(), text).await? {
+        match self.run(Statement::Query(query).completed(&Literals::new())?, text).await? {
             Answer::Rows { schema, stream, .. } => Ok(Answer::CopyOut { schema, stream, format: copy.format.clone() }),
             other => Ok(other),
         }
@@ -84,7 +86,7 @@ impl Connection {
 }
 
 /// `SELECT columns FROM table`.
-fn whole_table(name: &TableName, columns: &[String]) -> Result<Box<ast::Statement>, QueryError> {
+fn whole_table(name: &TableName, columns: &[String]) -> Result<Arc<ast::Statement>, QueryError> {
     let quoted = |name: &String| ast::Ident::with_quote('"', name);
     let mut query = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT * FROM t")?.parse_statement()?;
     if let ast::Statement::Query(query) = &mut query
@@ -101,5 +103,5 @@ fn whole_table(name: &TableName, columns: &[String]) -> Result<Box<ast::Statemen
             *of_query = ast::ObjectName::from(parts.into_iter().flatten().map(quoted).collect::<Vec<_>>());
         }
     }
-    Ok(Box::new(query))
+    Ok(Arc::new(query))
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{Answer, Batches, Connection, RowsTag};
 use crate::error::{QueryError, QueryErrorKind};
-use crate::statement::{Literals, Statement};
+use crate::statement::Statement;
 
 /// Cursors of one connection.
 const CURSORS_MAX: usize = 64;
@@ -74,7 +74,6 @@ impl Connection {
         name: &str,
         hold: bool,
         query: Statement,
-        literals: &Literals,
         text: &str,
     ) -> Result<(), QueryError> {
         if self.block.is_none() && !hold {
@@ -89,7 +88,7 @@ impl Connection {
             let message = format!("a connection has at most {CURSORS_MAX} cursors");
             return Err(QueryError::new(QueryErrorKind::Limit, message));
         }
-        if let Answer::Rows { schema, stream, .. } = self.run(query, literals, text).await? {
+        if let Answer::Rows { schema, stream, .. } = self.run(query, text).await? {
             let rows = Rows { stream: Some(stream), left: None };
             self.cursors.insert(name.to_owned(), Cursor { schema, rows: Arc::new(Mutex::new(rows)), hold });
         }

@@ -29,6 +29,8 @@ pub struct Prepared {
     /// The same of `PREPARE`.
     casts: Vec<ast::DataType>,
     description: OnceLock<Description>,
+    /// What is executed, if it wants no values.
+    completed: OnceLock<Statement>,
 }
 
 /// What is known about a statement before it runs.
@@ -109,6 +111,7 @@ impl Prepared {
             type_numbers: Vec::new(),
             casts: Vec::new(),
             description: OnceLock::new(),
+            completed: OnceLock::new(),
         })
     }
 
@@ -176,6 +179,19 @@ impl Prepared {
         )
     }
 
+    /// What is executed with such values.
+    pub(super) fn completed(&self, literals: &Literals) -> Result<Statement, QueryError> {
+        if let Some(known) = self.completed.get() {
+            return Ok(known.clone());
+        }
+        let statement = self.statement.clone().ok_or_else(|| QueryError::syntax("the statement is empty"))?;
+        let completed = statement.completed(literals)?;
+        if self.count == 0 {
+            _ = self.completed.set(completed.clone());
+        }
+        Ok(completed)
+    }
+
     pub(super) fn literals(&self, params: &[ScalarParam]) -> Result<Literals, QueryError> {
         self.check_count(params.len())?;
         numbered(params)
@@ -239,11 +255,16 @@ impl Connection {
                 Ok(Description { schema, ..nothing })
             }
             Statement::Command(Command::Declare { query, .. }) => {
-                let of_query = self.plan(Statement::Query(query.clone()), prepared).await?;
+                let query = Statement::Query(Arc::clone(query));
+                let query = if prepared.count == 0 { query.completed(&Literals::new())? } else { query };
+                let of_query = self.plan(query, prepared).await?;
                 Ok(Description { schema: None, ..of_query })
             }
             Statement::ShowVariable(name) if name != show::SNAPSHOT => {
                 Ok(Description { schema: Some(show::setting(&self.settings.lock(), name)?.schema()), ..nothing })
+            }
+            Statement::Query(_) if prepared.count == 0 => {
+                self.plan(prepared.completed(&Literals::new())?, prepared).await
             }
             Statement::Query(_) | Statement::Insert(_) | Statement::Delete(_) => {
                 self.plan(statement.clone(), prepared).await
@@ -253,7 +274,7 @@ impl Connection {
             | Statement::ShowTables { .. }
             | Statement::ShowSchemas
             | Statement::ShowVariable(_) => {
-                match self.run(statement.clone(), &Literals::new(), &prepared.text).await? {
+                match self.run(prepared.completed(&Literals::new())?, &prepared.text).await? {
                     super::Answer::Rows { schema, .. } => Ok(Description { schema: Some(schema), ..nothing }),
                     _ => Ok(nothing),
                 }

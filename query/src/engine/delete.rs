@@ -40,7 +40,7 @@ pub(super) async fn run(
     let (_, table) = context.table(&delete.table, Action::Delete)?;
     context.doomed.get_or_init(|| table.id);
     let Delete { mut source, text, .. } = delete;
-    delete::select_names(&table, &mut source);
+    delete::select_names(&table, Arc::make_mut(&mut source));
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let plan = session.plan_if((*source).clone(), delete::check_is_fixed).await?;
     let query = Query { task, context: &context, table: &table, source: &source, may_leave };

@@ -97,7 +97,8 @@ async fn describe(
     match statement {
         Some(Statement::Query(query)) => {
             infer(&session, &query, &mut types).await?;
-            let (_, schema) = session.describe(*completed(Statement::Query(query), &types)?).await?;
+            let (_, schema) =
+                session.describe(Arc::unwrap_or_clone(completed(Statement::Query(query), &types)?)).await?;
             Ok(Description { parameters: known(types), schema: Some(schema) })
         }
         Some(Statement::Insert(insert)) => {
@@ -130,10 +131,10 @@ async fn infer(session: &Session, query: &ast::Statement, types: &mut [Option<Da
     if types.iter().all(Option::is_some) {
         return Ok(());
     }
-    let mut query = Box::new(query.clone());
+    let mut query = query.clone();
     let arrays = any::open(&mut query, |number| types.get(number.wrapping_sub(1)).is_some_and(Option::is_none));
-    let query = completed(Statement::Query(query), types)?;
-    let (found, _) = session.describe(*query).await?;
+    let query = completed(Statement::Query(Arc::new(query)), types)?;
+    let (found, _) = session.describe(Arc::unwrap_or_clone(query)).await?;
     for (at, known) in types.iter_mut().enumerate().filter(|(_, known)| known.is_none()) {
         let of_place = found.get(&format!("${}", at + 1)).cloned().flatten();
         let of_place = of_place.filter(|data_type| !data_type.is_null());
@@ -145,8 +146,8 @@ async fn infer(session: &Session, query: &ast::Statement, types: &mut [Option<Da
     Ok(())
 }
 
-/// The query with NULL for each value whose type is known; the others stay open.
-fn completed(mut statement: Statement, types: &[Option<DataType>]) -> Result<Box<ast::Statement>, QueryError> {
+/// The query with NULL for each value whose type is known; the others stay open. One that has no values is complete.
+fn completed(mut statement: Statement, types: &[Option<DataType>]) -> Result<Arc<ast::Statement>, QueryError> {
     let mut literals: Literals = HashMap::new();
     for (at, known) in types.iter().enumerate() {
         let name = (at + 1).to_string();
@@ -156,7 +157,9 @@ fn completed(mut statement: Statement, types: &[Option<DataType>]) -> Result<Box
         };
         literals.insert(name, literal);
     }
-    statement.complete(&literals)?;
+    if !types.is_empty() {
+        statement.complete(&literals)?;
+    }
     match statement {
         Statement::Query(query) => Ok(query),
         _ => Err(QueryError::internal("no query is described")),

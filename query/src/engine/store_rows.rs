@@ -28,7 +28,7 @@ pub(super) async fn insert(
     let target = Target::find(&context, &insert.table, &insert.columns)?;
     let session = Session::new(&task.shared.template, Arc::clone(&context))?;
     let held = session.reservation("rows to store");
-    let Some(mut stream) = start(task, session, *insert.source, may_leave).await? else {
+    let Some(mut stream) = start(task, session, Arc::unwrap_or_clone(insert.source), may_leave).await? else {
         return Ok(None);
     };
     let mut builder = target.builder(stream.schema().fields().len())?;

@@ -50,10 +50,12 @@ pub(super) fn plan(
     let input = schema_of(&columns);
     let Some(filter) = read.filter(&input) else { return Ok(None) };
     let Some(spec) = grouping.spec(binder, &input, filter) else { return Ok(None) };
-    let (count, (rows, scan_bytes)) = (columns.len(), source.estimated(&columns, &read.stored)?);
+    let (rows, scan_bytes) = source.estimated(&columns, &read.stored)?;
+    let expected = (columns.len(), (rows, scan_bytes));
     let newest = grouping.newest(&order);
     let (buckets, spec) = (spec.buckets(), Arc::new(spec));
     let exprs = grouping.exprs(&spec.schema);
+    let (shown, shown_exprs) = (Arc::clone(&spec.schema), exprs.clone());
     let Conditions { time, tags } = read.stored;
     let Some(time) = time else { return Ok(None) };
     let (of, limit, rules) = (source.clone(), order.limit, source.context.rules);
@@ -73,7 +75,7 @@ pub(super) fn plan(
         }
         _ => Ok(build(time)?),
     };
-    Ok(Some(ShortCut::new(count, scan_bytes, open)))
+    ShortCut::new(&shown, &shown_exprs, expected, open).map(Some)
 }
 
 impl<'a> Grouping<'a> {

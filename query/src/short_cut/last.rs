@@ -56,17 +56,18 @@ pub(super) fn plan(
         Ok(ProjectionExpr { expr: Arc::new(column), alias: name.clone() })
     });
     let exprs = exprs.collect::<Result<Vec<_>, datafusion::common::DataFusionError>>()?;
-    let (_, scan_bytes) = source.estimated(&columns, &read.stored)?;
+    let expected = (columns.len(), source.estimated(&columns, &read.stored)?);
     let Ok(time) = input.index_of(&time.name) else { return Ok(None) };
     // A first value of no rows would be NULL, so the planner takes each column for one that may be.
     let shown = input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let shown = Arc::new(Schema::new(shown.collect::<Vec<_>>()));
-    let (count, conditions) = (columns.len(), read.stored);
+    let conditions = read.stored;
+    let (of_rows, shown_exprs) = (Arc::clone(&shown), exprs.clone());
     let open = move || {
         let last = LastExec::new(source, columns, conditions, tags, time, filter, shown);
         Ok(order.over(Arc::new(ProjectionExec::try_new(exprs, Arc::new(last))?)))
     };
-    Ok(Some(ShortCut::new(count, scan_bytes, open)))
+    ShortCut::new(&of_rows, &shown_exprs, expected, open).map(Some)
 }
 
 /// The tags of `DISTINCT ON`, where the order is by them and then by time, the last first.

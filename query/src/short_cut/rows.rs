@@ -38,7 +38,9 @@ pub(super) fn plan(
         Ok(ProjectionExpr { expr: Arc::new(column), alias: name.clone() })
     });
     let exprs = exprs.collect::<DfResult<Vec<_>>>()?;
-    let (count, (rows, scan_bytes)) = (columns.len(), source.estimated(&columns, &read.stored)?);
+    let (rows, scan_bytes) = source.estimated(&columns, &read.stored)?;
+    let expected = (columns.len(), (rows, scan_bytes));
+    let (shown, shown_exprs) = (Arc::clone(&input), exprs.clone());
     let by = order.by.first().and_then(|(place, options)| Some((outputs.get(*place)?, options.descending)));
     let newest = by.filter(|(column, _)| column.kind == ColumnKind::Time).map(|(_, descending)| descending);
     let Conditions { time, tags } = read.stored;
@@ -65,7 +67,7 @@ pub(super) fn plan(
         }
         _ => Ok(build(time)?),
     };
-    Ok(Some(ShortCut::new(count, scan_bytes, open)))
+    ShortCut::new(&shown, &shown_exprs, expected, open).map(Some)
 }
 
 /// The columns of the answer and their names.

@@ -4,6 +4,8 @@
 
 mod copy;
 
+use std::sync::Arc;
+
 use sqlparser::ast;
 use sqlparser::ast::Expr;
 use sqlparser::parser::Parser;
@@ -51,7 +53,7 @@ pub(crate) enum Command {
     Declare {
         name: String,
         hold: bool,
-        query: Box<ast::Statement>,
+        query: Arc<ast::Statement>,
     },
     Fetch {
         name: String,

@@ -1,5 +1,7 @@
 //! Statements that sqlparser reads, as those that we execute. What nothing executes is refused by name.
 
+use std::sync::Arc;
+
 use sqlparser::ast;
 use sqlparser::ast::{ObjectType, ShowStatementFilter, ShowStatementOptions, TableObject};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -11,8 +13,8 @@ use crate::error::QueryError;
 /// The statement that a tree means.
 pub(super) fn translate(statement: ast::Statement) -> Result<Statement, QueryError> {
     match statement {
-        ast::Statement::Query(_) => Ok(Statement::Query(Box::new(statement))),
-        ast::Statement::Explain { .. } => explain::translate(statement).map(|plan| Statement::Query(Box::new(plan))),
+        ast::Statement::Query(_) => Ok(Statement::Query(Arc::new(statement))),
+        ast::Statement::Explain { .. } => explain::translate(statement).map(|plan| Statement::Query(Arc::new(plan))),
         ast::Statement::ExplainTable { table_name, .. } => Ok(Statement::Describe(table_name_of(table_name)?)),
         ast::Statement::Insert(insert) => self::insert(insert).map(Statement::Insert),
         ast::Statement::Delete(delete) => self::delete(delete).map(Statement::Delete),
@@ -95,7 +97,7 @@ fn insert(insert: ast::Insert) -> Result<Insert, QueryError> {
         return Err(QueryError::unsupported("INSERT … DEFAULT VALUES"));
     };
     let columns = insert.columns.into_iter().map(single).collect::<Result<_, _>>()?;
-    Ok(Insert { table: table_name_of(table)?, columns, source: Box::new(ast::Statement::Query(source)) })
+    Ok(Insert { table: table_name_of(table)?, columns, source: Arc::new(ast::Statement::Query(source)) })
 }
 
 fn delete(delete: ast::Delete) -> Result<Delete, QueryError> {
@@ -123,7 +125,7 @@ fn delete(delete: ast::Delete) -> Result<Delete, QueryError> {
         select.from = std::mem::take(&mut from);
         select.selection = delete.selection;
     }
-    Ok(Delete { table: name, source: Box::new(source), text: String::new() })
+    Ok(Delete { table: name, source: Arc::new(source), text: String::new() })
 }
 
 fn plain_show(options: &ShowStatementOptions) -> Result<(), QueryError> {

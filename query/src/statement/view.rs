@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sqlparser::ast;
 use sqlparser::keywords::Keyword;
@@ -103,7 +104,7 @@ impl CreateView {
 /// The query of a view, from its text.
 pub(crate) fn query_of(sql: &str) -> Result<ast::Statement, QueryError> {
     match super::parse(sql, &Parameters(&HashMap::new()))? {
-        Statement::Query(query) if matches!(*query, ast::Statement::Query(_)) => Ok(*query),
+        Statement::Query(query) if matches!(*query, ast::Statement::Query(_)) => Ok(Arc::unwrap_or_clone(query)),
         _ => Err(QueryError::new(QueryErrorKind::Syntax, "a view is made of a query")),
     }
 }

@@ -1,5 +1,7 @@
 //! `COPY`: from or to the client, as text, CSV or binary.
 
+use std::sync::Arc;
+
 use sqlparser::ast;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -25,7 +27,7 @@ pub(crate) enum Source {
         name: TableName,
         columns: Vec<String>,
     },
-    Query(Box<ast::Statement>),
+    Query(Arc<ast::Statement>),
 }
 
 /// How rows are written.
@@ -60,7 +62,7 @@ pub enum CopyFormat {
 /// Behind `COPY`.
 pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Copy, QueryError> {
     let source = if parser.consume_token(&Token::LParen) {
-        let query = Source::Query(Box::new(ast::Statement::Query(parser.parse_query()?)));
+        let query = Source::Query(Arc::new(ast::Statement::Query(parser.parse_query()?)));
         parser.expect_token(&Token::RParen)?;
         query
     } else {
