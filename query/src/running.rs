@@ -1,7 +1,7 @@
 //! Which statements run and which ran: what `system.queries` shows, and the handle that stops one.
 //!
 //! An entry is made before its statement is parsed. It ends in one way: [`Entry::finish`], or, where the task is dropped
-//! because the client went away, as canceled. Bounded: [`RECENT_MAX`] ended ones, [`SQL_BYTES_MAX`] of each text.
+//! because the client went away, as canceled. Bounded: [`RECENT_MAX`] ended ones, [`TEXT_BYTES_MAX`] of each text that came from outside.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +16,8 @@ use crate::request::Pool;
 
 /// So many ended statements are remembered.
 const RECENT_MAX: usize = 500;
-/// So much of a statement's text is kept.
-const SQL_BYTES_MAX: usize = 2048;
+/// So much is kept of a statement, of its error and of each name.
+const TEXT_BYTES_MAX: usize = 2048;
 
 /// All statements of an engine.
 #[derive(Debug, Default)]
@@ -124,8 +124,8 @@ impl Registry {
         timeout: Duration,
     ) -> Running {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let sql = sql.chars().scan(0, advance).collect();
-        let entry = Arc::new(Entry { id, started_at, ..Entry::unlisted(database, user, sql, timeout) });
+        let entry = Entry::unlisted(&cut(database), &cut(user), cut(sql), timeout);
+        let entry = Arc::new(Entry { id, started_at, ..entry });
         self.lock().running.insert(id, Arc::clone(&entry));
         Running { registry: Arc::clone(self), entry }
     }
@@ -166,9 +166,9 @@ impl Registry {
     }
 }
 
-fn advance(bytes: &mut usize, c: char) -> Option<char> {
-    *bytes += c.len_utf8();
-    (*bytes <= SQL_BYTES_MAX).then_some(c)
+/// What is kept of a text.
+fn cut(text: &str) -> String {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default().to_owned()
 }
 
 impl Entry {
@@ -248,7 +248,7 @@ impl Entry {
     fn end(&self, state: &'static str, error: Option<String>) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         if end.is_none() {
-            *end = Some(End { state, elapsed: self.started.elapsed(), error });
+            *end = Some(End { state, elapsed: self.started.elapsed(), error: error.as_deref().map(cut) });
         }
     }
 }
@@ -287,6 +287,26 @@ impl Drop for Running {
             if entries.recent.len() > RECENT_MAX {
                 entries.recent.pop_front();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_statement_is_bounded_whatever_it_brings() {
+        let registry = Arc::new(Registry::default());
+        let long = "ä".repeat(TEXT_BYTES_MAX);
+        let running = registry.start(&long, &long, &long, 0, Duration::MAX);
+        running.entry().finish(Err(&QueryError::unknown_database(&long)));
+        drop(running);
+        let entries = registry.entries();
+        let entry = entries.first().expect("it is remembered");
+        let error = entry.progress().error.expect("it failed");
+        for text in [&entry.database, &entry.user, &entry.sql, &error] {
+            assert!((TEXT_BYTES_MAX - 1..=TEXT_BYTES_MAX).contains(&text.len()), "{} bytes", text.len());
         }
     }
 }

@@ -49,6 +49,13 @@ pub(crate) fn principal(parts: &Parts) -> Result<Principal, Refusal> {
     parts.extensions.get::<Principal>().cloned().ok_or_else(unauthorized)
 }
 
+/// The same once a body is there, which may have taken its time: the token is looked up again.
+pub(crate) fn principal_now(shared: &Shared, parts: &Parts) -> Result<Principal, Refusal> {
+    let principal = principal(parts)?;
+    shared.query.check_principal(&principal)?;
+    Ok(principal)
+}
+
 /// Who has the token that a request brings; `None`: nobody.
 pub(crate) fn caller(shared: &Shared, headers: &HeaderMap, uri: Option<&Uri>) -> Option<Principal> {
     if !shared.config.auth.enabled {

@@ -32,6 +32,7 @@ use marigram_storage::clock::Clock;
 pub(crate) use listener::{Activity, BoundedListener};
 pub(crate) use params::Params;
 pub(crate) use query::{SNAPSHOT_HEADER, statement_params};
+pub(crate) use snapshots::Holders;
 
 use crate::status::Refusal;
 use crate::{Shared, auth};

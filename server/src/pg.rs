@@ -3,7 +3,7 @@
 //! A connection has a task of its own, which reads a message, does it and answers it, so a client that pipelines is
 //! answered in order, and one that takes its rows slowly makes them slowly. While a statement runs the task looks whether
 //! it is to be canceled or the client is gone. What a frame is, is in `pg/frame.rs`; a frame that is broken ends its
-//! connection and no other. Encryption is refused and everybody is let in, on loopback, until there are tokens.
+//! connection and no other. Who somebody is, is proved in `pg/auth.rs`; TLS is in `tls.rs`.
 
 mod auth;
 mod client;

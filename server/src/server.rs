@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Pipeline,
     /// Who of PostgreSQL's protocol can be canceled.
     pub(crate) cancels: pg::Cancels,
+    /// Who holds which snapshot.
+    pub(crate) holders: http::Holders,
     /// Tells one process from the next, for clients that ask.
     pub(crate) process_id: String,
     pub(crate) started_wall_ns: i64,
@@ -157,6 +159,7 @@ impl Server {
             pipeline: Pipeline::new(engine.clone(), limits(&config), Arc::default()),
             metrics: Metrics::default(),
             cancels: pg::Cancels::default(),
+            holders: http::Holders::default(),
             engine,
             query,
             process_id: format!("{:016x}{:016x}", clock.random_u64(), clock.random_u64()),

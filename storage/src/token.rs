@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::schema::NAME_BYTES_MAX;
+
 /// More tokens are refused; those that were revoked do not count.
 pub const TOKENS_MAX: usize = 10_000;
 /// More grants of one token are refused.
@@ -164,14 +166,6 @@ impl Token {
         of_all.fold(Rights::NONE, |all, grant| all | grant.rights)
     }
 
-    /// Whether it may all that is granted here.
-    pub fn holds(&self, grants: &[Grant]) -> bool {
-        grants.iter().all(|grant| match &grant.database {
-            None => self.rights_in_all().hold(grant.rights),
-            Some(database) => self.rights_in(database).hold(grant.rights),
-        })
-    }
-
     /// Whether its time is over.
     pub fn is_expired(&self, now_ns: i64) -> bool {
         self.expires_ns.is_some_and(|expires_ns| expires_ns <= now_ns)
@@ -188,8 +182,9 @@ impl Token {
         if self.grants.iter().any(|grant| grant.rights.is_empty()) {
             return Err("a grant has no right".to_owned());
         }
-        match self.grants.iter().filter_map(|grant| grant.database.as_ref()).find(|name| name.is_empty()) {
-            Some(_) => Err("a grant names no database".to_owned()),
+        let cannot_be = |name: &&String| name.is_empty() || NAME_BYTES_MAX < name.len();
+        match self.grants.iter().filter_map(|grant| grant.database.as_ref()).find(cannot_be) {
+            Some(name) => Err(format!("no database has a name of {} bytes, as a grant says", name.len())),
             None => Ok(()),
         }
     }
@@ -197,7 +192,10 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::catalog::Fact;
 
     fn token(grants: &[(Option<&str>, Rights)]) -> Token {
         let grant = |(database, rights): &(Option<&str>, Rights)| Grant {
@@ -227,14 +225,17 @@ mod tests {
         assert_eq!(some.rights_in("a").to_string(), "read+write");
     }
 
+    /// What is taken is read again, or the store would not open.
     #[test]
-    fn nobody_holds_more_than_was_granted() {
-        let some = token(&[(Some("a"), Rights::READ | Rights::WRITE), (Some("b"), Rights::ADMIN)]);
-        let grant = |database: Option<&str>, rights| Grant { database: database.map(str::to_owned), rights };
-        assert!(some.holds(&[grant(Some("a"), Rights::READ), grant(Some("b"), Rights::DELETE)]));
-        assert!(!some.holds(&[grant(Some("a"), Rights::ADMIN)]));
-        assert!(!some.holds(&[grant(Some("a"), Rights::READ), grant(None, Rights::READ)]));
-        assert!(!some.holds(&[grant(Some("c"), Rights::READ)]));
+    fn a_database_has_the_name_that_a_database_may_have() {
+        for (bytes, is_one) in [(0, false), (1, true), (NAME_BYTES_MAX, true), (NAME_BYTES_MAX + 1, false)] {
+            let token = token(&[(Some(&"x".repeat(bytes)), Rights::READ)]);
+            assert_eq!(token.check().is_ok(), is_one, "{bytes} bytes");
+            let mut body = Vec::new();
+            Fact::Token(Arc::new(token.clone())).encode(&mut body);
+            let read = Fact::decode_all(&body);
+            assert_eq!(read.is_ok_and(|read| read == [Fact::Token(Arc::new(token))]), is_one, "{bytes} bytes");
+        }
     }
 
     #[test]

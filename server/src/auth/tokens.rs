@@ -32,6 +32,9 @@ pub(crate) enum MakeError {
     /// Whoever asked has no right to hand it out.
     #[error("{0:?} may not hand out rights in what it does not administer")]
     Forbidden(String),
+    /// It would be worth something when the token of whoever asked is not.
+    #[error("{0:?} has an end, and may not hand out what has a later one or none")]
+    Outlives(String),
     #[error("{0}")]
     Random(std::io::Error),
     #[error(transparent)]
@@ -50,6 +53,10 @@ pub(crate) fn make(engine: &Engine, by: &Principal, wanted: Wanted, now_ns: i64)
     let token = Token { id, name, digest, verifier, grants, created_ns: now_ns, expires_ns };
     if !by.administers(&token) {
         return Err(MakeError::Forbidden(by.name.clone()));
+    }
+    let end = |expires_ns: Option<i64>| expires_ns.unwrap_or(i64::MAX);
+    if by.token().is_some_and(|own| end(own.expires_ns) < end(token.expires_ns)) {
+        return Err(MakeError::Outlives(by.name.clone()));
     }
     engine.create_token(token.clone())?;
     Ok((token, text))

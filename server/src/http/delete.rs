@@ -37,7 +37,7 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<(), Refusal> {
     let params = request_params(&shared, &parts, body).await?;
     // A write may leave it out, what takes rows away may not: who names it otherwise would lose those of another.
     let database = params.database(&["bucket", "db"]).ok_or_else(|| Refusal::invalid("bucket is missing: a name"))?;
-    let principal = auth::principal(&parts)?;
+    let principal = auth::principal_now(&shared, &parts)?;
     principal.may(Action::Delete, &database)?;
     let time = |name: &str| {
         let text = params.get(name).ok_or_else(|| Refusal::invalid(format!("{name} is missing: a time, RFC 3339")))?;

@@ -47,7 +47,7 @@ async fn answer(shared: Arc<Shared>, request: Request) -> Result<Response<Body>,
         let message = "DELETE and DROP take something away and need a POST request, nothing was executed";
         return Err(Refusal { message: message.to_owned(), ..Refusal::method_not_allowed("POST") });
     }
-    let principal = auth::principal(&parts)?;
+    let principal = auth::principal_now(&shared, &parts)?;
     let database = params.database_or_default(&["db"]);
     // What is forbidden is so before anything is done, as with InfluxDB; what is not there, when it is its turn.
     for statement in &statements {
@@ -98,6 +98,7 @@ fn execute(
     database: &str,
     statement: Statement,
 ) -> Result<Option<Value>, Refusal> {
+    shared.query.check_principal(principal)?;
     allowed(principal, database, &statement)?;
     match statement {
         Statement::CreateDatabase(name) => {

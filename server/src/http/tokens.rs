@@ -50,6 +50,7 @@ pub(crate) async fn create(State(shared): State<Arc<Shared>>, request: Request) 
     };
     let wanted: Value =
         serde_json::from_slice(&body).map_err(|error| Refusal::invalid(format!("the body is not JSON: {error}")))?;
+    let principal = auth::principal_now(&shared, &parts)?;
     let now_ns = shared.clock.wall_ns();
     let wanted = read(&wanted, now_ns).map_err(Refusal::invalid)?;
     let made = tokio::task::spawn_blocking(move || tokens::make(&shared.engine, &principal, wanted, now_ns)).await;
@@ -120,7 +121,9 @@ fn read_grant(grant: &Value) -> Result<Grant, String> {
 impl From<MakeError> for Refusal {
     fn from(error: MakeError) -> Self {
         match error {
-            MakeError::Forbidden(_) => Self { code: "42501", ..Self::new(StatusCode::FORBIDDEN, error.to_string()) },
+            MakeError::Forbidden(_) | MakeError::Outlives(_) => {
+                Self { code: "42501", ..Self::new(StatusCode::FORBIDDEN, error.to_string()) }
+            }
             MakeError::Random(_) => Self::internal(error.to_string()),
             MakeError::Storage(error) => error.into(),
         }

@@ -96,6 +96,7 @@ async fn write(shared: &Arc<Shared>, dialect: Dialect, request: Request) -> Resu
         room.grow_to(received.len() + decoded_bytes_estimate(encoding, &received, limit)).await?;
     }
     let worker = room.worker().await?;
+    auth::principal_now(shared, &parts)?.may(Action::Write, &target.database)?;
     let shared = Arc::clone(shared);
     let stored = tokio::task::spawn_blocking(move || {
         let stored = store(&shared, &target, position, encoding, received);

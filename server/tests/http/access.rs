@@ -1,5 +1,9 @@
 //! Who may do what: every route with every kind of token, and what a token sees of what it has no right in.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use marigram_server::Server;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -322,6 +326,20 @@ fn nobody_hands_out_more_than_he_has_and_secrets_are_shown_once() {
         &json!({ "name": "local", "grants": [{ "database": "a", "rights": ["read"] }] }).to_string(),
     );
     assert_eq!(doubled.status, 400, "{}", doubled.text());
+    // What has an end hands out nothing that has a later one.
+    let body = |name: &str, end: &str| {
+        let grants = [json!({ "database": "a", "rights": ["admin"] })];
+        match end {
+            "" => json!({ "name": name, "grants": grants }).to_string(),
+            end => json!({ "name": name, "grants": grants, "expires": end }).to_string(),
+        }
+    };
+    let made = guarded.post(&guarded.admin, "/api/v1/tokens", &body("guest", "2100-01-01T00:00:00Z")).json();
+    let guest = made["token"].as_str().unwrap();
+    for (end, want) in [("", 403), ("2100-01-01T00:00:01Z", 403), ("2100-01-01T00:00:00Z", 201)] {
+        let answer = guarded.post(guest, "/api/v1/tokens", &body("friend", end));
+        assert_eq!(answer.status, want, "{end}: {}", answer.text());
+    }
     // The first token is made once; all of them outlive the server.
     let Guarded { server, admin } = guarded;
     let again = Running::start_in(server.stop(), ON);
@@ -339,6 +357,63 @@ fn nobody_hands_out_more_than_he_has_and_secrets_are_shown_once() {
             assert!(!bytes.windows(wanted.len()).any(|part| part == wanted.as_bytes()), "{}", path.display());
         }
     }
+}
+
+/// Others neither see it nor let go of it.
+#[test]
+fn what_somebody_holds_is_his() {
+    let guarded = Guarded::start();
+    let [one, other] = ["one", "other"].map(|name| guarded.token(name, &[("a", &["read"])]));
+    let held = guarded.post(&one, "/api/v1/snapshots?db=a", &json!({ "hold": "1 minute" }).to_string()).json();
+    let path = format!("/api/v1/snapshots/{}?db=a", held["id"]);
+    let count = |token: &str| guarded.get(token, "/api/v1/snapshots?db=a").json().as_array().map(Vec::len);
+    assert_eq!([count(&one), count(&other), count(&guarded.admin)], [Some(1), Some(0), Some(1)]);
+    assert_eq!([guarded.get(&other, &path).status, guarded.delete(&other, &path).status], [404, 404]);
+    assert_eq!([guarded.get(&one, &path).status, guarded.get(&guarded.admin, &path).status], [200, 200]);
+    assert_eq!(guarded.delete(&one, &path).status, 204);
+    assert_eq!(count(&guarded.admin), Some(0));
+}
+
+/// A body that comes after its token was revoked does nothing.
+#[test]
+fn a_token_is_looked_up_again_when_the_body_is_there() {
+    let guarded = Guarded::start();
+    let grants = json!([{ "database": "a", "rights": ["read"] }]);
+    let wanted = json!({ "name": "heir", "grants": grants }).to_string();
+    let deleted = json!({ "start": "1970-01-01T00:00:00Z", "stop": "2100-01-01T00:00:00Z" }).to_string();
+    let held = json!({ "hold": "1 minute" }).to_string();
+    for (at, (path, body)) in [
+        ("/api/v1/tokens", wanted.as_str()),
+        ("/api/v2/delete?bucket=a", &deleted),
+        ("/write?db=a", "m,host=late v=1 1"),
+        ("/query?db=a", "q=DROP MEASUREMENT m"),
+        ("/api/v1/snapshots?db=a", &held),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let made = guarded.mint(&format!("leaves {at}"), &[("a", EVERYTHING)]);
+        let (token, length) = (made["token"].as_str().unwrap(), body.len());
+        let kind = if path.starts_with("/query") { "application/x-www-form-urlencoded" } else { "application/json" };
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(guarded.server.base.trim_start_matches("http://")).unwrap();
+        let (first, rest) = body.split_at(1);
+        stream.write_all(format!("{head}{first}").as_bytes()).unwrap();
+        // The head was read once the server waits for the rest; a token that is revoked too early is refused all the same.
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(guarded.delete(&guarded.admin, &format!("/api/v1/tokens/{}", made["id"])).status, 204);
+        stream.write_all(rest.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+    }
+    let count = guarded.sql(&guarded.admin, "a", "SELECT count(*) AS n FROM m").json();
+    assert_eq!(count, json!([{ "n": 2 }]));
+    let tokens = guarded.get(&guarded.admin, "/api/v1/tokens").json();
+    assert_eq!(tokens.as_array().map(Vec::len), Some(1), "{tokens}");
 }
 
 #[test]
