@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use marigram_storage::Snapshot;
-use marigram_storage::catalog::{Database, View};
+use marigram_storage::catalog::{Catalog, Database, View};
 use marigram_storage::schema::{DatabaseId, Table, TableId};
 use marigram_storage::time::TimeRange;
 use tokio::runtime::Handle;
@@ -22,6 +22,8 @@ use crate::store::Store;
 pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) snapshot: Snapshot,
+    /// Newer than the snapshot, or the same.
+    pub(crate) newest: Arc<Catalog>,
     pub(crate) options: Arc<QueryOptions>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) entry: Arc<Entry>,
@@ -74,12 +76,19 @@ impl Context {
 
     /// The databases that the principal has a right in: it knows of no others.
     pub(crate) fn databases(&self) -> impl Iterator<Item = &Arc<Database>> {
-        self.snapshot.catalog().databases().filter(|database| self.principal.sees(&database.name))
+        let all = self.snapshot.catalog().databases();
+        all.filter(|database| self.principal.sees(&database.name) && self.has_its_name(database))
     }
 
     /// That of a name among them.
     pub(crate) fn database_named(&self, name: &str) -> Option<&Arc<Database>> {
-        self.snapshot.catalog().database(name).filter(|_| self.principal.sees(name))
+        let known = self.snapshot.catalog().database(name);
+        known.filter(|database| self.principal.sees(name) && self.has_its_name(database))
+    }
+
+    /// Rights are in databases by their names, as they are now: an earlier snapshot may know another one by the name.
+    fn has_its_name(&self, database: &Database) -> bool {
+        self.newest.database(&database.name).is_none_or(|now| now.id == database.id)
     }
 
     /// Whether what the catalog says of a database's tables may be shown.
@@ -138,7 +147,7 @@ impl Context {
         }
         let database = self.database_of(name);
         self.principal.may(action, database)?;
-        let known = self.snapshot.catalog().database(database).ok_or_else(|| QueryError::unknown_database(database))?;
+        let known = self.database_named(database).ok_or_else(|| QueryError::unknown_database(database))?;
         let table = self.snapshot.catalog().table(known.id, &name.table).ok_or_else(|| {
             match self.snapshot.catalog().view(known.id, &name.table) {
                 Some(_) => QueryError::wrong_object(format!("{:?} is a view, not a table", name.table)),
@@ -148,19 +157,19 @@ impl Context {
         Ok((database.to_owned(), Arc::clone(table)))
     }
 
-    /// The statements that run and ran, of the principal itself and in databases that it administers.
+    /// The statements that run and ran, of the principal itself; of all, if it administers all databases: a statement may be
+    /// about any of those that who asked it may read.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         let mut entries = self.registry.entries();
-        if self.principal.token().is_some() {
-            entries
-                .retain(|entry| self.is_own(entry) || self.principal.may(Action::Administer, &entry.database).is_ok());
+        if !self.principal.has_everywhere(Action::Administer) {
+            entries.retain(|entry| self.is_own(entry));
         }
         entries
     }
 
     /// Whether it is a statement of the same principal.
     pub(crate) fn is_own(&self, entry: &Entry) -> bool {
-        entry.user == self.principal.name
+        entry.is_of(&self.principal)
     }
 
     /// The view of a name, if that is one of a database that may be read.

@@ -121,8 +121,8 @@ impl QueryEngine {
             };
             let limit = shared.options.timeout;
             let timeout = request.timeout.map_or(limit, |wanted| wanted.min(limit));
-            let (user, started_at) = (&request.principal.name, shared.clock.wall_ns());
-            let running = shared.registry.start(&database, user, &request.sql, started_at, timeout);
+            let started_at = shared.clock.wall_ns();
+            let running = shared.registry.start(&database, &request.principal, &request.sql, started_at, timeout);
             let entry = Arc::clone(running.entry());
             let query_id = entry.id;
             let named = request.pool.or(shared.options.pool);
@@ -169,7 +169,7 @@ impl QueryEngine {
         table: &TableName,
         columns: &[String],
     ) -> Result<Vec<(String, DataType)>, QueryError> {
-        let entry = Entry::unlisted(&request.database, &request.principal.name, String::new(), Duration::MAX);
+        let entry = Entry::unlisted(&request.database, &request.principal, String::new(), Duration::MAX);
         let ahead = Ahead::default();
         let context = self.shared.context(request, &ahead, &request.database, Arc::new(entry), Pool::Interactive)?;
         context.principal.may(Action::Write, context.database_of(table))?;
@@ -226,7 +226,8 @@ impl Shared {
         pool: Pool,
     ) -> Result<Context, QueryError> {
         let now_ns = self.clock.wall_ns();
-        request.principal.check(&self.store.catalog(), now_ns)?;
+        let newest = self.store.catalog();
+        request.principal.check(&newest, now_ns)?;
         let settings = || SharedSettings::new(&request.principal.name, self.options.timeout);
         let snapshot = match (&ahead.snapshot, &request.snapshot) {
             (Some(snapshot), _) => snapshot.clone(),
@@ -236,6 +237,7 @@ impl Shared {
         Ok(Context {
             store: self.store.clone(),
             snapshot,
+            newest,
             options: Arc::clone(&self.options),
             registry: Arc::clone(&self.registry),
             entry,

@@ -231,6 +231,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::principal::Principal;
     use crate::running::Registry;
 
     const MIB: usize = 1 << 20;
@@ -241,7 +242,7 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let for_new = Arc::clone(&budget);
         let new = move || -> Arc<dyn MemoryPool> {
-            let running = registry.start("main", "", "", 0, Duration::MAX);
+            let running = registry.start("main", &Principal::anonymous(), "", 0, Duration::MAX);
             Arc::new(StatementMemory::new(&for_new, for_new.assured(4), running.entry()))
         };
         (budget, new)

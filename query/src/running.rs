@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use marigram_storage::token::TokenId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{QueryError, QueryErrorKind};
+use crate::principal::Principal;
 use crate::request::Pool;
 
 /// So many ended statements are remembered.
@@ -70,6 +72,7 @@ pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) database: String,
     pub(crate) user: String,
+    token: Option<TokenId>,
     pub(crate) sql: String,
     /// ns since the epoch.
     pub(crate) started_at: i64,
@@ -118,13 +121,13 @@ impl Registry {
     pub(crate) fn start(
         self: &Arc<Self>,
         database: &str,
-        user: &str,
+        principal: &Principal,
         sql: &str,
         started_at: i64,
         timeout: Duration,
     ) -> Running {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let entry = Entry::unlisted(&cut(database), &cut(user), cut(sql), timeout);
+        let entry = Entry::unlisted(&cut(database), principal, cut(sql), timeout);
         let entry = Arc::new(Entry { id, started_at, ..entry });
         self.lock().running.insert(id, Arc::clone(&entry));
         Running { registry: Arc::clone(self), entry }
@@ -173,11 +176,12 @@ fn cut(text: &str) -> String {
 
 impl Entry {
     /// One that no list shows, for what is only planned.
-    pub(crate) fn unlisted(database: &str, user: &str, sql: String, timeout: Duration) -> Self {
+    pub(crate) fn unlisted(database: &str, principal: &Principal, sql: String, timeout: Duration) -> Self {
         Self {
             id: 0,
             database: database.to_owned(),
-            user: user.to_owned(),
+            user: cut(&principal.name),
+            token: principal.token().map(|token| token.id),
             sql,
             started_at: 0,
             started: Instant::now(),
@@ -187,6 +191,11 @@ impl Entry {
             end: Mutex::default(),
             stop: watch::Sender::new(false),
         }
+    }
+
+    /// Whether it is a statement of this principal: a name may be that of another token by now.
+    pub(crate) fn is_of(&self, principal: &Principal) -> bool {
+        self.token == principal.token().map(|token| token.id) && self.user == cut(&principal.name)
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -299,7 +308,7 @@ mod tests {
     fn what_is_kept_of_a_statement_is_bounded_whatever_it_brings() {
         let registry = Arc::new(Registry::default());
         let long = "ä".repeat(TEXT_BYTES_MAX);
-        let running = registry.start(&long, &long, &long, 0, Duration::MAX);
+        let running = registry.start(&long, &Principal::named(&long), &long, 0, Duration::MAX);
         running.entry().finish(Err(&QueryError::unknown_database(&long)));
         drop(running);
         let entries = registry.entries();

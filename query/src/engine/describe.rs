@@ -37,7 +37,7 @@ impl QueryEngine {
         let shared = Arc::clone(&self.shared);
         async move {
             let timeout = request.timeout.unwrap_or(shared.options.timeout);
-            let entry = Entry::unlisted(&request.database, &request.principal.name, String::new(), timeout);
+            let entry = Entry::unlisted(&request.database, &request.principal, String::new(), timeout);
             let entry = Arc::new(entry);
             if let Some(short) = at_once(&shared, &request, &ahead, &entry, &types)? {
                 return Ok(short);

@@ -359,6 +359,26 @@ fn nobody_hands_out_more_than_he_has_and_secrets_are_shown_once() {
     }
 }
 
+/// The name of a database is a right in what has it now.
+#[test]
+fn an_earlier_snapshot_shows_nothing_of_an_earlier_database_of_the_name() {
+    let guarded = Guarded::start();
+    let reader = guarded.token("reader", &[("a", &["read"])]);
+    let held = guarded.post(&reader, "/api/v1/snapshots?db=a", &json!({ "hold": "1 minute" }).to_string()).json();
+    let ask = |token: &str| {
+        let body = json!({ "db": "a", "q": "SELECT count(*) AS n FROM m", "snapshot": held["snapshot"] });
+        guarded.post(token, "/api/v3/query_sql", &body.to_string())
+    };
+    assert_eq!(ask(&reader).json(), json!([{ "n": 2 }]));
+    assert_eq!(guarded.sql(&guarded.admin, "main", "DROP DATABASE a").status, 200);
+    assert_eq!(ask(&reader).json(), json!([{ "n": 2 }]), "what is dropped is still held");
+    assert_eq!(guarded.sql(&guarded.admin, "main", "CREATE DATABASE a").status, 200);
+    for token in [&reader, &guarded.admin] {
+        let answer = ask(token);
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    }
+}
+
 /// Others neither see it nor let go of it.
 #[test]
 fn what_somebody_holds_is_his() {
