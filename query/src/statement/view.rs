@@ -14,7 +14,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-use super::{Parameters, Statement, TableName, fold, single, table_name_of};
+use super::{Parameters, Statement, TableName, fold, refuse, single, table_name_of};
 use crate::error::{QueryError, QueryErrorKind};
 use crate::pg_catalog::quote_ident;
 
@@ -55,7 +55,8 @@ fn create(parser: &mut Parser<'_>, or_replace: bool) -> Result<Statement, QueryE
         parser.expect_token(&Token::RParen)?;
     }
     parser.expect_keyword_is(Keyword::AS)?;
-    parser.parse_query()?; // it is read again from the text that is kept
+    // It is read again from the text that is kept.
+    refuse::check(&ast::Statement::Query(parser.parse_query()?))?;
     Ok(Statement::CreateView(CreateView { name, or_replace, sql: String::new(), columns }))
 }
 
