@@ -1,53 +1,36 @@
-//! The way of a statement: admitted, parsed, planned on one snapshot, run, streamed.
-//!
-//! Statements run in one of two pools with threads of their own, which yield to the threads that acknowledge writes. Who
-//! does not name a pool is planned in the interactive one; if the plan may read much, it is forgotten, and the statement
-//! waits for its turn in the other and begins anew, on a snapshot of then. A statement begins on the thread of its client,
-//! and if it is small it ends there (`at_once`). Between a task and its client is a channel of two batches; the task ends when the client drops its end, when somebody cancels it, or at its
-//! deadline. Both ends watch for that: the client's, because a task may be deep in a step that does not give the thread
-//! back, the task's, because a client may have stopped to read. An answer is complete only after [`Event::End`]: a task
-//! that dies gives an error, never a short answer.
+//! Executes statements: pools of threads, limits, and the registry of what runs. What becomes of one is in `task`.
 
 mod admission;
 mod delete;
 mod describe;
 mod reply;
 mod store_rows;
+mod task;
 mod threads;
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use arrow_schema::DataType;
-use datafusion::common::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::MemoryReservation;
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 use marigram_storage::clock::{Clock, SystemClock};
 use marigram_storage::{Engine, Snapshot};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use crate::at_once::{self, AtOnce};
+use crate::at_once::AtOnce;
 use crate::connection::{Connection, SharedSettings};
 use crate::context::Context;
-use crate::error::{QueryError, QueryErrorKind};
+use crate::error::QueryError;
+use crate::insert;
 use crate::principal::{Action, Principal};
 use crate::request::{DEFAULT_DATABASE, Pool, QueryOptions, Request, Response};
-use crate::running::{Entry, PoolStats, QueryStats, Registry, Running};
-use crate::session::{Session, Template, held_bytes};
-use crate::short_cut::ShortCut;
-use crate::statement::{self, Cancel, Parameters, Statement, TableName};
+use crate::running::{Entry, PoolStats, QueryStats, Registry};
+use crate::session::Template;
+use crate::statement::{Statement, TableName};
 use crate::store::Store;
-use crate::{definition, insert, show};
 use reply::{Event, Head, Reply, batches};
+use task::Task;
 use threads::Pools;
 
 /// Between a statement and its client: of a small answer all, so that who made it need not wait; of a large one so many
@@ -67,14 +50,6 @@ struct Shared {
     template: Template,
     clock: SystemClock,
     pools: Pools,
-}
-
-/// What became of a statement in a pool.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    /// Nothing yet: it may read so much that it belongs into the batch pool.
-    Large,
 }
 
 impl QueryEngine {
@@ -132,7 +107,7 @@ impl QueryEngine {
             let (request, ahead) = (Arc::new(request), Arc::new(ahead));
             let at_once = Arc::new(AtOnce::here());
             let task = Task { shared: Arc::clone(&shared), request, ahead, database, running, events: sender, at_once };
-            let task = begin(task, named).await.map(|rest| threads.spawn(rest));
+            let task = task.begin(named).await.map(|rest| threads.spawn(rest));
             let mut reply = Reply { events, entry, task };
             match reply.next().await? {
                 Event::Head(Head::Done) => Ok(Response::Done),
@@ -263,291 +238,4 @@ pub(crate) struct Ahead {
     pub(crate) snapshot: Option<Snapshot>,
     /// Of the connection.
     pub(crate) settings: Option<SharedSettings>,
-}
-
-/// What a task of a statement needs.
-#[derive(Clone)]
-struct Task {
-    shared: Arc<Shared>,
-    request: Arc<Request>,
-    ahead: Arc<Ahead>,
-    database: String,
-    running: Arc<Running>,
-    events: mpsc::Sender<Event>,
-    at_once: Arc<AtOnce>,
-}
-
-/// Begins a statement on this thread; what comes back is the rest of it. `named`: the pool that somebody chose.
-async fn begin(task: Task, named: Option<Pool>) -> Option<BoxFuture<'static, ()>> {
-    let at_once = Arc::clone(&task.at_once);
-    if at_once::TEXT_BYTES_MAX < task.request.sql.len() {
-        at_once.moves();
-        return Some(drive(task, named).boxed());
-    }
-    let mut work = drive(task, named).boxed();
-    // One that panics has no end, which its client is told.
-    let mut step = |context: &mut std::task::Context<'_>| catch_unwind(AssertUnwindSafe(|| work.poll_unpin(context)));
-    let is_pending = poll_fn(|context| Poll::Ready(step(context))).await.is_ok_and(|step| step.is_pending());
-    at_once.moves();
-    is_pending.then_some(work)
-}
-
-/// A statement from admission to its last event.
-async fn drive(task: Task, named: Option<Pool>) {
-    let entry = Arc::clone(task.running.entry());
-    let result = {
-        let mut work = pin!(route(&task, named));
-        match if task.at_once.is_here() { futures::poll!(&mut work) } else { Poll::Pending } {
-            Poll::Ready(result) => result,
-            Poll::Pending => {
-                task.at_once.leave().await;
-                // What wakes it at its deadline belongs to the thread that it is on from here.
-                tokio::select! {
-                    biased;
-                    error = entry.interrupted() => Err(error),
-                    result = work => result,
-                }
-            }
-        }
-    };
-    entry.finish(result.as_ref().map(|_| ()));
-    let last = match result {
-        Ok(()) => Event::End,
-        Err(error) => {
-            tracing::debug!(query = entry.id, error = %error, sqlstate = error.sqlstate, "statement failed");
-            if error.kind == QueryErrorKind::Memory {
-                task.shared.template.budget().count_failed();
-            }
-            Event::Failed(error)
-        }
-    };
-    let Task { running, events, .. } = task;
-    drop(running); // a client that is slow to take the last event does not keep the entry running
-    let _ = events.send(last).await; // nobody listens: nothing to tell
-}
-
-/// Runs a statement in the pool that was named, or that what it reads puts it into.
-async fn route(task: &Task, named: Option<Pool>) -> Result<(), QueryError> {
-    if run(task, named.unwrap_or(Pool::Interactive), named.is_none()).await? == Outcome::Done {
-        return Ok(());
-    }
-    let (large, threads) = (task.clone(), task.shared.pools.of(Pool::Batch).handle()?);
-    let mut tasks = JoinSet::new(); // dropped, it stops its task
-    tasks.spawn_on(async move { run(&large, Pool::Batch, false).await }, threads);
-    match tasks.join_next().await {
-        Some(Ok(result)) => result.map(|_| ()),
-        Some(Err(_)) | None => Err(QueryError::internal("the statement ended unexpectedly")),
-    }
-}
-
-/// Runs a statement in a pool. `may_leave`: it is given back untouched where it is too large for it.
-async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryError> {
-    let Task { shared, request, ahead, events, .. } = task;
-    let _permit = match statement::is_call(&request.sql) {
-        true => None,
-        false => Some(shared.pools.of(pool).admission.enter().await?),
-    };
-    let statement = match &ahead.statement {
-        Some(statement) => statement.clone(),
-        None => statement::parse(&request.sql, &Parameters(&request.params))?,
-    };
-    if request.read_only && statement.writes() {
-        return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
-    }
-    if statement.writes() {
-        shared.store.writer()?;
-        if request.snapshot.is_some() {
-            let message =
-                "a statement that changes something reads the newest snapshot: leave out the parameter snapshot";
-            return Err(QueryError::new(QueryErrorKind::Invalid, message).with_state("25006"));
-        }
-    }
-    let entry = Arc::clone(task.running.entry());
-    let mut context = shared.context(request, ahead, &task.database, entry, pool)?;
-    context.at_once = Arc::clone(&task.at_once);
-    let context = Arc::new(context);
-    if !matches!(statement, Statement::Query(_)) {
-        context.at_once.leave().await;
-    }
-    let head = match statement {
-        Statement::Query(query) => return self::query(task, context, query, may_leave).await,
-        Statement::Insert(insert) => match store_rows::insert(task, context, insert, may_leave).await? {
-            Some(count) => Head::Count(Some(count)),
-            None => return Ok(Outcome::Large),
-        },
-        Statement::Load(rows) => Head::Count(Some(store_rows::load(&context, &rows).await?)),
-        Statement::Delete(delete) => match delete::run(task, context, delete, may_leave).await? {
-            Some(count) => Head::Count(count),
-            None => return Ok(Outcome::Large),
-        },
-        Statement::CreateDatabase { name, if_not_exists } => {
-            definition::create_database(context, name, if_not_exists).await?;
-            Head::Done
-        }
-        Statement::DropDatabase { name, if_exists } => {
-            definition::drop_database(context, name, if_exists).await?;
-            Head::Done
-        }
-        Statement::CreateTable(table) => {
-            definition::create_table(context, table).await?;
-            Head::Done
-        }
-        Statement::AlterTable(alter) => {
-            definition::alter_table(context, alter).await?;
-            Head::Done
-        }
-        Statement::DropTable { name, if_exists } => {
-            definition::drop_table(context, name, if_exists).await?;
-            Head::Done
-        }
-        Statement::CreateView(view) => {
-            definition::create_view(&shared.template, context, view).await?;
-            Head::Done
-        }
-        Statement::RenameView { name, if_exists, to } => {
-            definition::rename_view(context, name, if_exists, to).await?;
-            Head::Done
-        }
-        Statement::DropView { name, if_exists } => {
-            definition::drop_view(context, name, if_exists).await?;
-            Head::Done
-        }
-        Statement::Optimize { name, is_final } => {
-            definition::optimize(context, name, is_final).await?;
-            Head::Done
-        }
-        Statement::Cancel(what) => {
-            cancel(&context, what)?;
-            Head::Done
-        }
-        Statement::Set { name, value, .. } => {
-            show::set(&mut context.settings.lock(), &name, value.as_deref())?;
-            Head::Done
-        }
-        Statement::Command(command) => {
-            let message = format!("{} where each request stands for itself", command.tag());
-            return Err(QueryError::unsupported(message));
-        }
-        Statement::ShowDatabases => return table(&context, show::databases(&context)?, events).await,
-        Statement::ShowSchemas => return table(&context, show::schemas()?, events).await,
-        Statement::ShowTables { like } => {
-            return table(&context, show::tables(&context, like.as_deref())?, events).await;
-        }
-        Statement::Describe(name) => return table(&context, show::describe(&context, &name)?, events).await,
-        Statement::ShowVariable(name) => return table(&context, show::variable(&context, &name)?, events).await,
-    };
-    ran_in(task, pool);
-    tell(events, Event::Head(head)).await?;
-    Ok(Outcome::Done)
-}
-
-async fn query(
-    task: &Task,
-    context: Arc<Context>,
-    query: Arc<sqlparser::ast::Statement>,
-    may_leave: bool,
-) -> Result<Outcome, QueryError> {
-    context.check_database()?;
-    if let Some(short) = ShortCut::of(&task.shared.template, &context, &query)? {
-        if may_leave && task.shared.options.batch_bytes_min <= short.scan_bytes {
-            return Ok(Outcome::Large);
-        }
-        ran_in(task, context.pool);
-        if !at_once::may_stay(short.columns, short.rows) {
-            context.at_once.leave().await;
-        }
-        let template = &task.shared.template;
-        let (mut stream, answer) = short.start(template, &context)?;
-        match stream.next().await.transpose() {
-            // Its operators cannot spill: those of the long way can. Nothing was handed out yet.
-            Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {}
-            first => return hand_out(task, &context, first?, stream, &answer).await,
-        }
-    }
-    context.at_once.leave().await;
-    let session = Session::new(&task.shared.template, Arc::clone(&context))?;
-    let answer = session.reservation("answer");
-    let Some(mut stream) = start(task, session, Arc::unwrap_or_clone(query), may_leave).await? else {
-        return Ok(Outcome::Large);
-    };
-    let first = stream.next().await.transpose()?;
-    hand_out(task, &context, first, stream, &answer).await
-}
-
-/// The rows of an answer, of which the first were made.
-async fn hand_out(
-    task: &Task,
-    context: &Context,
-    first: Option<RecordBatch>,
-    mut stream: SendableRecordBatchStream,
-    answer: &MemoryReservation,
-) -> Result<Outcome, QueryError> {
-    let events = &task.events;
-    tell(events, Event::Head(Head::Rows { schema: stream.schema(), snapshot: context.token() })).await?;
-    let mut next = first;
-    while let Some(batch) = next {
-        if batch.num_rows() > 0 {
-            returned(context, &batch);
-            let held = answer.new_empty();
-            held.try_grow(held_bytes(&batch))?;
-            tell(events, Event::Batch(batch, Some(held))).await?;
-        }
-        next = stream.next().await.transpose()?;
-    }
-    Ok(Outcome::Done)
-}
-
-/// Plans and starts a query, or gives it back as too large for this pool.
-async fn start(
-    task: &Task,
-    mut session: Session,
-    query: sqlparser::ast::Statement,
-    may_leave: bool,
-) -> Result<Option<SendableRecordBatchStream>, QueryError> {
-    let plan = session.plan(query).await?;
-    if may_leave && task.shared.options.batch_bytes_min <= plan.scan_bytes {
-        return Ok(None);
-    }
-    ran_in(task, session.pool());
-    session.start(plan).await.map(Some)
-}
-
-/// Asks it to stop, which it does within a batch.
-fn cancel(context: &Context, what: Cancel) -> Result<(), QueryError> {
-    let is_own =
-        matches!(what, Cancel::Statement(id) if context.registry.entry(id).is_some_and(|entry| context.is_own(&entry)));
-    if !is_own {
-        context.principal.may_everywhere(Action::Administer)?;
-    }
-    let (kind, id, is_there) = match what {
-        Cancel::Statement(id) => ("statement", id, context.registry.cancel(id)),
-        Cancel::Task(id) => ("task", id, context.store.writer()?.cancel_task(id)),
-    };
-    let absent = || QueryError::new(QueryErrorKind::Invalid, format!("no {kind} of id {id} runs")).with_state("42704");
-    is_there.then_some(()).ok_or_else(absent)
-}
-
-/// For `system.queries`.
-fn ran_in(task: &Task, pool: Pool) {
-    task.running.entry().pool.get_or_init(|| pool);
-}
-
-/// A small table that is there already.
-async fn table(context: &Context, batch: RecordBatch, events: &mpsc::Sender<Event>) -> Result<Outcome, QueryError> {
-    context.entry.pool.get_or_init(|| context.pool);
-    tell(events, Event::Head(Head::Rows { schema: batch.schema(), snapshot: context.token() })).await?;
-    returned(context, &batch);
-    tell(events, Event::Batch(batch, None)).await?;
-    Ok(Outcome::Done)
-}
-
-fn returned(context: &Context, batch: &RecordBatch) {
-    let counters = &context.entry.counters;
-    counters.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-    counters.bytes.fetch_add(batch.get_array_memory_size() as u64, Ordering::Relaxed);
-}
-
-async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<(), QueryError> {
-    let gone = |_| QueryError::new(QueryErrorKind::Canceled, "the client went away");
-    events.send(event).await.map_err(gone)
 }

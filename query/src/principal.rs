@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use marigram_storage::catalog::Catalog;
-use marigram_storage::token::{Rights, Token};
+use marigram_storage::token::{Grant, Rights, Token};
 
 use crate::error::{QueryError, QueryErrorKind};
 
@@ -127,14 +127,14 @@ impl Principal {
         self.token.as_ref().is_none_or(|token| token.rights_in_all().hold(action.right()))
     }
 
-    /// Whether it may all that another token may, and administer what that is about.
-    pub fn administers(&self, other: &Token) -> bool {
+    /// Whether it administers all that grants are about.
+    pub fn administers(&self, grants: &[Grant]) -> bool {
         let Some(token) = &self.token else { return true };
         let is_over = |database: &Option<String>| match database {
             None => token.rights_in_all().hold(Rights::ADMIN),
             Some(database) => token.rights_in(database).hold(Rights::ADMIN),
         };
-        other.grants.iter().all(|grant| is_over(&grant.database))
+        grants.iter().all(|grant| is_over(&grant.database))
     }
 
     /// Whether it administers anything.

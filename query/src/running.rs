@@ -1,7 +1,8 @@
 //! Which statements run and which ran: what `system.queries` shows, and the handle that stops one.
 //!
 //! An entry is made before its statement is parsed. It ends in one way: [`Entry::finish`], or, where the task is dropped
-//! because the client went away, as canceled. Bounded: [`RECENT_MAX`] ended ones, [`TEXT_BYTES_MAX`] of each text that came from outside.
+//! because the client went away, as canceled. Bounded: [`RECENT_MAX`] ended ones, [`TEXT_BYTES_MAX`] of each text that came
+//! from outside.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

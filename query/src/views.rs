@@ -1,8 +1,9 @@
 //! Views while a query is planned: each becomes the plan of its own query.
 //!
 //! A view is planned from its text in the reader's snapshot, by itself, so no name of the query around it means anything
-//! within. How deep views nest, how many a statement reads and how long their texts are is bounded. Its columns are those that it had when it
-//! was made: what `SELECT *` finds beyond them is left out, what is gone is an error that names the view.
+//! within, but for functions of `pg_catalog`, which are about the reader's database. How deep views nest, how many a
+//! statement reads and how long their texts are is bounded. Its columns are those that it had when it was made: what
+//! `SELECT *` finds beyond them is left out, what is gone is an error that names the view.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

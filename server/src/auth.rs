@@ -52,7 +52,7 @@ pub(crate) fn principal(parts: &Parts) -> Result<Principal, Refusal> {
 /// The same once a body is there, which may have taken its time: the token is looked up again.
 pub(crate) fn principal_now(shared: &Shared, parts: &Parts) -> Result<Principal, Refusal> {
     let principal = principal(parts)?;
-    shared.query.check_principal(&principal)?;
+    shared.query.check_principal(&principal).inspect_err(|_| shared.metrics.unauthorized.add(1))?;
     Ok(principal)
 }
 

@@ -170,9 +170,13 @@ impl Server {
             clock,
             config,
         });
-        let first_token = match shared.config.auth.enabled && !shared.engine.is_starved() {
-            true => make_first(&shared.engine, shared.clock.wall_ns())?,
-            false => None,
+        let first_token = match (shared.config.auth.enabled, shared.engine.is_starved()) {
+            (true, false) => make_first(&shared.engine, shared.clock.wall_ns())?,
+            (true, true) if shared.engine.catalog().tokens().next().is_none() => {
+                tracing::warn!("there is no token, and the disk is too full for one: free some and start again");
+                None
+            }
+            (true, true) | (false, _) => None,
         };
         let (stop, stopped) = watch::channel(false);
         if let Some(tls) = shared.tls.clone() {

@@ -29,8 +29,8 @@ pub struct Prepared {
     /// The same of `PREPARE`.
     casts: Vec<ast::DataType>,
     description: OnceLock<Description>,
-    /// What is executed, if it wants no values.
-    completed: OnceLock<Statement>,
+    /// It wants no values and was completed when it was read; or could not be, which it says when it is used.
+    completed: Option<Result<(), QueryError>>,
 }
 
 /// What is known about a statement before it runs.
@@ -111,13 +111,24 @@ impl Prepared {
             type_numbers: Vec::new(),
             casts: Vec::new(),
             description: OnceLock::new(),
-            completed: OnceLock::new(),
+            completed: None,
         })
     }
 
     fn of(piece: Piece<'_>) -> Result<Self, QueryError> {
         let Piece { text, statement } = piece;
-        Self::new(text, Some(statement), Vec::new())
+        Self::new(text, Some(statement), Vec::new()).map(Self::completed_early)
+    }
+
+    /// What wants no values is completed once. A command completes what is in it by itself.
+    fn completed_early(mut self) -> Self {
+        if let Some(statement @ (Statement::Query(_) | Statement::Insert(_) | Statement::Delete(_))) =
+            &mut self.statement
+            && self.count == 0
+        {
+            self.completed = Some(statement.complete(&Literals::new()));
+        }
+        self
     }
 
     /// All statements of a text.
@@ -133,7 +144,7 @@ impl Prepared {
             return Err(QueryError::syntax("cannot insert multiple commands into a prepared statement"));
         }
         let (text, statement) = piece.map_or(("", None), |piece| (piece.text, Some(piece.statement)));
-        Ok(Self { type_numbers, ..Self::new(text, statement, declared)? })
+        Ok(Self { type_numbers, ..Self::new(text, statement, declared)?.completed_early() })
     }
 
     /// Of `PREPARE`.
@@ -141,7 +152,7 @@ impl Prepared {
         let mut prepared = Self::new(text, Some(statement), Vec::new())?;
         prepared.count = prepared.count.max(casts.len());
         prepared.casts = casts;
-        Ok(prepared)
+        Ok(prepared.completed_early())
     }
 
     /// Whether there is a statement at all.
@@ -181,15 +192,11 @@ impl Prepared {
 
     /// What is executed with such values.
     pub(super) fn completed(&self, literals: &Literals) -> Result<Statement, QueryError> {
-        if let Some(known) = self.completed.get() {
-            return Ok(known.clone());
-        }
         let statement = self.statement.clone().ok_or_else(|| QueryError::syntax("the statement is empty"))?;
-        let completed = statement.completed(literals)?;
-        if self.count == 0 {
-            _ = self.completed.set(completed.clone());
+        match &self.completed {
+            Some(done) => done.clone().map(|()| statement),
+            None => statement.completed(literals),
         }
-        Ok(completed)
     }
 
     pub(super) fn literals(&self, params: &[ScalarParam]) -> Result<Literals, QueryError> {

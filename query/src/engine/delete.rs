@@ -8,7 +8,7 @@ use marigram_storage::schema::{ColumnId, Table, TableMode};
 use marigram_storage::tombstone::{Erase, KeyList, Predicate};
 use sqlparser::ast;
 
-use super::{Task, ran_in};
+use super::task::{Task, ran_in};
 use crate::context::Context;
 use crate::definition;
 use crate::delete::{self, Form, RowList, TagList};

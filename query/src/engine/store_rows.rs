@@ -7,7 +7,7 @@ use futures::StreamExt;
 use marigram_storage::Engine;
 use marigram_storage::draft::Draft;
 
-use super::{Task, start};
+use super::task::{Task, start};
 use crate::context::Context;
 use crate::definition;
 use crate::error::QueryError;

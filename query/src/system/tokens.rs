@@ -13,7 +13,7 @@ pub(super) fn tokens(source: &Source<'_>) -> Result<Vec<Vec<Cell>>, QueryError> 
         context.principal.may_everywhere(Action::Administer)?;
     }
     let (catalog, now_ns) = (context.store.catalog(), context.now_ns);
-    let ours = catalog.tokens().filter(|token| context.principal.administers(token));
+    let ours = catalog.tokens().filter(|token| context.principal.administers(&token.grants));
     let rows = ours.map(|token| {
         let grants =
             token.grants.iter().map(|grant| format!("{}:{}", grant.database.as_deref().unwrap_or("*"), grant.rights));

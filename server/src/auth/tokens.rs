@@ -43,6 +43,13 @@ pub(crate) enum MakeError {
 
 /// Makes a token for `by`, who administers all that it is about. Blocks until it is durable. Its text is known to nobody else.
 pub(crate) fn make(engine: &Engine, by: &Principal, wanted: Wanted, now_ns: i64) -> Result<(Token, String), MakeError> {
+    if !by.administers(&wanted.grants) {
+        return Err(MakeError::Forbidden(by.name.clone()));
+    }
+    let end = |expires_ns: Option<i64>| expires_ns.unwrap_or(i64::MAX);
+    if by.token().is_some_and(|own| end(own.expires_ns) < end(wanted.expires_ns)) {
+        return Err(MakeError::Outlives(by.name.clone()));
+    }
     let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let id = engine.catalog().next_token();
     let text = secret::draw(id).map_err(MakeError::Random)?;
@@ -51,13 +58,6 @@ pub(crate) fn make(engine: &Engine, by: &Principal, wanted: Wanted, now_ns: i64)
     let Wanted { name, grants, expires_ns } = wanted;
     let (digest, verifier) = (secret::digest(&text), scram::verifier(&text, salt));
     let token = Token { id, name, digest, verifier, grants, created_ns: now_ns, expires_ns };
-    if !by.administers(&token) {
-        return Err(MakeError::Forbidden(by.name.clone()));
-    }
-    let end = |expires_ns: Option<i64>| expires_ns.unwrap_or(i64::MAX);
-    if by.token().is_some_and(|own| end(own.expires_ns) < end(token.expires_ns)) {
-        return Err(MakeError::Outlives(by.name.clone()));
-    }
     engine.create_token(token.clone())?;
     Ok((token, text))
 }

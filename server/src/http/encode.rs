@@ -1,8 +1,9 @@
 //! Rows as bytes: JSON, JSON lines, CSV, a table for people, an Arrow stream, Parquet; and the compression around them.
 //!
 //! Everything is written batch by batch, so an answer of any length takes the memory of one batch; only `pretty` needs all
-//! rows for its widths, and is bounded, and Parquet those of a group, which ends by its bytes. Times are UTC without a zone letter, with 0, 3, 6 or 9 digits of fraction; a column
-//! with a zone is written as the instant in UTC. JSON leaves NULL keys out and writes NaN and ±Inf as `null`.
+//! rows for its widths, and is bounded, and Parquet those of a group, which ends by its bytes. Times are UTC without a zone
+//! letter, with 0, 3, 6 or 9 digits of fraction; a column with a zone is written as the instant in UTC. JSON leaves NULL
+//! keys out and writes NaN and ±Inf as `null`.
 
 mod parquet;
 

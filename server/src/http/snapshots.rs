@@ -88,7 +88,7 @@ fn held(shared: &Shared, principal: &Principal) -> Vec<LeaseInfo> {
     held
 }
 
-/// Which token holds what, by the ids of leases: those that are gone may be in it until the next look.
+/// Which token holds what, by the ids of leases.
 #[derive(Debug, Default)]
 pub(crate) struct Holders(Mutex<HashMap<u64, Option<TokenId>>>);
 
@@ -107,6 +107,8 @@ impl Holders {
     ) -> Result<LeaseInfo, StorageError> {
         let mut holders = self.lock();
         let held = engine.hold(snapshot, time)?;
+        let leases = engine.leases();
+        holders.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
         holders.insert(held.id, principal.token().map(|token| token.id));
         Ok(held)
     }

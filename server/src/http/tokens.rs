@@ -31,7 +31,7 @@ pub(crate) async fn list(State(shared): State<Arc<Shared>>, request: Request) ->
         principal.may_everywhere(Action::Administer)?;
     }
     let catalog = shared.engine.catalog();
-    let ours = catalog.tokens().filter(|token| principal.administers(token));
+    let ours = catalog.tokens().filter(|token| principal.administers(&token.grants));
     Ok(json_response(StatusCode::OK, &ours.map(|token| tokens::shown(token)).collect::<Vec<_>>().into()))
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn revoke(
     let principal = auth::principal(&parts)?;
     let absent = || Refusal::new(StatusCode::NOT_FOUND, format!("token not found: {id:?}"));
     let found = id.parse().ok().and_then(|id| shared.engine.catalog().token(TokenId(id)).cloned());
-    let token = found.filter(|token| principal.administers(token)).ok_or_else(absent)?;
+    let token = found.filter(|token| principal.administers(&token.grants)).ok_or_else(absent)?;
     let done = tokio::task::spawn_blocking(move || shared.engine.revoke_token(token.id)).await;
     match done.map_err(|error| Refusal::internal(format!("the token failed: {error}")))? {
         Ok(()) => {}

@@ -258,6 +258,8 @@ fn a_token_sees_nothing_of_what_it_has_no_right_in() {
         });
         assert_eq!(told[0], told[1], "{sql}");
     }
+    let privileges = "SELECT has_database_privilege('a', 'connect') AS a, has_database_privilege('b', 'connect') AS b";
+    assert_eq!(named(privileges).json(), json!([{ "a": true, "b": false }]));
     assert_eq!(named("CREATE DATABASE b").text(), named("CREATE DATABASE c").text().replace("\\\"c\\\"", "\\\"b\\\""));
     assert_eq!(named("SHOW DATABASES").json(), json!([{ "database": "_internal" }, { "database": "a" }]));
     let influxql = guarded.get(&reader, "/query?q=SHOW+DATABASES").text();

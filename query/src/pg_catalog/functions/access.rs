@@ -37,7 +37,9 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     Definition::new("has_any_column_privilege", &["regclass", "text"], "bool", may),
     Definition::new("has_column_privilege", &["regclass", "text", "text"], "bool", may),
     Definition::new("has_schema_privilege", &["text", "text"], "bool", may),
-    Definition::new("has_database_privilege", &["text", "text"], "bool", may),
+    Definition::new("has_database_privilege", &["text", "text"], "bool", |objects, values| {
+        may_in(objects, text(values, 0), values)
+    }),
     Definition::new("has_function_privilege", &["text", "text"], "bool", may),
     Definition::new("has_type_privilege", &["text", "text"], "bool", may),
     Definition::new("has_tablespace_privilege", &["text", "text"], "bool", may),
@@ -67,6 +69,10 @@ fn is_table(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
 
 /// Whether the current user may do what the last argument names, or one of what it names.
 fn may(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
+    may_in(objects, objects.database_name, values)
+}
+
+fn may_in(objects: &Objects<'_>, database: &str, values: &[Value<'_>]) -> Answer {
     let principal = &objects.context.principal;
     let wanted = text(values, values.len().saturating_sub(1)).to_lowercase();
     let one = |privilege: &str| {
@@ -76,7 +82,7 @@ fn may(objects: &Objects<'_>, values: &[Value<'_>]) -> Answer {
             "create" | "references" | "trigger" => Action::Define,
             _ => Action::Read,
         };
-        principal.may(action, objects.database_name).is_ok()
+        principal.may(action, database).is_ok()
     };
     Ok(Value::Bool(wanted.split(',').any(one)))
 }
