@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench -p marigram-benches --bench engine            # everything, 5 runs each, medians
-//! cargo bench -p marigram-benches --bench engine -- write   # one of: write cut replay latency scan compaction
+//! cargo bench -p marigram-benches --bench engine -- write   # one of: write cut replay latency scan again compaction
 //! ```
 //!
 //! `MARIGRAM_BENCH_DIR` says where the stores lie (default `target/bench`); tmpfs and overlay are refused.
@@ -17,6 +17,8 @@
 //! - replay: rows/s/core of the log, without the cut that follows, and how long the open takes.
 //! - latency: p50 and p99 of one writer with one row a batch, beside an fdatasync of 4 KiB on the same disk.
 //! - scan: values/s/core of one column of doubles out of segments, and out of a memtable.
+//! - again: CPU µs of what a dashboard asks of cold segments, once its pages have been read twice; and of an engine that keeps
+//!   none of them. TSBS cpu-only, 100 hosts, most of a day: one hour of one host; the last minute of all; half a day of all.
 //! - compaction: 16 segments of a partition become one, and that one is encoded small. Rows/s/core, compressed bytes read
 //!   and written per row, and the anonymous memory that it takes at its peak above what the open store has. The rows are written
 //!   by this process, and compacted by a second one, whose heap has seen nothing else.
@@ -42,7 +44,7 @@ use marigram_storage::draft::Draft;
 use marigram_storage::schema::{ColumnId, ColumnKind};
 use marigram_storage::segment::SegmentReader;
 use marigram_storage::time::TimeRange;
-use marigram_storage::{Engine, MAIN_DATABASE, Options, ScanRequest, World};
+use marigram_storage::{Engine, MAIN_DATABASE, MemoryShares, Options, ScanRequest, TagFilter, World};
 
 const BATCH_ROWS: usize = 10_000;
 const HOSTS: usize = 4_000;
@@ -53,6 +55,8 @@ const ENCODE_PAGES: usize = 16;
 const LATENCY_WRITES: usize = 2_000;
 const SCAN_SERIES: usize = 100;
 const SCAN_ROWS: usize = 10_000_000;
+const AGAIN_HOSTS: usize = 100;
+const AGAIN_ROWS: usize = AGAIN_HOSTS * 8_600;
 const COMPACT_SEGMENTS: usize = 16;
 /// Names the store that this process compacts for another.
 const COMPACT: &str = "MARIGRAM_BENCH_COMPACT";
@@ -77,6 +81,9 @@ fn main() -> Result<()> {
     }
     if wants("scan") {
         report(runs, scan)?;
+    }
+    if wants("again") {
+        report(runs, again)?;
     }
     if wants("compaction") {
         report(runs, compaction)?;
@@ -314,6 +321,54 @@ fn scan() -> Result<Figures> {
         figure("scan: M values/s/core, segments", segments),
         figure("scan: bytes/row, one double", dir.bytes_of("data")? as f64 / SCAN_ROWS as f64),
     ])
+}
+
+fn again() -> Result<Figures> {
+    const MINUTE_NS: i64 = 60_000_000_000;
+    let (drafts, _) = drafts(AGAIN_HOSTS, AGAIN_ROWS)?;
+    let dir = DataDir::fresh("again")?;
+    let engine = Engine::open(World::real(dir.path())?, no_cut())?;
+    write_all(&engine, &drafts)?;
+    engine.cut()?;
+    engine.optimize(MAIN_DATABASE, "cpu", true)?;
+    engine.close()?;
+    drop((engine, drafts));
+    let unlimited = MemoryShares { limit_bytes: u64::MAX, bodies_bytes: 0, statements_bytes: 0 };
+    let mut figures = Vec::new();
+    for (which, memory) in [("kept", MemoryShares::default()), ("read", unlimited)] {
+        let engine = Engine::open(World::real(dir.path())?, Options { memory, ..no_cut() })?;
+        let snapshot = engine.snapshot();
+        let database = snapshot.catalog().database(MAIN_DATABASE).ok_or("no database")?.id;
+        let table = snapshot.catalog().table(database, "cpu").ok_or("no table")?;
+        let host = table.column("hostname").ok_or("no tag")?.id;
+        let one = TagFilter { column: host, values: vec![Some("host_42".to_owned())] };
+        let (end, minutes) =
+            (START_NS + 8_600 * 10_000_000_000, |from: i64, to: i64| (from * MINUTE_NS, to * MINUTE_NS));
+        let requests = [
+            ("one hour of a host, 1 field", vec![one], 1, minutes(-600, -540), 360),
+            ("last minute of all, 10 fields", vec![], 10, minutes(-1, 0), 6 * AGAIN_HOSTS),
+            ("half a day of all, 5 fields", vec![], 5, minutes(-1000, -280), 4_320 * AGAIN_HOSTS),
+        ];
+        for (name, tags, fields, (from, to), rows) in requests {
+            let fields = FIELDS.iter().take(fields).map(|name| Ok(table.column(name).ok_or("no field")?.id));
+            let columns = std::iter::once(Ok(ColumnId::TIME)).chain(fields).collect::<Result<Vec<_>>>()?;
+            let time = TimeRange::new(end + from, end + to).ok_or("an empty range")?;
+            let request = ScanRequest { columns, time, tags, parts_max: 1 };
+            let run = || -> Result<f64> {
+                let before = thread_cpu_seconds();
+                let parts = snapshot.scan(table.id, &request)?.parts.into_iter().flatten();
+                let found = parts.map(|batch| Ok(std::hint::black_box(batch?).num_rows())).sum::<Result<usize>>()?;
+                if found != rows {
+                    return Err(format!("{name}: {rows} rows were written, {found} are there").into());
+                }
+                Ok((thread_cpu_seconds() - before) * 1e6)
+            };
+            (0..2).try_for_each(|_| run().map(|_| ()))?;
+            let median = median((0..40).map(|_| run()).collect::<Result<_>>()?);
+            figures.push(figure(format!("again: CPU µs, {name}, pages {which}"), median));
+        }
+    }
+    Ok(figures)
 }
 
 fn compaction() -> Result<Figures> {

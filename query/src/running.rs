@@ -47,6 +47,7 @@ pub struct QueryStats {
     pub canceled: u64,
     pub rows: u64,
     pub pages_read: u64,
+    pub pages_kept: u64,
     pub pages_skipped: u64,
     pub bytes_read: u64,
     /// Reserved by all that run.
@@ -94,6 +95,8 @@ pub(crate) struct Counters {
     /// Bytes of the batches returned.
     pub(crate) bytes: AtomicU64,
     pub(crate) pages_read: AtomicU64,
+    /// Pages that were in memory, decoded.
+    pub(crate) pages_kept: AtomicU64,
     pub(crate) pages_skipped: AtomicU64,
     /// Bytes read from segments.
     pub(crate) bytes_read: AtomicU64,
@@ -290,6 +293,7 @@ impl Drop for Running {
         }
         totals.rows += counters.rows.load(Ordering::Relaxed);
         totals.pages_read += counters.pages_read.load(Ordering::Relaxed);
+        totals.pages_kept += counters.pages_kept.load(Ordering::Relaxed);
         totals.pages_skipped += counters.pages_skipped.load(Ordering::Relaxed);
         totals.bytes_read += counters.bytes_read.load(Ordering::Relaxed);
         if let Some(entry) = entries.running.remove(&self.entry.id) {

@@ -62,6 +62,7 @@ struct Progress {
 #[derive(Clone, Copy, Default)]
 struct Figures {
     pages_read: u64,
+    pages_kept: u64,
     pages_skipped: u64,
     bytes_read: u64,
 }
@@ -155,6 +156,7 @@ impl ScanExec {
             memory: MemoryConsumer::new(format!("MarigramScan[{partition}]")).register(task.memory_pool()),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             pages_read: counter("pages_read"),
+            pages_kept: counter("pages_kept"),
             pages_skipped: counter("pages_skipped"),
             bytes_read: counter("bytes_read"),
         })
@@ -195,6 +197,7 @@ impl Progress {
     fn take(&self) -> Figures {
         let now = Figures {
             pages_read: self.stats.pages_read.load(Ordering::Relaxed),
+            pages_kept: self.stats.pages_kept.load(Ordering::Relaxed),
             pages_skipped: self.stats.pages_skipped.load(Ordering::Relaxed),
             bytes_read: self.stats.bytes_read.load(Ordering::Relaxed),
         };
@@ -202,6 +205,7 @@ impl Progress {
         let before = std::mem::replace(&mut *counted, now);
         Figures {
             pages_read: now.pages_read.saturating_sub(before.pages_read),
+            pages_kept: now.pages_kept.saturating_sub(before.pages_kept),
             pages_skipped: now.pages_skipped.saturating_sub(before.pages_skipped),
             bytes_read: now.bytes_read.saturating_sub(before.bytes_read),
         }
@@ -304,6 +308,7 @@ pub(crate) struct ScanStream {
     memory: MemoryReservation,
     baseline: BaselineMetrics,
     pages_read: Count,
+    pages_kept: Count,
     pages_skipped: Count,
     bytes_read: Count,
 }
@@ -363,10 +368,12 @@ impl ScanStream {
     fn count(&self) {
         let read = self.progress.take();
         self.pages_read.add(read.pages_read as usize);
+        self.pages_kept.add(read.pages_kept as usize);
         self.pages_skipped.add(read.pages_skipped as usize);
         self.bytes_read.add(read.bytes_read as usize);
         let counters = &self.context.entry.counters;
         counters.pages_read.fetch_add(read.pages_read, Ordering::Relaxed);
+        counters.pages_kept.fetch_add(read.pages_kept, Ordering::Relaxed);
         counters.pages_skipped.fetch_add(read.pages_skipped, Ordering::Relaxed);
         counters.bytes_read.fetch_add(read.bytes_read, Ordering::Relaxed);
     }

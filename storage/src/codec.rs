@@ -22,6 +22,7 @@ mod divisor;
 mod float;
 mod fused;
 mod integer;
+mod narrow;
 mod page;
 mod reduce;
 mod restore;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use body::EncodeScratch;
 pub use column::{column_pieces, decode_column, decode_u32s, encode_column, encode_u32s};
+pub(crate) use narrow::{NarrowPage, NarrowScratch};
 pub use page::{PageBuf, PageStats, decode_page, encode_page, page_bytes};
 
 pub use reduce::{Reduced, reduce_f64_page, reduce_i64_page, reduce_u64_page};

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::error::{Error, Result};
 use crate::memory::{Accountant, Charge, MemoryUse};
+use crate::page_cache::PageCache;
 use crate::sync::lock;
 
 /// What was read, and is counted as long as somebody holds it.
@@ -94,6 +95,7 @@ pub(crate) struct Directories {
     kept: Mutex<VecDeque<Weak<dyn Droppable>>>,
     reads: AtomicU64,
     damaged_postings: AtomicU64,
+    pages: PageCache,
 }
 
 impl std::fmt::Debug for Directories {
@@ -110,6 +112,7 @@ impl Directories {
             kept: Mutex::default(),
             reads: AtomicU64::new(0),
             damaged_postings: AtomicU64::new(0),
+            pages: PageCache::new(memory),
         })
     }
 
@@ -121,6 +124,11 @@ impl Directories {
     /// Who counts it.
     pub(crate) fn memory(&self) -> &Arc<Accountant> {
         &self.memory
+    }
+
+    /// Decoded pages, beside the directories that name them.
+    pub(crate) fn pages(&self) -> &PageCache {
+        &self.pages
     }
 
     /// How often something was read.

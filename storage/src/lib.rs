@@ -31,6 +31,7 @@ mod memtable;
 mod merge;
 mod open;
 mod options;
+mod page_cache;
 mod placement;
 mod priority;
 pub mod processor;

@@ -39,13 +39,15 @@ pub enum MemoryUse {
     Scans,
     /// Directories and tag columns of segments.
     Directories,
+    /// Decoded pages that scans came back for.
+    Pages,
     /// What joins, sorts and groups reserved.
     Statements,
 }
 
 impl MemoryUse {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Bodies,
         Self::Writes,
         Self::Memtables,
@@ -55,6 +57,7 @@ impl MemoryUse {
         Self::Compactions,
         Self::Scans,
         Self::Directories,
+        Self::Pages,
         Self::Statements,
     ];
 
@@ -70,6 +73,7 @@ impl MemoryUse {
             Self::Compactions => "compactions",
             Self::Scans => "scans",
             Self::Directories => "directories",
+            Self::Pages => "pages",
             Self::Statements => "statements",
         }
     }
@@ -86,6 +90,7 @@ impl MemoryUse {
             Self::Compactions => "plans and pages of compactions",
             Self::Scans => "lists of series, pages and rows that scans hold for themselves",
             Self::Directories => "directories and tag columns of segments that were read",
+            Self::Pages => "decoded pages that scans came back for",
             Self::Statements => "joins, sorts and groups",
         }
     }
@@ -116,8 +121,9 @@ pub struct MemoryShares {
     pub statements_bytes: u64,
 }
 
-/// Of the limit, a sixteenth each: cuts, compactions, scans, what is read of segments' directories, what nobody counts.
-const SIXTEENTHS_SET_ASIDE: u64 = 5;
+/// Of the limit, a sixteenth each: cuts, compactions, scans, what is read of segments' directories, decoded pages that are
+/// kept, what nobody counts.
+const SIXTEENTHS_SET_ASIDE: u64 = 6;
 /// Of the room for rows, for copies that memtables make of what they hold.
 const EIGHTHS_FOR_COPIES: u64 = 1;
 
@@ -145,7 +151,7 @@ impl MemoryShares {
             MemoryUse::Bodies => self.bodies_bytes,
             MemoryUse::Statements => self.statements_bytes,
             MemoryUse::Writes | MemoryUse::Memtables | MemoryUse::Pinned | MemoryUse::Deletes => self.rows_bytes(),
-            MemoryUse::Cuts | MemoryUse::Compactions | MemoryUse::Scans | MemoryUse::Directories => {
+            MemoryUse::Cuts | MemoryUse::Compactions | MemoryUse::Scans | MemoryUse::Directories | MemoryUse::Pages => {
                 self.limit_bytes / 16
             }
         }
@@ -395,7 +401,7 @@ impl Drop for Charge {
 mod tests {
     use super::*;
 
-    const SHARES: MemoryShares = MemoryShares { limit_bytes: 1600, bodies_bytes: 100, statements_bytes: 200 };
+    const SHARES: MemoryShares = MemoryShares { limit_bytes: 1600, bodies_bytes: 100, statements_bytes: 100 };
 
     /// Scans begin and end on other threads while one asks for more: that is never a debt.
     #[test]
@@ -452,7 +458,7 @@ mod tests {
     /// The shares of all uses add up to the limit, and what is left is for what nobody counts.
     #[test]
     fn writes_are_let_in_for_what_the_other_shares_leave() {
-        assert_eq!(SHARES.rows_bytes(), 1600 - 500 - 300);
+        assert_eq!(SHARES.rows_bytes(), 1600 - 600 - 200);
         let memory = Accountant::new(SHARES);
         let snapshots = memory.hold(MemoryUse::Pinned, 300);
         let _elsewhere = memory.hold(MemoryUse::Statements, 1000);

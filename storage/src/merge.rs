@@ -43,6 +43,8 @@ pub struct ScanStats {
     pub segments_skipped: AtomicU64,
     /// Column pages decoded.
     pub pages_read: AtomicU64,
+    /// Column pages that were in memory, decoded.
+    pub pages_kept: AtomicU64,
     /// Column pages that time or tags ruled out, of the columns that were asked for. A segment that was not even opened
     /// counts with as many full pages as its rows would need; it may have more.
     pub pages_skipped: AtomicU64,
@@ -92,6 +94,8 @@ pub(crate) struct MergeSpec {
     pub(crate) key_to: Option<Arc<[u8]>>,
     /// Rather fewer rows than asked for than a page in two pieces: a whole page changes hands, a piece is copied.
     pub(crate) whole_pages: bool,
+    /// Whether decoded pages are looked for in memory, and kept there.
+    pub(crate) kept_pages: bool,
 }
 
 /// Something with rows.

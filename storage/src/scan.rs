@@ -314,6 +314,7 @@ impl Context {
             key_from: unit.key_from.clone(),
             key_to: unit.key_to.clone(),
             whole_pages: true,
+            kept_pages: true,
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) const LIMIT_MAX: usize = 8192;
 /// How much longer a stretch is than the one before.
 const GROWTH: i64 = 4;
 /// Of what is summed up over the stretches.
-const FIGURES: [&str; 4] = ["pages_read", "pages_skipped", "bytes_read", "groups"];
+const FIGURES: [&str; 5] = ["pages_read", "pages_kept", "pages_skipped", "bytes_read", "groups"];
 
 /// What gives the rows of a stretch, ordered, at most as many as are wanted.
 pub(super) type Build = dyn Fn(TimeRange) -> DfResult<Arc<dyn ExecutionPlan>> + Send + Sync;

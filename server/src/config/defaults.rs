@@ -17,8 +17,10 @@ pub(crate) fn half_of_memory() -> Option<u64> {
     Some(limit / 2)
 }
 
+/// An eighth; of little memory a tenth, because bodies and statements leave less for rows.
 pub(super) fn default_memtable(memory_limit: u64) -> u64 {
-    (memory_limit / 8).clamp(16 << 20, 1 << 30)
+    let part = if memory_limit < 256 << 20 { 10 } else { 8 };
+    (memory_limit / part).clamp(12 << 20, 1 << 30)
 }
 
 pub(super) fn default_inflight(memory_limit: u64) -> u64 {

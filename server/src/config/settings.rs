@@ -106,7 +106,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "memtable.bytes_max",
         unit: "bytes",
         default: AUTO,
-        about: "Recent rows and their series in memory at which they are written out; auto: an eighth of memory_limit, at most 1 GiB.",
+        about: "Recent rows and their series in memory at which they are written out; auto: an eighth of memory_limit, a tenth of less than 256 MiB, at most 1 GiB.",
         set: |config, text| {
             let auto = default_memtable(config.memory_limit);
             config.memtable.bytes_max = if text == AUTO { auto } else { at_least(bytes(text)?, 1 << 20)? };

@@ -189,7 +189,7 @@ fn decompress<T: Number>(
 
 dispatched! {
     /// The values of numbers.
-    fn restore [T: Copy + Into<u64>] (words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
+    pub(super) fn restore [T: Copy + Into<u64>] (words: &[T], base: i64, divisor: u64, out: &mut [i64]) {
         wide: restore_body, plain: restore_body
     }
 }

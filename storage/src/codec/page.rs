@@ -67,6 +67,14 @@ impl PageBuf {
     }
 }
 
+#[cfg(test)]
+impl PageBuf {
+    /// A page whose rows all have a value.
+    pub(crate) fn of(values: Values) -> Self {
+        Self { rows: values.len(), values, ..Self::new() }
+    }
+}
+
 impl Default for PageBuf {
     fn default() -> Self {
         Self::new()

@@ -80,7 +80,7 @@ fn who_holds_something_goes_on_and_counts() {
 #[test]
 fn the_next_who_asks_is_refused_where_rows_have_no_room_either() {
     let shelf = Shelf::new(40);
-    let rows = shelf.memory.try_hold(900).unwrap();
+    let rows = shelf.memory.try_hold(812).unwrap();
     let held: Vec<_> = (0..40).map_while(|slot| shelf.get(slot).ok()).collect();
     assert_eq!((held.len(), shelf.used()), (5, 150), "100 of the share and 62 of the room of rows");
     match shelf.get(30) {

@@ -158,6 +158,7 @@ fn rows_of_scan(set: &MemSet, mode: TableMode, (sequence, deletes): Until<'_>) -
             key_from: None,
             key_to: None,
             whole_pages: false,
+            kept_pages: false,
         };
         let mut merge = Merge::new(
             spec,

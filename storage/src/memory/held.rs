@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_compaction_is_refused_and_a_cut_only_counted() {
         let memory = Accountant::new(SHARES);
-        // A share of 1 MiB, and what rows leave of 9.6 MiB.
-        let rows = memory.try_hold(9 << 20).unwrap();
+        // A share of 1 MiB, and what rows leave of 8.75 MiB.
+        let rows = memory.try_hold(65 << 17).unwrap();
         let merge = Held::by_compaction(&memory);
         merge.set(HeldPart::Plan, MIB / 2).unwrap();
         merge.set(HeldPart::Writer, MIB / 2 + 1).unwrap();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::survivors::{JudgedPages, Run};
 use super::{COPY_ROWS_MIN, MergeSpec, Piece, RunBuffer, ScanStats, TagFilter};
-use crate::codec::{PAGE_ROWS_MAX, PageBuf};
+use crate::codec::{NarrowScratch, PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
 use crate::memscan::MemSource;
+use crate::page_cache::KeptPage;
 use crate::placement::{Reader, Segment};
 use crate::schema::{ColumnId, FieldType, TableMode};
 use crate::segment::{BlockKeys, HeldRuns, RowSet, SegmentReader, TagValues};
@@ -136,16 +137,29 @@ pub(super) struct SegmentCursor {
     keys: Option<(u32, BlockKeys)>,
     /// The same of runs.
     runs: HeldRuns,
-    times: Option<usize>,
+    /// The page whose times are in `time_page`, and which of its rows have them.
+    times: Option<(usize, Range<usize>)>,
     pub(super) time_page: PageBuf,
-    /// Per field of the spec: the page that is decoded, and its values.
-    pages: Vec<(Option<usize>, PageBuf)>,
+    /// Per field of the spec.
+    pages: Vec<Loaded>,
+    /// Whether pages are looked for in memory, and kept there.
+    kept_pages: bool,
+    narrow: NarrowScratch,
     /// Positions in the page index that hold rows of the keys in range and were not looked into yet.
     pages_left: usize,
     /// The last one that was.
     page: Option<usize>,
     suspects: Suspects,
     pub(super) scratch: Vec<u8>,
+}
+
+/// The page of a field that was read last.
+#[derive(Default)]
+struct Loaded {
+    page: Option<usize>,
+    /// Its values, if they were in memory; else `buffer` has them.
+    kept: Option<KeptPage>,
+    buffer: PageBuf,
 }
 
 impl SegmentCursor {
@@ -190,7 +204,9 @@ impl SegmentCursor {
             runs,
             times: None,
             time_page: PageBuf::new(),
-            pages: spec.fields.iter().map(|_| (None, PageBuf::new())).collect(),
+            pages: spec.fields.iter().map(|_| Loaded::default()).collect(),
+            kept_pages: spec.kept_pages,
+            narrow: NarrowScratch::default(),
             scratch: Vec::new(),
         })
     }
@@ -198,9 +214,10 @@ impl SegmentCursor {
     /// What it holds beside the directory, roughly: pages, a block of keys and one of runs, the series that were picked.
     pub(super) fn memory_bytes(&self) -> usize {
         let picked = self.picked.as_ref().map_or(0, |picked| picked.capacity() * size_of::<u32>());
-        let pages: usize = self.pages.iter().map(|(_, page)| page.memory_bytes()).sum();
+        let pages: usize = self.pages.iter().map(|loaded| loaded.buffer.memory_bytes()).sum();
         let keys = self.keys.as_ref().map_or(0, |(_, keys)| keys.memory_bytes()) + self.reader.held_runs_bytes();
-        size_of::<Self>() + picked + pages + self.time_page.memory_bytes() + keys + self.scratch.capacity()
+        let scratch = self.scratch.capacity() + self.narrow.memory_bytes();
+        size_of::<Self>() + picked + pages + self.time_page.memory_bytes() + keys + scratch
     }
 
     pub(super) fn note_suspects(&mut self) -> Result<()> {
@@ -306,7 +323,7 @@ impl SegmentCursor {
             end = end.min(start.saturating_add(room));
             rows.start = page.first_row + end as u64;
             if times || !inside {
-                self.load_times(at, stats)?;
+                self.load_times(at, start..end, stats)?;
             }
             if inside {
                 self.copy(at, start..end, spec, stats, out, times)?;
@@ -341,12 +358,56 @@ impl SegmentCursor {
         (std::mem::take(&mut self.pages_left) * (fields + usize::from(spec.times))) as u64
     }
 
-    pub(super) fn load_times(&mut self, page: usize, stats: &ScanStats) -> Result<()> {
-        if self.times != Some(page) {
-            self.times = None;
-            read(&self.segment, &self.reader, ColumnId::TIME, page, &mut self.scratch, &mut self.time_page, stats)?;
-            self.times = Some(page);
+    /// Fills `time_page` with the times of these rows of a page, which lie where they lie in it.
+    pub(super) fn load_times(&mut self, page: usize, rows: Range<usize>, stats: &ScanStats) -> Result<()> {
+        if let Some((known, loaded)) = &self.times
+            && *known == page
+            && loaded.start <= rows.start
+            && rows.end <= loaded.end
+        {
+            return Ok(());
         }
+        let is_first = self.times.take().is_none_or(|(known, _)| known != page);
+        if self.kept_pages
+            && let Some(kept) = self.reader.kept_page(ColumnId::TIME, page)
+            && rows.end <= kept.rows()
+        {
+            if self.time_page.values.kind() != FieldType::I64 {
+                self.time_page.values = Values::new(FieldType::I64);
+            }
+            if let Values::I64(times) = &mut self.time_page.values {
+                times.resize(rows.end, 0);
+                kept.restore(rows.start, rows.end, times.get_mut(rows.clone()).unwrap_or_default());
+            }
+            ScanStats::add(&stats.pages_kept, u64::from(is_first));
+            self.times = Some((page, rows));
+            return Ok(());
+        }
+        read(&self.segment, &self.reader, ColumnId::TIME, page, &mut self.scratch, &mut self.time_page, stats)?;
+        if self.kept_pages {
+            self.reader.note_page(ColumnId::TIME, page, &self.time_page, &mut self.narrow);
+        }
+        self.times = Some((page, 0..self.time_page.rows));
+        Ok(())
+    }
+
+    /// Loads a page of the field at `at` of the spec, which the segment has.
+    fn load(&mut self, at: usize, column: ColumnId, page: usize, stats: &ScanStats) -> Result<()> {
+        let Some(loaded) = self.pages.get_mut(at) else { return Ok(()) };
+        if loaded.page == Some(page) {
+            return Ok(());
+        }
+        loaded.page = None;
+        loaded.kept = self.kept_pages.then(|| self.reader.kept_page(column, page)).flatten();
+        if loaded.kept.is_some() {
+            ScanStats::add(&stats.pages_kept, 1);
+        } else {
+            read(&self.segment, &self.reader, column, page, &mut self.scratch, &mut loaded.buffer, stats)?;
+            if self.kept_pages {
+                self.reader.note_page(column, page, &loaded.buffer, &mut self.narrow);
+            }
+        }
+        loaded.page = Some(page);
         Ok(())
     }
 
@@ -370,18 +431,28 @@ impl SegmentCursor {
         if times && let Values::I64(values) = &self.time_page.values {
             out.buffer.times.extend_from_slice(values.get(rows.clone()).unwrap_or_default());
         }
-        for (((column, kind), (loaded, buffer)), target) in
-            spec.fields.iter().zip(&mut self.pages).zip(&mut out.buffer.columns)
-        {
+        for (at, ((column, kind), target)) in spec.fields.iter().zip(&mut out.buffer.columns).enumerate() {
             if !has_field(&self.segment, &self.reader, *column, *kind)? {
                 target.push_absent(rows.len());
                 continue;
             }
-            if *loaded != Some(page) {
-                *loaded = None;
-                read(&self.segment, &self.reader, *column, page, &mut self.scratch, buffer, stats)?;
-                *loaded = Some(page);
+            self.load(at, *column, page, stats)?;
+            let Some(loaded) = self.pages.get_mut(at) else { continue };
+            if let Some(kept) = &loaded.kept {
+                if target.presence.len() == 0 && COPY_ROWS_MIN <= rows.len() {
+                    target.values.reserve(PAGE_ROWS_MAX);
+                }
+                if kept.append(rows.start, rows.end, &mut target.values) {
+                    target.presence.push_present(rows.len());
+                    continue;
+                }
+                // It is of the type that the column was widened from.
+                let mut values = Values::new(kept.kind());
+                kept.append(rows.start, rows.end, &mut values);
+                target.extend_dense(&values, None, 0, rows.len());
+                continue;
             }
+            let Loaded { page: loaded, buffer, .. } = loaded;
             let is_whole = rows.start == 0 && rows.end == buffer.rows && buffer.presence.is_none();
             if is_whole && target.presence.len() == 0 && buffer.values.kind() == *kind {
                 // A whole page into an empty column: its values change hands.

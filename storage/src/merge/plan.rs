@@ -179,6 +179,7 @@ impl Planner {
             key_from: None,
             key_to: None,
             whole_pages: false,
+            kept_pages: false,
         };
         let input = |segment: &Arc<Segment>| -> Result<Input> {
             let entry = &segment.entry;

@@ -80,9 +80,10 @@ impl SegmentCursor {
     fn time_at(&mut self, row: u64, stats: &ScanStats) -> Result<i64> {
         let page = self.reader.page_of_row(row);
         let place = self.reader.pages().get(page).copied().ok_or_else(|| self.broken())?;
-        self.load_times(page, stats)?;
+        let at = (row - place.first_row) as usize;
+        self.load_times(page, at..at + 1, stats)?;
         let Values::I64(times) = &self.time_page.values else { return Err(self.broken()) };
-        times.get((row - place.first_row) as usize).copied().ok_or_else(|| self.broken())
+        times.get(at).copied().ok_or_else(|| self.broken())
     }
 
     /// By looking at each row.
@@ -101,7 +102,7 @@ impl SegmentCursor {
             let page = self.reader.page_of_row(row);
             let place = self.reader.pages().get(page).copied().ok_or_else(|| self.broken())?;
             let end = rows.end.min(place.first_row + u64::from(place.rows));
-            self.load_times(page, stats)?;
+            self.load_times(page, 0..place.rows as usize, stats)?;
             for column in &columns {
                 let (loaded, buffer) = judged.0.entry(*column).or_default();
                 if *loaded != Some(page) {

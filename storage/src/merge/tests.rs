@@ -69,6 +69,7 @@ fn spec(mode: TableMode) -> MergeSpec {
         key_from: None,
         key_to: None,
         whole_pages: false,
+        kept_pages: false,
     }
 }
 

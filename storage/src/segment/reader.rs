@@ -2,17 +2,18 @@
 //!
 //! Every read copies bytes into a private buffer, verifies them and decodes them, each time: a page that was whole
 //! yesterday may have rotted since. What is held are decoded directories; tag columns are kept after their first use, as
-//! long as there is room ([`crate::directories`]).
+//! long as there is room ([`crate::directories`]); and pages that scans came back for ([`crate::page_cache`]).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::codec::{PAGE_ROWS_MAX, PageBuf, decode_page, page_bytes};
+use crate::codec::{NarrowPage, NarrowScratch, PAGE_ROWS_MAX, PageBuf, decode_page, page_bytes};
 use crate::directories::{Directories, Held, Slot};
 use crate::disk::File;
 use crate::error::{Error, Result};
+use crate::page_cache::{KeptPage, PageKey};
 use crate::priority::give_way;
 use crate::schema::{Column, ColumnId, ColumnKind, FieldType};
 use crate::values::Values;
@@ -58,6 +59,8 @@ pub struct SegmentReader {
     /// Damage of its postings was logged.
     has_told: AtomicBool,
     directories: Arc<Directories>,
+    /// Its own, among all readers.
+    number: u64,
 }
 
 impl SegmentReader {
@@ -116,7 +119,7 @@ impl SegmentReader {
             .map(|column| Ok((column.id, *input.find(&footer, SectionKind::TAG, column.id)?, Arc::default())))
             .collect::<Result<Vec<_>>>()?;
         let path = path.to_owned();
-        let (counters, directories) = (ReadCounters::default(), Arc::clone(directories));
+        let (counters, number) = (ReadCounters::default(), directories.pages().number());
         let reader = Self {
             file,
             path,
@@ -132,7 +135,8 @@ impl SegmentReader {
             index,
             counters,
             has_told: AtomicBool::new(false),
-            directories,
+            directories: Arc::clone(directories),
+            number,
         };
         charge.resize(reader.memory_bytes() as u64);
         Ok(Held::new(reader, charge))
@@ -283,6 +287,25 @@ impl SegmentReader {
         self.read_into(page.offset, scratch)?;
         self.counters.pages.fetch_add(1, Ordering::Relaxed);
         check_page(kind, page, scratch, target).map_err(|reason| self.corrupt(page.offset, reason))
+    }
+
+    fn page_key(&self, column: ColumnId, page: usize) -> PageKey {
+        PageKey { reader: self.number, column: column.0, page: page as u32 }
+    }
+
+    /// The page if it is kept.
+    pub(crate) fn kept_page(&self, column: ColumnId, page: usize) -> Option<KeptPage> {
+        self.directories.pages().get(self.page_key(column, page))
+    }
+
+    /// A scan has read the page and decoded it: it is kept if that was not for the first time.
+    pub(crate) fn note_page(&self, column: ColumnId, page: usize, decoded: &PageBuf, scratch: &mut NarrowScratch) {
+        let (pages, key) = (self.directories.pages(), self.page_key(column, page));
+        if pages.note(key)
+            && let Some(narrow) = NarrowPage::of(decoded, scratch)
+        {
+            pages.keep(key, narrow);
+        }
     }
 
     /// A cursor over series keys.

@@ -19,7 +19,7 @@ fn derived_sizes_follow_the_memory_limit() {
     find("memory_limit").unwrap().set(&mut config, "4 GiB").unwrap();
     assert_eq!(config.memtable.bytes_max, 512 << 20);
     assert_eq!(config.query.memory_bytes_max, 1 << 30);
-    assert_eq!(default_memtable(1 << 20), 16 << 20);
+    assert_eq!(default_memtable(1 << 20), 12 << 20);
     assert_eq!(config.write.inflight_bytes_max, 256 << 20);
     for limit in ["128 MiB", "512 MiB", "1 GiB", "64 GiB"] {
         find("memory_limit").unwrap().set(&mut config, limit).unwrap();

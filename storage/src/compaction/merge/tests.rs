@@ -146,6 +146,7 @@ fn row_by_row<S: Sink + ?Sized>(writer: &mut SegmentWriter<'_, S>, part: &PartJo
         key_from: None,
         key_to: None,
         whole_pages: false,
+        kept_pages: false,
     };
     let sources: Vec<Source> =
         segments.iter().cloned().map(|segment| Source::segment(segment, &part.tombstones)).collect();

@@ -19,7 +19,7 @@ const ROWS: i64 = 40_000;
 
 /// So little that four segments of [`ROWS`] rows by turns cannot be planned, or enough.
 fn open(disk: &SimDisk, clock: &SimClock, limit_bytes: u64) -> Engine {
-    let memory = MemoryShares { limit_bytes, bodies_bytes: 0, statements_bytes: limit_bytes / 16 * 9 };
+    let memory = MemoryShares { limit_bytes, bodies_bytes: 0, statements_bytes: limit_bytes / 16 * 8 };
     let options =
         Options { memory, merge_segments_min: 4, threads: Threads::None, disk_reserve_bytes: 0, ..Options::default() };
     Engine::open(World::of(disk, clock), options).unwrap()
