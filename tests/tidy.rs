@@ -58,7 +58,7 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("pgwire", &["marigram-server"]),
     ("rdkafka", &["marigram-ingest"]),
     ("reedline", &["marigram-server"]),
-    ("rustix", &["marigram-storage"]),
+    ("rustix", &["marigram-server", "marigram-storage"]),
     ("sqlparser", &["marigram-query"]),
     ("sysinfo", &["marigram-server"]),
     ("tokio", &["marigram-ingest", "marigram-query", "marigram-server"]),

@@ -268,14 +268,15 @@ impl Connection {
             self.check_write(tag)?;
         }
         let counted = matches!(statement, Statement::Query(_)) && tag == "SELECT";
+        let in_pieces = matches!(statement, Statement::CopyFrom(_));
         let (request, ahead) = self.request(statement, text);
         let noted = self.note_run(writes);
         let response = match self.engine.start(request, ahead).await {
             Ok(response) => response,
             Err(error) => {
                 use QueryErrorKind::{Canceled, Internal, Timeout, Unavailable};
-                // What is broken off may have been stored.
-                if !matches!(error.kind, Canceled | Timeout | Internal | Unavailable) {
+                // What is broken off may have been stored, and of pieces the first may.
+                if !in_pieces && !matches!(error.kind, Canceled | Timeout | Internal | Unavailable) {
                     self.take_back(noted);
                 }
                 return Err(error);

@@ -1,6 +1,7 @@
 //! Executes statements: pools of threads, limits, and the registry of what runs. What becomes of one is in `task`.
 
 mod admission;
+mod copy;
 mod delete;
 mod describe;
 mod reply;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -10,6 +11,7 @@ use arrow_schema::SchemaRef;
 use futures::stream::BoxStream;
 
 use crate::error::QueryError;
+use crate::files::CopyFiles;
 use crate::principal::Principal;
 pub(crate) use crate::statement::ScalarParam;
 
@@ -200,6 +202,8 @@ pub struct QueryOptions {
     pub spill_directory: Option<PathBuf>,
     /// Bytes of all files that are spilled at one time.
     pub spill_bytes_max: u64,
+    /// What `COPY` reaches as files; `None`: it reaches none.
+    pub files: Option<Arc<dyn CopyFiles>>,
     /// For `system.settings`.
     pub settings: Vec<Setting>,
 }
@@ -234,6 +238,7 @@ impl Default for QueryOptions {
             batch_threads: 1,
             spill_directory: None,
             spill_bytes_max: 8 << 30,
+            files: None,
             settings: Vec::new(),
         }
     }

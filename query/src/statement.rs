@@ -32,6 +32,7 @@ use sqlparser::ast;
 use sqlparser::ast::{Expr, Ident, ObjectName};
 
 use crate::error::QueryError;
+use crate::files::CopyFile;
 
 pub(crate) use alter_table::{AlterTable, Change};
 pub use any::{ARRAY_ELEMENTS_MAX, array_elements, too_many_elements};
@@ -104,8 +105,28 @@ pub(crate) enum Statement {
     },
     /// About the connection that sends it.
     Command(Command),
+    /// `COPY … TO 'file'`.
+    CopyTo(CopyTo),
+    /// `COPY table FROM 'file'`.
+    CopyFrom(CopyFrom),
     /// Rows that a copy brought. No text means it.
     Load(Load),
+}
+
+/// Rows for a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CopyTo {
+    pub(crate) query: Arc<ast::Statement>,
+    pub(crate) file: CopyFile,
+}
+
+/// A file for a table.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CopyFrom {
+    pub(crate) table: TableName,
+    /// Empty: what the file has.
+    pub(crate) columns: Vec<String>,
+    pub(crate) file: CopyFile,
 }
 
 /// Rows for a table.
@@ -160,6 +181,7 @@ impl Statement {
             Self::Query(query)
             | Self::Insert(Insert { source: query, .. })
             | Self::Delete(Delete { source: query, .. })
+            | Self::CopyTo(CopyTo { query, .. })
             | Self::Command(
                 Command::Declare { query, .. }
                 | Command::Copy(command::Copy { source: command::Source::Query(query), .. }),
@@ -213,11 +235,16 @@ impl Statement {
             | Self::ShowVariable(_) => "SHOW",
             Self::Set { .. } => "SET",
             Self::Command(command) => command.tag(),
-            Self::Load(_) => "COPY",
+            Self::CopyTo(_) | Self::CopyFrom(_) | Self::Load(_) => "COPY",
         }
     }
 
-    /// Whether it changes something, so that a reading method must not carry it.
+    /// Whether a reading method must not carry it: it changes what is stored, or files.
+    pub(crate) fn needs_post(&self) -> bool {
+        self.writes() || matches!(self, Self::CopyTo(_))
+    }
+
+    /// Whether it changes what is stored.
     pub(crate) fn writes(&self) -> bool {
         matches!(
             self,
@@ -233,6 +260,7 @@ impl Statement {
                 | Self::DropView { .. }
                 | Self::Optimize { .. }
                 | Self::Cancel(_)
+                | Self::CopyFrom(_)
                 | Self::Load(_)
                 | Self::Command(Command::Copy(command::Copy { is_in: true, .. }))
         )

@@ -45,6 +45,8 @@ pub struct Config {
     pub query: QueryConfig,
     /// Connections.
     pub connection: ConnectionConfig,
+    /// Files of `COPY`.
+    pub copy: CopyConfig,
     /// Space.
     pub disk: DiskConfig,
     /// Reading what is stored again.
@@ -149,6 +151,13 @@ pub struct ConnectionConfig {
 pub struct ScrubConfig {
     /// How fast.
     pub bytes_per_second: u64,
+}
+
+/// Files of `COPY`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CopyConfig {
+    /// Where they are; `None`: none is read or written.
+    pub directory: Option<PathBuf>,
 }
 
 /// Space.
@@ -342,6 +351,7 @@ impl Default for Config {
             write: WriteConfig::default(),
             query: QueryConfig::default(),
             connection: ConnectionConfig::default(),
+            copy: CopyConfig::default(),
             disk: DiskConfig::default(),
             scrub: ScrubConfig::default(),
             delete: DeleteConfig::default(),
@@ -380,6 +390,12 @@ impl Config {
             let reason = "a certificate and its key stand together".to_owned();
             return error("tls.cert", reason, "set tls.cert and tls.key, or neither");
         }
+        if let Some(directory) = &self.copy.directory
+            && contain_each_other(directory, &self.data_dir)
+        {
+            let reason = format!("{} and data_dir lie in each other: a copy could replace data", directory.display());
+            return error("copy.directory", reason, "name a directory that has nothing but files of COPY");
+        }
         let of_pg = self.pg.iter().map(|address| ("pg", address));
         for (key, address) in self.http.iter().map(|address| ("http", address)).chain(of_pg) {
             if !self.insecure && !self.auth.enabled && !is_loopback(address) {
@@ -407,6 +423,13 @@ impl Config {
     pub fn to_toml(&self) -> String {
         settings::to_toml(self)
     }
+}
+
+/// Whether one directory is, or lies in, the other, as far as their names tell.
+fn contain_each_other(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (one, other) = (whole(one), whole(other));
+    one.starts_with(&other) || other.starts_with(&one)
 }
 
 /// Whether only this machine can connect to `HOST:PORT`. A name other than `localhost` counts as reachable.
@@ -497,6 +520,18 @@ mod tests {
         sources.flag("--http", "http", "0.0.0.0:0");
         sources.flag("--insecure", "insecure", "true");
         assert!(sources.build().unwrap().insecure);
+    }
+
+    #[test]
+    fn files_of_copy_do_not_lie_among_the_data() {
+        let with = |directory: &str| from_toml(&format!("data_dir = '/d/data'\n[copy]\ndirectory = '{directory}'"));
+        for directory in ["/d/data", "/d/data/x", "/d", "/"] {
+            let error = with(directory).unwrap_err();
+            assert!(error.to_string().contains("copy.directory"), "{error}");
+        }
+        for directory in ["/d/database", "/e", "none"] {
+            assert!(with(directory).is_ok(), "{directory}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod auth;
 pub mod cli;
 pub mod config;
+mod files;
 mod flight;
 mod http;
 mod influxql;

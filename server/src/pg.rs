@@ -7,8 +7,8 @@
 
 mod auth;
 mod client;
-mod copy;
-mod encode;
+pub(crate) mod copy;
+pub(crate) mod encode;
 mod errors;
 mod extended;
 mod frame;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use marigram_ingest::admission::Admission;
 use marigram_ingest::pipeline::{Limits, Pipeline};
-use marigram_query::{QueryEngine, QueryOptions, Setting};
+use marigram_query::{CopyFiles, QueryEngine, QueryOptions, Setting};
 use marigram_storage::clock::{Clock, SystemClock};
 use marigram_storage::time::date_of;
 use marigram_storage::{Engine, Error as StorageError, Options, SchemaLimits, World, shorten_slice};
@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::auth::{secret, tokens};
 use crate::config::{Config, ConfigError, SETTINGS, half_of_memory, is_loopback};
+use crate::files::Directory;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::pg;
@@ -412,6 +413,9 @@ pub(crate) fn query_options(config: &Config, spill_directory: Option<PathBuf>, f
         spill_directory,
         // Writes need room more than queries do.
         spill_bytes_max: config.query.spill_bytes_max.min(free_bytes / 4),
+        files: config.copy.directory.as_deref().map(|directory| {
+            Arc::new(Directory::new(directory, config.connection.pg_message_bytes_max)) as Arc<dyn CopyFiles>
+        }),
         settings: settings.collect(),
     }
 }

@@ -8,6 +8,7 @@ mod http {
     pub mod abuse;
     pub mod access;
     pub mod connection;
+    pub mod copy;
     pub mod damage;
     pub mod delete;
     pub mod failure;

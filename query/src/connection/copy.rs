@@ -1,21 +1,15 @@
 //! `COPY`: a query whose rows the caller writes, or a table that takes the rows which the caller reads.
 
-use std::sync::Arc;
-
-use arrow_array::RecordBatch;
-use arrow_schema::DataType;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use sqlparser::ast;
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
-
 use super::{Answer, Connection};
 use crate::engine::{Ahead, QueryEngine};
 use crate::error::QueryError;
 use crate::request::{Request, Response};
-use crate::statement::command::{Copy, Source};
+use crate::statement::command::{Copy, Source, whole_table};
 use crate::statement::{Literals, Load, Statement, TableName};
+use arrow_array::RecordBatch;
+use arrow_schema::DataType;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 /// Takes rows for a table. Each batch is stored whole or not at all, by itself.
 pub struct CopySink {
@@ -83,25 +77,4 @@ impl Connection {
         };
         Ok(Answer::CopyIn { sink: Box::new(sink), format: copy.format.clone() })
     }
-}
-
-/// `SELECT columns FROM table`.
-fn whole_table(name: &TableName, columns: &[String]) -> Result<Arc<ast::Statement>, QueryError> {
-    let quoted = |name: &String| ast::Ident::with_quote('"', name);
-    let mut query = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT * FROM t")?.parse_statement()?;
-    if let ast::Statement::Query(query) = &mut query
-        && let ast::SetExpr::Select(select) = query.body.as_mut()
-    {
-        if !columns.is_empty() {
-            let item = |name| ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(quoted(name)));
-            select.projection = columns.iter().map(item).collect();
-        }
-        if let Some(ast::TableWithJoins { relation: ast::TableFactor::Table { name: of_query, .. }, .. }) =
-            select.from.first_mut()
-        {
-            let parts = [name.database.as_ref(), name.schema.as_ref(), Some(&name.table)];
-            *of_query = ast::ObjectName::from(parts.into_iter().flatten().map(quoted).collect::<Vec<_>>());
-        }
-    }
-    Ok(Arc::new(query))
 }

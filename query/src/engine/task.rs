@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::reply::{Event, Head};
-use super::{Ahead, Shared, delete, store_rows};
+use super::{Ahead, Shared, copy, delete, store_rows};
 use crate::at_once::{self, AtOnce};
 use crate::context::Context;
 use crate::error::{QueryError, QueryErrorKind};
@@ -137,7 +137,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
         Some(statement) => statement.clone(),
         None => statement::parse(&request.sql, &Parameters(&request.params))?,
     };
-    if request.read_only && statement.writes() {
+    if request.read_only && statement.needs_post() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
     }
     if statement.writes() {
@@ -161,6 +161,11 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
             Some(count) => Head::Count(Some(count)),
             None => return Ok(Outcome::Large),
         },
+        Statement::CopyTo(copy) => match copy::to_file(task, context, copy, may_leave).await? {
+            Some(count) => Head::Count(Some(count)),
+            None => return Ok(Outcome::Large),
+        },
+        Statement::CopyFrom(copy) => Head::Count(Some(copy::from_file(task, context, &copy).await?)),
         Statement::Load(rows) => Head::Count(Some(store_rows::load(&context, &rows).await?)),
         Statement::Delete(delete) => match delete::run(task, context, delete, may_leave).await? {
             Some(count) => Head::Count(count),

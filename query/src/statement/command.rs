@@ -16,7 +16,7 @@ use super::{Statement, fold};
 use crate::error::{QueryError, QueryErrorKind};
 
 pub use copy::CopyFormat;
-pub(crate) use copy::{Copy, Source};
+pub(crate) use copy::{Copy, Source, whole_table};
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,7 +178,7 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Option<Statement>, QueryE
         }
         "copy" => {
             parser.next_token();
-            Command::Copy(copy::parse(parser)?)
+            return copy::parse(parser).map(Some);
         }
         _ => return Ok(None),
     };
@@ -371,7 +371,7 @@ fn prepare(parser: &mut Parser<'_>) -> Result<Command, QueryError> {
     }
     expect(parser, &["as"])?;
     let statement = one(parser)?;
-    if matches!(statement, Statement::Command(_)) {
+    if matches!(statement, Statement::Command(_) | Statement::CopyTo(_) | Statement::CopyFrom(_)) {
         return Err(QueryError::syntax("syntax error: PREPARE takes a query, INSERT or DELETE"));
     }
     Ok(Command::Prepare { name, types, statement: Box::new(statement) })

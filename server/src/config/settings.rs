@@ -340,6 +340,17 @@ pub static SETTINGS: &[Setting] = &[
         get: |config| format_bytes(config.connection.pg_message_bytes_max),
     },
     Setting {
+        key: "copy.directory",
+        unit: "path",
+        default: NONE,
+        about: "The directory that COPY may read files from and write files to, for who administers all databases; none: COPY reaches no files.",
+        set: |config, text| {
+            config.copy.directory = path(text)?;
+            Ok(())
+        },
+        get: |config| shown_path(config.copy.directory.as_deref()),
+    },
+    Setting {
         key: "compaction.bytes_per_second_max",
         unit: "bytes",
         default: "128 MiB",

@@ -147,6 +147,14 @@ impl RowEncoder {
         Ok(self.sink.take())
     }
 
+    /// What is held until a group of rows is whole; other forms hold nothing from batch to batch.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.rows {
+            Rows::Parquet(writer) => writer.held_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The bytes after the last batch.
     pub(crate) fn finish(&mut self) -> Result<Vec<u8>, ArrowError> {
         match &mut self.rows {

@@ -3,9 +3,9 @@
 //! What comes in is cut into pieces of some megabytes; each is stored whole or not at all, and the next is read when it is
 //! durable. So the memory of a copy is bounded, and one that fails has stored the pieces before, which its error says.
 
-mod build;
-mod lines;
-mod out;
+pub(crate) mod build;
+pub(crate) mod lines;
+pub(crate) mod out;
 mod tuples;
 
 use marigram_query::{Answer, CopyFormat, CopySink, QueryError, QueryErrorKind};
@@ -36,7 +36,8 @@ struct Copying {
     line: u64,
 }
 
-fn invalid(sqlstate: &'static str, message: impl Into<String>) -> QueryError {
+/// What is wrong with what was sent.
+pub(crate) fn invalid(sqlstate: &'static str, message: impl Into<String>) -> QueryError {
     let mut error = QueryError::new(QueryErrorKind::Invalid, message);
     error.sqlstate = sqlstate;
     error

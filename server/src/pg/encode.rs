@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, DurationNanosecondType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, TimestampNanosecondType, UInt32Type,
-    UInt64Type,
+    IntervalMonthDayNanoType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+    TimestampNanosecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, StringViewArray,
@@ -26,14 +26,16 @@ pub(super) const EPOCH_US: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
 
 /// How the rows of one answer are written.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     /// Of each column: binary, or text.
     binary: Vec<bool>,
+    /// Whether texts keep the digits that PostgreSQL does not have.
+    is_exact: bool,
     schema: SchemaRef,
 }
 
 /// One column of a batch, of a type that has a form on the wire.
-pub(super) enum Column {
+pub(crate) enum Column {
     Bool(BooleanArray),
     Int2(PrimitiveArray<Int16Type>),
     Int4(PrimitiveArray<Int32Type>),
@@ -48,6 +50,11 @@ pub(super) enum Column {
     Date(PrimitiveArray<Date32Type>),
     Time(PrimitiveArray<Time64MicrosecondType>),
     TimeNs(PrimitiveArray<TimestampNanosecondType>),
+    /// The same with all digits. As texts only, as what follows.
+    ExactTime(PrimitiveArray<Time64NanosecondType>),
+    ExactTimeNs(PrimitiveArray<TimestampNanosecondType>),
+    ExactInterval(PrimitiveArray<IntervalMonthDayNanoType>),
+    ExactDuration(PrimitiveArray<DurationNanosecondType>),
     TimeUs(PrimitiveArray<TimestampMicrosecondType>),
     Interval(PrimitiveArray<IntervalMonthDayNanoType>),
     Duration(PrimitiveArray<DurationNanosecondType>),
@@ -66,7 +73,12 @@ impl Encoder {
             each if each.len() == count => each.iter().map(|format| *format == 1).collect(),
             _ => return Err("there are as many formats as columns, or one, or none"),
         };
-        Ok(Self { binary, schema: Arc::clone(schema) })
+        Ok(Self { binary, is_exact: false, schema: Arc::clone(schema) })
+    }
+
+    /// Texts with all digits of a time, for files: what is read back is what was written.
+    pub(crate) fn exact(schema: &SchemaRef) -> Self {
+        Self { binary: vec![false; schema.fields().len()], is_exact: true, schema: Arc::clone(schema) }
     }
 
     /// Name, type, length and format of each column.
@@ -105,7 +117,7 @@ impl Encoder {
     }
 
     /// The columns of a batch, of the types that were described.
-    pub(super) fn prepare(&self, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
+    pub(crate) fn prepare(&self, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
         let columns = batch.columns().iter().zip(self.schema.fields());
         columns
             .map(|(array, field)| {
@@ -114,7 +126,7 @@ impl Encoder {
                     true => Arc::clone(array),
                     false => cast(array, field.data_type())?,
                 };
-                let column = Column::new(&array)?;
+                let column = Column::new(&array, self.is_exact)?;
                 Ok(match column {
                     Column::List(list, elements, kind) if types::vector(field).is_some() => {
                         Column::Vector(list, elements, kind)
@@ -135,7 +147,7 @@ pub(super) fn patch_length(out: &mut [u8], at: usize, length: usize) {
 }
 
 impl Column {
-    fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
+    fn new(array: &ArrayRef, is_exact: bool) -> Result<Self, ArrowError> {
         let as_type = |data_type: &DataType| cast(array, data_type);
         Ok(match array.data_type() {
             DataType::Boolean => Self::Bool(array.as_boolean().clone()),
@@ -163,12 +175,17 @@ impl Column {
             DataType::Date32 | DataType::Date64 => {
                 Self::Date(as_type(&DataType::Date32)?.as_primitive::<Date32Type>().clone())
             }
+            DataType::Time32(_) | DataType::Time64(_) if is_exact => {
+                let times = as_type(&DataType::Time64(TimeUnit::Nanosecond))?;
+                Self::ExactTime(times.as_primitive::<Time64NanosecondType>().clone())
+            }
             DataType::Time32(_) | DataType::Time64(_) => {
                 let times = as_type(&DataType::Time64(TimeUnit::Microsecond))?;
                 Self::Time(times.as_primitive::<Time64MicrosecondType>().clone())
             }
             DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-                Self::TimeNs(array.as_primitive::<TimestampNanosecondType>().clone())
+                let times = array.as_primitive::<TimestampNanosecondType>().clone();
+                if is_exact { Self::ExactTimeNs(times) } else { Self::TimeNs(times) }
             }
             DataType::Timestamp(_, zone) => {
                 let times = as_type(&DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
@@ -176,28 +193,30 @@ impl Column {
             }
             DataType::Interval(_) => {
                 let intervals = as_type(&DataType::Interval(IntervalUnit::MonthDayNano))?;
-                Self::Interval(intervals.as_primitive::<IntervalMonthDayNanoType>().clone())
+                let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>().clone();
+                if is_exact { Self::ExactInterval(intervals) } else { Self::Interval(intervals) }
             }
             DataType::Duration(_) => {
                 let durations = as_type(&DataType::Duration(TimeUnit::Nanosecond))?;
-                Self::Duration(durations.as_primitive::<DurationNanosecondType>().clone())
+                let durations = durations.as_primitive::<DurationNanosecondType>().clone();
+                if is_exact { Self::ExactDuration(durations) } else { Self::Duration(durations) }
             }
             DataType::List(field) if matches!(Kind::of(array.data_type()), Kind::List(_)) => {
                 let list = array.as_list::<i32>().clone();
-                let elements = Self::new(list.values())?;
+                let elements = Self::new(list.values(), is_exact)?;
                 Self::List(list, Box::new(elements), Kind::of(field.data_type()))
             }
             DataType::LargeList(field) | DataType::FixedSizeList(field, _)
                 if matches!(Kind::of(array.data_type()), Kind::List(_)) =>
             {
-                return Self::new(&as_type(&DataType::List(Arc::clone(field)))?);
+                return Self::new(&as_type(&DataType::List(Arc::clone(field)))?, is_exact);
             }
-            DataType::Dictionary(_, values) => return Self::new(&as_type(values)?),
+            DataType::Dictionary(_, values) => return Self::new(&as_type(values)?, is_exact),
             _ => Self::Text(texts(array)?),
         })
     }
 
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         match self {
             Self::Bool(array) => array.is_null(row),
             Self::Int2(array) => array.is_null(row),
@@ -212,10 +231,11 @@ impl Column {
             Self::Bytea(array) => array.is_null(row),
             Self::Date(array) => array.is_null(row),
             Self::Time(array) => array.is_null(row),
-            Self::TimeNs(array) => array.is_null(row),
+            Self::TimeNs(array) | Self::ExactTimeNs(array) => array.is_null(row),
+            Self::ExactTime(array) => array.is_null(row),
             Self::TimeUs(array) => array.is_null(row),
-            Self::Interval(array) => array.is_null(row),
-            Self::Duration(array) => array.is_null(row),
+            Self::Interval(array) | Self::ExactInterval(array) => array.is_null(row),
+            Self::Duration(array) | Self::ExactDuration(array) => array.is_null(row),
             Self::List(array, ..) | Self::Vector(array, ..) => array.is_null(row),
         }
     }
@@ -236,7 +256,7 @@ impl Column {
         patch_length(out, start, length);
     }
 
-    pub(super) fn text(&self, row: usize, out: &mut Vec<u8>) {
+    pub(crate) fn text(&self, row: usize, out: &mut Vec<u8>) {
         match self {
             Self::Bool(array) => out.push(if array.value(row) { b't' } else { b'f' }),
             Self::Int2(array) => _ = write!(out, "{}", array.value(row)),
@@ -253,10 +273,17 @@ impl Column {
             Self::Time(array) => text::time(out, array.value(row)),
             Self::TimeNs(array) => text::timestamptz(out, text::microseconds(array.value(row))),
             Self::TimeUs(array) => text::timestamptz(out, array.value(row)),
+            Self::ExactTime(array) => text::time_ns(out, array.value(row)),
+            Self::ExactTimeNs(array) => text::timestamptz_ns(out, array.value(row)),
             Self::Interval(_) | Self::Duration(_) => {
                 let (months, days, us) = self.interval(row);
                 text::interval(out, months, days, us);
             }
+            Self::ExactInterval(array) => {
+                let value = array.value(row);
+                text::interval_ns(out, value.months, value.days, i128::from(value.nanoseconds));
+            }
+            Self::ExactDuration(array) => text::interval_ns(out, 0, 0, i128::from(array.value(row))),
             Self::List(array, elements, _) => list_text(array, elements, row, out),
             Self::Vector(array, elements, _) => vector_text(array, elements, row, out),
         }
@@ -277,11 +304,12 @@ impl Column {
             Self::Bytea(array) => out.extend_from_slice(array.value(row)),
             Self::Date(array) => out.extend_from_slice(&(array.value(row).saturating_sub(EPOCH_DAYS)).to_be_bytes()),
             Self::Time(array) => out.extend_from_slice(&array.value(row).to_be_bytes()),
-            Self::TimeNs(array) => {
+            Self::ExactTime(array) => out.extend_from_slice(&(array.value(row) / 1000).to_be_bytes()),
+            Self::TimeNs(array) | Self::ExactTimeNs(array) => {
                 out.extend_from_slice(&(text::microseconds(array.value(row)) - EPOCH_US).to_be_bytes());
             }
             Self::TimeUs(array) => out.extend_from_slice(&array.value(row).saturating_sub(EPOCH_US).to_be_bytes()),
-            Self::Interval(_) | Self::Duration(_) => {
+            Self::Interval(_) | Self::Duration(_) | Self::ExactInterval(_) | Self::ExactDuration(_) => {
                 let (months, days, us) = self.interval(row);
                 out.extend_from_slice(&us.to_be_bytes());
                 out.extend_from_slice(&days.to_be_bytes());
@@ -295,11 +323,11 @@ impl Column {
     /// Months, days, µs.
     fn interval(&self, row: usize) -> (i32, i32, i64) {
         match self {
-            Self::Interval(array) => {
+            Self::Interval(array) | Self::ExactInterval(array) => {
                 let value = array.value(row);
                 (value.months, value.days, text::microseconds(value.nanoseconds))
             }
-            Self::Duration(array) => (0, 0, text::microseconds(array.value(row))),
+            Self::Duration(array) | Self::ExactDuration(array) => (0, 0, text::microseconds(array.value(row))),
             _ => (0, 0, 0),
         }
     }

@@ -13,7 +13,10 @@ pub(super) fn error(out: &mut Backend, error: &QueryError, sql: &str) {
     let (message, place) = place(&error.message, sql);
     let (message, hint) = match message.split_once("; did you mean ") {
         Some((message, rest)) => (message, Some(format!("Did you mean {rest}"))),
-        None => (message, None),
+        None => match message.split_once("; hint: ") {
+            Some((message, rest)) => (message, Some(rest.to_owned())),
+            None => (message, None),
+        },
     };
     let message = match error.kind {
         QueryErrorKind::Canceled => "canceling statement due to user request",

@@ -8,6 +8,8 @@ use marigram_storage::time::date_of;
 const NS_PER_US: i64 = 1_000;
 const US_PER_SECOND: i64 = 1_000_000;
 const US_PER_DAY: i64 = 86_400 * US_PER_SECOND;
+const NS_PER_SECOND: i64 = NS_PER_US * US_PER_SECOND;
+const NS_PER_DAY: i64 = NS_PER_US * US_PER_DAY;
 
 /// Microseconds before or after the epoch, cut: also before it towards the past.
 pub(super) fn microseconds(ns: i64) -> i64 {
@@ -79,10 +81,19 @@ pub(super) fn date(out: &mut Vec<u8>, day: i64) {
 
 /// An instant in µs since 1970, in UTC.
 pub(super) fn timestamptz(out: &mut Vec<u8>, us: i64) {
-    let (year, month, day) = date_of(us.div_euclid(US_PER_DAY));
+    instant(out, us.div_euclid(US_PER_DAY), us.rem_euclid(US_PER_DAY) * NS_PER_US);
+}
+
+/// An instant in ns since 1970, in UTC, with all of its digits, which PostgreSQL does not have.
+pub(super) fn timestamptz_ns(out: &mut Vec<u8>, ns: i64) {
+    instant(out, ns.div_euclid(NS_PER_DAY), ns.rem_euclid(NS_PER_DAY));
+}
+
+fn instant(out: &mut Vec<u8>, day: i64, ns_of_day: i64) {
+    let (year, month, day) = date_of(day);
     let shown = if year > 0 { year } else { 1 - year };
     let _ = write!(out, "{shown:04}-{month:02}-{day:02} ");
-    time(out, us.rem_euclid(US_PER_DAY));
+    time_ns(out, ns_of_day);
     out.extend_from_slice(b"+00");
     if year <= 0 {
         out.extend_from_slice(b" BC");
@@ -91,15 +102,20 @@ pub(super) fn timestamptz(out: &mut Vec<u8>, us: i64) {
 
 /// µs of a day.
 pub(super) fn time(out: &mut Vec<u8>, us: i64) {
-    let seconds = us / US_PER_SECOND;
+    time_ns(out, us.saturating_mul(NS_PER_US));
+}
+
+/// ns of a day.
+pub(super) fn time_ns(out: &mut Vec<u8>, ns: i64) {
+    let (seconds, ns) = (ns / NS_PER_SECOND, ns % NS_PER_SECOND);
     let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    fraction(out, us % US_PER_SECOND);
+    fraction(out, ns);
 }
 
 /// `.5`: without trailing zeros, nothing for none.
-fn fraction(out: &mut Vec<u8>, us: i64) {
-    if us != 0 {
-        let _ = write!(out, ".{us:06}");
+fn fraction(out: &mut Vec<u8>, ns: i64) {
+    if ns != 0 {
+        let _ = write!(out, ".{ns:09}");
         while out.last() == Some(&b'0') {
             out.pop();
         }
@@ -108,6 +124,11 @@ fn fraction(out: &mut Vec<u8>, us: i64) {
 
 /// Months, days and µs as style `postgres` writes them: `1 year 2 mons -3 days 04:05:06.5`.
 pub(super) fn interval(out: &mut Vec<u8>, months: i32, days: i32, us: i64) {
+    interval_ns(out, months, days, i128::from(us) * i128::from(NS_PER_US));
+}
+
+/// The same with ns.
+pub(super) fn interval_ns(out: &mut Vec<u8>, months: i32, days: i32, ns: i128) {
     let start = out.len();
     let mut last_is_negative = false;
     for (count, unit) in [(months / 12, "year"), (months % 12, "mon"), (days, "day")] {
@@ -120,14 +141,14 @@ pub(super) fn interval(out: &mut Vec<u8>, months: i32, days: i32, us: i64) {
             last_is_negative = count < 0;
         }
     }
-    if us != 0 || start == out.len() {
+    if ns != 0 || start == out.len() {
         let blank = if start == out.len() { "" } else { " " };
-        let sign = match us {
-            us if us < 0 => "-",
+        let sign = match ns {
+            ns if ns < 0 => "-",
             _ if last_is_negative => "+",
             _ => "",
         };
-        let (seconds, rest) = (us.unsigned_abs() / 1_000_000, us.unsigned_abs() % 1_000_000);
+        let (seconds, rest) = (ns.unsigned_abs() / 1_000_000_000, ns.unsigned_abs() % 1_000_000_000);
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
         let _ = write!(out, "{blank}{sign}{hours:02}:{minutes:02}:{:02}", seconds % 60);
         fraction(out, rest as i64);
@@ -226,6 +247,11 @@ mod tests {
         assert_eq!(shown(1_500_000_999), "1970-01-01 00:00:01.5+00");
         assert_eq!(shown(-1), "1969-12-31 23:59:59.999999+00");
         assert_eq!(shown(i64::MIN), "1677-09-21 00:12:43.145224+00");
+        let whole = |ns: i64| written(|out| timestamptz_ns(out, ns));
+        assert_eq!(whole(-1), "1969-12-31 23:59:59.999999999+00");
+        assert_eq!(whole(1_500_000_020), "1970-01-01 00:00:01.50000002+00");
+        assert_eq!(whole(i64::MIN), "1677-09-21 00:12:43.145224192+00");
+        assert_eq!(whole(i64::MAX), "2262-04-11 23:47:16.854775807+00");
         assert_eq!(written(|out| timestamptz(out, -62_167_219_200_000_001)), "0002-12-31 23:59:59.999999+00 BC");
         assert_eq!(written(|out| date(out, 19_782)), "2024-02-29");
         assert_eq!(written(|out| time(out, 45_296_789_000)), "12:34:56.789");

@@ -5,7 +5,7 @@ use marigram_query::PG_TYPE;
 
 /// A type that has a form on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Bool,
     Int2,
     Int4,

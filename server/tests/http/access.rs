@@ -27,7 +27,12 @@ fn bearer(token: &str) -> (&'static str, String) {
 impl Guarded {
     /// With a table `m` in each of the databases `a` and `b`.
     pub fn start() -> Self {
-        let server = Running::start(ON);
+        Self::start_with(&[])
+    }
+
+    /// The same with other settings beside.
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        let server = Running::start(&[ON, settings].concat());
         let admin = server.first_token().expect("the first start makes a token");
         let this = Self { server, admin };
         for database in ["a", "b"] {

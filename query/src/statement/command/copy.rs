@@ -1,14 +1,16 @@
-//! `COPY`: from or to the client, as text, CSV or binary.
+//! `COPY`: from or to the client, as text, CSV or binary, or a file of the server, as text, CSV or Parquet.
 
 use std::sync::Arc;
 
 use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::{expect, name, take};
+use super::{Command, expect, name, take};
 use crate::error::QueryError;
-use crate::statement::{TableName, table_name_of};
+use crate::files::CopyFile;
+use crate::statement::{CopyFrom, CopyTo, Statement, TableName, table_name_of};
 
 /// `COPY … FROM STDIN` or `TO STDOUT`.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,12 +57,14 @@ pub enum CopyFormat {
         /// Before a quote in a value.
         escape: u8,
     },
-    /// PostgreSQL's own.
+    /// PostgreSQL's own. To and from clients only.
     Binary,
+    /// Columns with their types. To and from files only.
+    Parquet,
 }
 
-/// Behind `COPY`.
-pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Copy, QueryError> {
+/// Behind `COPY`. One of a file is a statement like any other, one of the client is about the connection.
+pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Statement, QueryError> {
     let source = if parser.consume_token(&Token::LParen) {
         let query = Source::Query(Arc::new(ast::Statement::Query(parser.parse_query()?)));
         parser.expect_token(&Token::RParen)?;
@@ -85,10 +89,58 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Copy, QueryError> {
     if is_in && matches!(source, Source::Query(_)) {
         return Err(QueryError::syntax("syntax error: COPY … FROM needs a table"));
     }
-    if !take(parser, &[if is_in { "stdin" } else { "stdout" }]) {
-        return Err(QueryError::unsupported("COPY of a file or a program; STDIN and STDOUT are"));
+    if take(parser, &["program"]) {
+        return Err(QueryError::unsupported("COPY of a program"));
     }
-    Ok(Copy { source, is_in, format: options(parser)?.format()? })
+    if take(parser, &[if is_in { "stdin" } else { "stdout" }]) {
+        let format = options(parser)?.format()?;
+        if format == CopyFormat::Parquet {
+            return Err(QueryError::unsupported("Parquet from or to a client"));
+        }
+        return Ok(Statement::Command(Command::Copy(Copy { source, is_in, format })));
+    }
+    let path = parser.parse_literal_string()?;
+    let mut options = options(parser)?;
+    if options.format.is_none() {
+        options.format = format_of(&path).map(str::to_owned);
+    }
+    let format = options.format()?;
+    if format == CopyFormat::Binary {
+        return Err(QueryError::unsupported("a file in the format binary"));
+    }
+    let file = CopyFile { path, format };
+    Ok(match source {
+        Source::Table { name, columns } if is_in => Statement::CopyFrom(CopyFrom { table: name, columns, file }),
+        Source::Table { name, columns } => Statement::CopyTo(CopyTo { query: whole_table(&name, &columns)?, file }),
+        Source::Query(query) => Statement::CopyTo(CopyTo { query, file }),
+    })
+}
+
+/// What the end of a file's name says, where nothing else does.
+fn format_of(path: &str) -> Option<&'static str> {
+    let (_, end) = path.rsplit_once('.')?;
+    ["csv", "parquet"].into_iter().find(|format| end.eq_ignore_ascii_case(format))
+}
+
+/// `SELECT columns FROM table`.
+pub(crate) fn whole_table(name: &TableName, columns: &[String]) -> Result<Arc<ast::Statement>, QueryError> {
+    let quoted = |name: &String| ast::Ident::with_quote('"', name);
+    let mut query = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT * FROM t")?.parse_statement()?;
+    if let ast::Statement::Query(query) = &mut query
+        && let ast::SetExpr::Select(select) = query.body.as_mut()
+    {
+        if !columns.is_empty() {
+            let item = |name| ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(quoted(name)));
+            select.projection = columns.iter().map(item).collect();
+        }
+        if let Some(ast::TableWithJoins { relation: ast::TableFactor::Table { name: of_query, .. }, .. }) =
+            select.from.first_mut()
+        {
+            let parts = [name.database.as_ref(), name.schema.as_ref(), Some(&name.table)];
+            *of_query = ast::ObjectName::from(parts.into_iter().flatten().map(quoted).collect::<Vec<_>>());
+        }
+    }
+    Ok(Arc::new(query))
 }
 
 #[derive(Default)]
@@ -119,7 +171,7 @@ fn options(parser: &mut Parser<'_>) -> Result<Options, QueryError> {
     while !matches!(parser.peek_token_ref().token, Token::EOF) {
         let key = name(parser)?;
         match key.as_str() {
-            "csv" | "binary" => options.format = Some(key),
+            "csv" | "binary" | "parquet" => options.format = Some(key),
             "delimiter" | "null" | "quote" | "escape" => {
                 take(parser, &["as"]);
                 options.set(parser, &key)?;
@@ -133,7 +185,12 @@ fn options(parser: &mut Parser<'_>) -> Result<Options, QueryError> {
 impl Options {
     fn set(&mut self, parser: &mut Parser<'_>, key: &str) -> Result<(), QueryError> {
         match key {
-            "format" => self.format = Some(name(parser)?),
+            "format" => {
+                self.format = Some(match &parser.peek_token_ref().token {
+                    Token::SingleQuotedString(_) => parser.parse_literal_string()?.to_ascii_lowercase(),
+                    _ => name(parser)?,
+                });
+            }
             "delimiter" => self.delimiter = Some(parser.parse_literal_string()?),
             "null" => self.null = Some(parser.parse_literal_string()?),
             "quote" => self.quote = Some(parser.parse_literal_string()?),
@@ -181,6 +238,13 @@ impl Options {
                     return Err(QueryError::syntax("a binary COPY has no DELIMITER, NULL or HEADER"));
                 }
                 Ok(CopyFormat::Binary)
+            }
+            Some("parquet") => {
+                let of_text = [&self.delimiter, &self.null, &self.quote, &self.escape];
+                if of_text.into_iter().any(Option::is_some) || self.header {
+                    return Err(QueryError::syntax("a Parquet COPY has no DELIMITER, NULL, QUOTE, ESCAPE or HEADER"));
+                }
+                Ok(CopyFormat::Parquet)
             }
             Some(other) => {
                 Err(QueryError::new(crate::QueryErrorKind::Invalid, format!("COPY format {other:?} not recognized")))

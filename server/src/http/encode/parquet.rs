@@ -48,6 +48,10 @@ impl ParquetRows {
         Ok(())
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.0.memory_size()
+    }
+
     pub(super) fn finish(&mut self) -> Result<(), ArrowError> {
         self.0.finish().map(|_| ()).map_err(failed)
     }

@@ -7,6 +7,7 @@ use arrow_array::builder::{
     UInt64Builder,
 };
 use arrow_array::{ArrayRef, RecordBatch};
+use arrow_cast::parse::string_to_timestamp_nanos;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use marigram_query::QueryError;
 
@@ -15,11 +16,11 @@ use crate::pg::encode::EPOCH_US;
 use crate::pg::numeric;
 
 /// A piece is stored when it has so much.
-pub(super) const PIECE_BYTES: usize = 8 << 20;
+pub(crate) const PIECE_BYTES: usize = 8 << 20;
 const PIECE_ROWS: usize = 64 << 10;
 
 /// Rows on their way into a table.
-pub(super) struct Piece {
+pub(crate) struct Piece {
     schema: SchemaRef,
     columns: Vec<Column>,
     bytes: usize,
@@ -38,30 +39,43 @@ enum Column {
 }
 
 /// A value of a row.
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Null,
     Text(&'a str),
     Binary(&'a [u8]),
 }
 
 impl Piece {
-    pub(super) fn new(columns: &[(String, DataType)]) -> Self {
+    /// Times are kept as they come: they are read where they are stored.
+    pub(crate) fn new(columns: &[(String, DataType)]) -> Self {
+        Self::with(columns, Column::new)
+    }
+
+    /// Times are read at once, so that who has a bad one knows its row.
+    pub(crate) fn reading_times(columns: &[(String, DataType)]) -> Self {
+        Self::with(columns, |data_type| match data_type {
+            DataType::Timestamp(..) => Column::Time(TimestampNanosecondBuilder::new()),
+            other => Column::new(other),
+        })
+    }
+
+    fn with(columns: &[(String, DataType)], column: impl Fn(&DataType) -> Column) -> Self {
         let fields = columns.iter().map(|(name, data_type)| Field::new(name, data_type.clone(), true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let columns = schema.fields().iter().map(|field| Column::new(field.data_type())).collect();
+        let columns = schema.fields().iter().map(|field| column(field.data_type())).collect();
         Self { schema, columns, bytes: 0, rows: 0 }
     }
 
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.columns.len()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         PIECE_BYTES <= self.bytes || PIECE_ROWS <= self.rows
     }
 
     /// The next value of the row that is begun.
-    pub(super) fn push(&mut self, at: usize, value: &Value<'_>) -> Result<(), QueryError> {
+    pub(crate) fn push(&mut self, at: usize, value: &Value<'_>) -> Result<(), QueryError> {
         self.bytes += 16
             + match value {
                 Value::Null => 0,
@@ -82,6 +96,9 @@ impl Piece {
         .ok_or_else(|| {
             let name = self.schema.fields().get(at).map_or("", |field| field.name().as_str());
             match value {
+                Value::Text(text) if matches!(self.columns.get(at), Some(Column::Time(_))) => {
+                    invalid("22007", format!("invalid input for column {name:?}: {text:?} is no time"))
+                }
                 Value::Text(text) => invalid("22P02", format!("invalid input for column {name:?}: {text:?}")),
                 _ => invalid("22P03", format!("incorrect binary data for column {name:?}")),
             }
@@ -89,7 +106,7 @@ impl Piece {
     }
 
     /// The row is whole: it has so many values.
-    pub(super) fn end_row(&mut self, values: usize) -> Result<(), QueryError> {
+    pub(crate) fn end_row(&mut self, values: usize) -> Result<(), QueryError> {
         if let Some(field) = self.schema.fields().get(values) {
             return Err(invalid("22P04", format!("missing data for column {:?}", field.name())));
         }
@@ -98,7 +115,7 @@ impl Piece {
     }
 
     /// What was collected, if it was anything.
-    pub(super) fn finish(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+    pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
         if rows == 0 {
@@ -137,7 +154,7 @@ impl Column {
     fn push_text(&mut self, text: &str) -> Option<()> {
         match self {
             Self::TimeText(column) | Self::Text(column) => column.append_value(text),
-            Self::Time(_) => return None,
+            Self::Time(column) => column.append_value(string_to_timestamp_nanos(text.trim()).ok()?),
             Self::I64(column) => column.append_value(text.trim().parse().ok()?),
             Self::U64(column) => column.append_value(text.trim().parse().ok()?),
             Self::F64(column) => column.append_value(text.trim().parse().ok()?),

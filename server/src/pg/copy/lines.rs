@@ -9,7 +9,7 @@ use super::invalid;
 use crate::pg::errors;
 
 /// Reads lines, or records with quotes.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     buffer: Vec<u8>,
     /// Where the next row begins.
     at: usize,
@@ -29,13 +29,13 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(format: &CopyFormat, columns: usize, row_bytes_max: usize) -> Self {
+    pub(crate) fn new(format: &CopyFormat, columns: usize, row_bytes_max: usize) -> Self {
         let (delimiter, null, skip_header, quotes) = match format {
             CopyFormat::Text { delimiter, null, header } => (*delimiter, null.as_str(), *header, None),
             CopyFormat::Csv { delimiter, null, header, quote, escape } => {
                 (*delimiter, null.as_str(), *header, Some((*quote, *escape)))
             }
-            CopyFormat::Binary => (b'\t', "", false, None),
+            CopyFormat::Binary | CopyFormat::Parquet => (b'\t', "", false, None),
         };
         Self {
             buffer: Vec::new(),
@@ -52,8 +52,13 @@ impl Lines {
         }
     }
 
+    /// What is held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// More bytes.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), QueryError> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), QueryError> {
         if self.is_over {
             return Ok(());
         }
@@ -65,7 +70,7 @@ impl Lines {
     }
 
     /// Puts the next row into a piece; `false`: there is none yet. `is_end`: no more bytes come.
-    pub(super) fn next(&mut self, is_end: bool, piece: &mut Piece, line: &mut u64) -> Result<bool, QueryError> {
+    pub(crate) fn next(&mut self, is_end: bool, piece: &mut Piece, line: &mut u64) -> Result<bool, QueryError> {
         let Some((start, end)) = self.row(is_end)? else {
             return Ok(false);
         };

@@ -27,14 +27,8 @@ pub(super) async fn send(
     let encoder = Encoder::new(&schema, &[i16::from(is_binary)])
         .map_err(|reason| QueryError::new(QueryErrorKind::Internal, reason))?;
     wire.out.copy(b'H', u8::from(is_binary), schema.fields().len());
-    match format {
-        CopyFormat::Text { header: true, .. } | CopyFormat::Csv { header: true, .. } => wire.out.frame(b'd', |out| {
-            for (at, field) in schema.fields().iter().enumerate() {
-                value(out, at, Some(field.name().as_bytes()), format, false);
-            }
-            out.push(b'\n');
-        }),
-        CopyFormat::Text { .. } | CopyFormat::Csv { .. } | CopyFormat::Binary => {}
+    if has_head(format) {
+        wire.out.frame(b'd', |out| head_of(out, &schema, format));
     }
     // The head stands in one message with what comes first, as PostgreSQL has it: drivers count on that.
     let mut head = if is_binary { [SIGNATURE, HEADER].concat() } else { Vec::new() };
@@ -71,7 +65,21 @@ pub(super) async fn send(
     Ok(format!("COPY {rows}"))
 }
 
-fn write(out: &mut Vec<u8>, columns: &[Column], row: usize, format: &CopyFormat) {
+/// Whether the first line names the columns.
+pub(crate) fn has_head(format: &CopyFormat) -> bool {
+    matches!(format, CopyFormat::Text { header: true, .. } | CopyFormat::Csv { header: true, .. })
+}
+
+/// The names of the columns.
+pub(crate) fn head_of(out: &mut Vec<u8>, schema: &SchemaRef, format: &CopyFormat) {
+    for (at, field) in schema.fields().iter().enumerate() {
+        value(out, at, Some(field.name().as_bytes()), format, false);
+    }
+    out.push(b'\n');
+}
+
+/// A row.
+pub(crate) fn write(out: &mut Vec<u8>, columns: &[Column], row: usize, format: &CopyFormat) {
     if matches!(format, CopyFormat::Binary) {
         out.extend_from_slice(&(columns.len() as u16).to_be_bytes());
         return columns.iter().for_each(|column| column.field(row, true, out));
@@ -88,7 +96,7 @@ fn write(out: &mut Vec<u8>, columns: &[Column], row: usize, format: &CopyFormat)
 /// One value of a row, with the delimiter before it.
 fn value(out: &mut Vec<u8>, at: usize, text: Option<&[u8]>, format: &CopyFormat, is_alone: bool) {
     match format {
-        CopyFormat::Binary => {}
+        CopyFormat::Binary | CopyFormat::Parquet => {}
         CopyFormat::Text { delimiter, null, .. } => {
             if 0 < at {
                 out.push(*delimiter);
