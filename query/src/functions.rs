@@ -90,6 +90,8 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(IntervalFunction::new(interval::Name::JustifyInterval).into()),
         Arc::new(to_char::ToChar::new(false).into()),
         Arc::new(to_char::ToChar::new(true).into()),
+        Arc::new(to_char::FromText::new(true).into()),
+        Arc::new(to_char::FromText::new(false).into()),
         Arc::new(version::Version::new().into()),
         Arc::new(crate::rules::Occurrence::new().into()),
     ]

@@ -1,10 +1,10 @@
-//! Patterns: what PostgreSQL 15 finds in one, and what it writes for it.
+//! Patterns: what PostgreSQL 15 finds in one, and what it writes for it. What it reads by one is `read.rs`.
 
 use super::parts::Parts;
 
 /// What is written for a word of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     /// `AM`, or with points.
     Noon(bool),
     /// `AD`, or with points.
@@ -103,7 +103,7 @@ const WORDS: [(&str, Field); 53] = [
 /// What is left of them.
 const YEAR_WORD: (&str, Field) = ("Y", Field::Year(1, false));
 
-const MONTHS: [&str; 12] = [
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -117,11 +117,11 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-const ROMAN: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
+pub(super) const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+pub(super) const ROMAN: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Letters {
+pub(super) enum Letters {
     Capital,
     Small,
     FirstCapital,
@@ -135,16 +135,33 @@ impl Letters {
             Self::FirstCapital => text.to_owned(),
         }
     }
+
+    /// The same of a word in capitals.
+    pub(super) fn of_word(self, word: &str) -> String {
+        match self {
+            Self::Capital | Self::Small => self.of(word),
+            Self::FirstCapital => {
+                let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+                format!("{first}{}", rest.to_lowercase())
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
-    Text(char),
+pub(super) enum Piece {
+    Text {
+        char: char,
+        is_quoted: bool,
+    },
     Field {
         field: Field,
+        /// In capitals.
+        word: &'static str,
         letters: Letters,
         /// Without zeros in front and blanks behind: `FM` stands before it, or `TM`.
         is_bare: bool,
+        has_fm: bool,
         /// `TH` or `th` stands behind it.
         ordinal: Option<Letters>,
     },
@@ -153,13 +170,13 @@ enum Piece {
 /// A pattern that was read.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
-    pieces: Vec<Piece>,
+    pub(super) pieces: Vec<Piece>,
     /// PostgreSQL writes NULL for an empty text.
     pub(super) is_empty: bool,
 }
 
 /// The longest word that a text begins with.
-fn word(text: &str) -> Option<(usize, Field, Letters)> {
+fn word(text: &str) -> Option<(&'static str, Field, Letters)> {
     let begins = |word: &str| -> Option<Letters> {
         let start = text.get(..word.len())?;
         if start == word {
@@ -174,8 +191,8 @@ fn word(text: &str) -> Option<(usize, Field, Letters)> {
         }
     };
     let words = WORDS.iter().chain([&YEAR_WORD]);
-    let found = words.filter_map(|(word, field)| Some((word.len(), *field, begins(word)?)));
-    found.max_by_key(|(length, ..)| *length)
+    let found = words.filter_map(|(word, field)| Some((*word, *field, begins(word)?)));
+    found.max_by_key(|(word, ..)| word.len())
 }
 
 impl Pattern {
@@ -183,24 +200,26 @@ impl Pattern {
         let mut pieces = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
+            let before = rest;
             let bare = ["FM", "fm", "TM", "tm"].into_iter().find_map(|prefix| rest.strip_prefix(prefix));
             rest = bare.unwrap_or(rest);
-            if let Some((length, field, letters)) = word(rest) {
-                rest = rest.get(length..).unwrap_or_default();
+            let has_fm = bare.is_some() && before.starts_with(['F', 'f']);
+            if let Some((word, field, letters)) = word(rest) {
+                rest = rest.get(word.len()..).unwrap_or_default();
                 let suffixes = [("TH", Some(Letters::Capital)), ("th", Some(Letters::Small)), ("SP", None)];
                 let suffix = suffixes.into_iter().find_map(|(name, letters)| Some((rest.strip_prefix(name)?, letters)));
                 let ordinal = suffix.and_then(|(behind, letters)| {
                     rest = behind;
                     letters
                 });
-                pieces.push(Piece::Field { field, letters, is_bare: bare.is_some(), ordinal });
+                pieces.push(Piece::Field { field, word, letters, is_bare: bare.is_some(), has_fm, ordinal });
             } else if let Some(quoted) = rest.strip_prefix('"') {
                 rest = read_quoted(quoted, &mut pieces);
             } else {
                 // Outside of quotes a backslash means something before one only.
                 let plain = rest.strip_prefix('\\').filter(|behind| behind.starts_with('"')).unwrap_or(rest);
                 let mut chars = plain.chars();
-                pieces.extend(chars.next().map(Piece::Text));
+                pieces.extend(chars.next().map(|char| Piece::Text { char, is_quoted: false }));
                 rest = chars.as_str();
             }
         }
@@ -212,8 +231,8 @@ impl Pattern {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {
-                Piece::Text(char) => out.push(*char),
-                Piece::Field { field, letters, is_bare, ordinal } => {
+                Piece::Text { char, .. } => out.push(*char),
+                Piece::Field { field, letters, is_bare, ordinal, .. } => {
                     let (text, is_number) = field.written(parts, *letters, *is_bare, zone);
                     let ordinal = ordinal.filter(|_| is_number).map(|letters| letters.of(ending(&text)));
                     out.push_str(&text);
@@ -229,11 +248,12 @@ impl Pattern {
 fn read_quoted<'a>(text: &'a str, pieces: &mut Vec<Piece>) -> &'a str {
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
-        match char {
+        let char = match char {
             '"' => break,
-            '\\' => pieces.push(Piece::Text(chars.next().unwrap_or('\\'))),
-            char => pieces.push(Piece::Text(char)),
-        }
+            '\\' => chars.next().unwrap_or('\\'),
+            char => char,
+        };
+        pieces.push(Piece::Text { char, is_quoted: true });
     }
     chars.as_str()
 }
@@ -257,6 +277,26 @@ fn named(names: &[&str], number: i64, letters: Letters, width: usize) -> String 
 }
 
 impl Field {
+    /// Whether a number stands for it in a text, so that a digit may follow the field before it.
+    pub(super) fn is_number(self, word: &str) -> bool {
+        match self {
+            Self::Fraction(_) => matches!(word, "MS" | "US"),
+            Self::Noon(_) | Self::Era(_) | Self::Day | Self::DayShort | Self::Month | Self::MonthShort => false,
+            Self::MonthRoman | Self::Zone | Self::ZoneHour | Self::Offset | Self::Exact => false,
+            _ => true,
+        }
+    }
+
+    /// Whether it counts by the weeks of ISO 8601, if it tells; those that do and those that do not do not go together.
+    pub(super) fn by_weeks(self) -> Option<bool> {
+        match self {
+            Self::WeekDayOfYear | Self::WeekDay | Self::Week | Self::WeekYear(_) => Some(true),
+            Self::DayOfYear | Self::DayOfMonth | Self::DayOfWeek | Self::WeekOfYear | Self::WeekOfMonth => Some(false),
+            Self::MonthNumber | Self::Month | Self::MonthShort | Self::MonthRoman | Self::Year(..) => Some(false),
+            _ => None,
+        }
+    }
+
     /// The text, and whether it is a number that may be an ordinal one.
     fn written(self, of: &Parts, letters: Letters, is_bare: bool, zone: &str) -> (String, bool) {
         let number = |value: i64, width: usize| {

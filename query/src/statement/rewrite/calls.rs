@@ -66,6 +66,12 @@ pub(super) fn rewrite(expr: &mut Expr) -> Result<(), QueryError> {
                 *expr = call("local_to_char", vec![(*time).clone(), (*pattern).clone()]);
             }
         }
+        // DataFusion's takes patterns of another kind.
+        name @ ("to_timestamp" | "to_date") => {
+            if let [text, pattern] = arguments(function).as_slice() {
+                *expr = call(&format!("text_{name}"), vec![(*text).clone(), (*pattern).clone()]);
+            }
+        }
         "date_trunc" => {
             if let Some(bucket) = truncated(function)? {
                 *expr = bucket;
