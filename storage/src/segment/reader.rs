@@ -295,6 +295,7 @@ impl SegmentReader {
 
     /// The page if it is kept.
     pub(crate) fn kept_page(&self, column: ColumnId, page: usize) -> Option<KeptPage> {
+        give_way();
         self.directories.pages().get(self.page_key(column, page))
     }
 
