@@ -1,16 +1,18 @@
 //! What a [`super::Merge`] reads of one source: the next series, its rows, and these page by page.
 
+mod memory;
+
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(super) use self::memory::MemCursor;
 use super::survivors::{JudgedPages, Run};
-use super::{COPY_ROWS_MIN, MergeSpec, Piece, RunBuffer, ScanStats, TagFilter};
+use super::{COPY_ROWS_MIN, MergeSpec, Piece, RunBuffer, ScanStats};
 use crate::codec::{NarrowScratch, PAGE_ROWS_MAX, PageBuf};
 use crate::error::{Error, Result};
-use crate::memscan::MemSource;
 use crate::page_cache::KeptPage;
 use crate::placement::{Reader, Segment};
-use crate::schema::{ColumnId, FieldType, TableMode};
+use crate::schema::{ColumnId, FieldType};
 use crate::segment::{BlockKeys, HeldRuns, RowSet, SegmentReader, TagValues};
 use crate::time::TimeRange;
 use crate::tombstone::{self, Pending};
@@ -55,61 +57,8 @@ impl Cursor {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Self::Segment(cursor) => cursor.memory_bytes(),
-            Self::Memory(cursor) => size_of::<MemCursor>() + cursor.scratch.capacity(),
+            Self::Memory(cursor) => cursor.memory_bytes(),
         }
-    }
-}
-
-pub(super) struct MemCursor {
-    pub(super) source: Arc<MemSource>,
-    at: usize,
-    end: usize,
-    tags: Vec<TagFilter>,
-    mode: TableMode,
-    /// Per field of the spec and chunk: which of the chunk's fields it is.
-    pub(super) bound: Vec<Vec<Option<usize>>>,
-    /// What keys are made in.
-    scratch: Vec<u8>,
-}
-
-impl MemCursor {
-    pub(super) fn new(source: &Arc<MemSource>, spec: &MergeSpec) -> Self {
-        let mut scratch = Vec::new();
-        let mut bound = |key: &Option<Arc<[u8]>>, none: usize| {
-            let mut is_before = |own: u32, key: &[u8]| source.key(own, &mut scratch) < key;
-            key.as_ref().map_or(none, |key| source.series.partition_point(|own| is_before(*own, key)))
-        };
-        let (at, end) = (bound(&spec.key_from, 0), bound(&spec.key_to, source.series.len()));
-        let bound = source.bind_all(&spec.fields);
-        Self { source: Arc::clone(source), at, end, tags: spec.tags.clone(), mode: spec.mode, bound, scratch }
-    }
-
-    fn key(&mut self) -> Option<Arc<[u8]>> {
-        while self.at < self.end {
-            let key = self.source.key(*self.source.series.get(self.at)?, &mut self.scratch);
-            if self.tags.iter().all(|filter| filter.accepts(key)) {
-                return Some(key.into());
-            }
-            self.at += 1;
-        }
-        None
-    }
-
-    fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
-        let ordinal = *self.source.series.get(self.at)?;
-        self.at += 1;
-        let mut spans = Vec::new();
-        if let Some((mut first, mut last)) = self.source.spans(ordinal, self.mode, &mut spans) {
-            if !range.contains(first) || !range.contains(last) {
-                (first, last) = self.source.trim(range, &mut spans)?;
-            }
-            return Some((first, last, Piece::Spans { source, spans: spans.into() }));
-        }
-        let mut rows = Vec::new();
-        self.source.run(ordinal, &mut rows);
-        rows.retain(|row| range.contains(row.time));
-        let (first, last) = (rows.first()?.time, rows.last()?.time);
-        Some((first, last, Piece::Memory { source, rows, at: 0 }))
     }
 }
 
