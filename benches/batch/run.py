@@ -131,20 +131,28 @@ def difference(ours, theirs):
     return None
 
 
-def compare(ours, theirs, texts, runs, repeat_below):
-    """The medians of both, in seconds, and what was wrong; the first answers warm both up and are compared."""
+def asked(connection, text):
+    """The seconds and the rows of an answer, and what failed."""
     try:
-        first = [timed(side, text) for side, text in zip((ours, theirs), texts)]
+        return *timed(connection, text), None
     except (psycopg.Error, duckdb.Error) as error:
-        return None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    wrong = difference(*(rows for _, rows in first))
-    if max(seconds for seconds, _ in first) > repeat_below:
-        return [seconds for seconds, _ in first], wrong
-    times = [[], []]
-    for turn in range(runs):
-        for side in (0, 1) if turn % 2 == 0 else (1, 0):
-            times[side].append(timed((ours, theirs)[side], texts[side])[0])
-    return [statistics.median(part) for part in times], wrong
+        return None, [], f"{type(error).__name__}: {str(error).splitlines()[0]}"
+
+
+def compare(sides, texts, runs, repeat_below):
+    """The medians of both in seconds, and what was wrong; the first answers warm both up and are compared."""
+    first = [asked(side, text) for side, text in zip(sides, texts)]
+    medians = [seconds for seconds, _, _ in first]
+    if failures := [f"{side} FAILED, {failed}" for side, (_, _, failed) in zip(("Marigram", "DuckDB"), first) if failed]:
+        return medians, "; ".join(failures)
+    wrong = difference(*(rows for _, rows, _ in first))
+    if max(medians) <= repeat_below:
+        times = [[], []]
+        for turn in range(runs):
+            for side in (0, 1) if turn % 2 == 0 else (1, 0):
+                times[side].append(timed(sides[side], texts[side])[0])
+        medians = [statistics.median(part) for part in times]
+    return medians, wrong and f"DIFFERS, {wrong}"
 
 
 def main():
@@ -171,21 +179,23 @@ def main():
                 print(*(row[-1] for row in side.execute(f"EXPLAIN ANALYZE {part}").fetchall()), sep="\n")
             return
         floor = statistics.median(timed(ours, "SELECT 1")[0] for _ in range(200))
-        print(f"Marigram {ours.execute('SELECT version()').fetchone()[0]}, DuckDB {duckdb.__version__}; 2 threads, {options.memory_gib} GiB each;")
+        print(f"Marigram {ours.execute('SELECT version()').fetchone()[0]}, DuckDB {duckdb.__version__}; 2 threads, {options.memory_gib} GiB each, of which")
+        print(f"our statements have {options.memory_gib * 384} MiB and pages, rows and merges the rest, as far as they need it;")
         print(f"median of {options.runs} interleaved runs after one that is not counted (that one itself beyond {options.repeat_below:g} s), ms;")
         print(f"both until the rows are Python's, ours over the wire less {floor * 1000:.2f} ms, that of SELECT 1\n")
         print(f"{'query':20} {'Marigram':>10} {'DuckDB':>10} {'ratio':>7}")
         totals, answered = [0.0, 0.0], 0
         for name, *texts in chosen:
-            times, wrong = compare(ours, theirs, texts, options.runs, options.repeat_below)
+            times, wrong = compare((ours, theirs), texts, options.runs, options.repeat_below)
             failed |= wrong is not None
-            if times is None:
-                print(f"{name:20} FAILED {wrong}", flush=True)
-                continue
-            times[0] = max(times[0] - floor, 0.0)
-            totals, answered = [total + part for total, part in zip(totals, times)], answered + 1
-            ratio = times[0] / times[1]
-            print(f"{name:20} {times[0] * 1000:10.1f} {times[1] * 1000:10.1f} {ratio:7.2f}{'  DIFFERS ' + wrong if wrong else ''}", flush=True)
+            if times[0] is not None:
+                times[0] = max(times[0] - floor, 0.0)
+            shown = [f"{seconds * 1000:10.1f}" if seconds is not None else f"{'-':>10}" for seconds in times]
+            ratio = f"{'-':>7}"
+            if None not in times:
+                totals, answered = [total + part for total, part in zip(totals, times)], answered + 1
+                ratio = f"{times[0] / times[1]:7.2f}"
+            print(f"{name:20} {shown[0]} {shown[1]} {ratio}{'  ' + wrong if wrong else ''}", flush=True)
         if answered:
             print(f"{'total':20} {totals[0] * 1000:10.1f} {totals[1] * 1000:10.1f} {totals[0] / totals[1]:7.2f}")
         print(f"{answered} of {len(chosen)} queries were answered by both; the total is theirs")
