@@ -116,12 +116,13 @@ impl MemSource {
         })
     }
 
-    /// The rows of one series by (time, arrival), into `rows`.
-    pub(crate) fn run(&self, ordinal: u32, rows: &mut Vec<RowRef>) {
+    /// The rows of one series in a range by (time, arrival), into `rows`.
+    pub(crate) fn run(&self, ordinal: u32, range: TimeRange, rows: &mut Vec<RowRef>) {
         rows.clear();
-        for (seen, at) in self.chunks.iter().zip(0..) {
+        for (seen, at) in self.meeting(range) {
             let Some((_, own, is_whole)) = seen.run(ordinal) else { continue };
-            for row in own.iter().filter(|row| is_whole || seen.has(**row)) {
+            let (from, to) = within(&seen.chunk, own, range);
+            for row in own.get(from..to).unwrap_or_default().iter().filter(|row| is_whole || seen.has(**row)) {
                 let time = seen.chunk.times.get(*row as usize).copied().unwrap_or_default();
                 rows.push(RowRef { time, chunk: at, row: *row });
             }
@@ -131,57 +132,57 @@ impl MemSource {
         }
     }
 
-    /// The rows of one series as spans, into `spans`, and their first and last time. `None` if a row would have to be
-    /// looked at by itself, or none is there.
-    pub(crate) fn spans(&self, ordinal: u32, mode: TableMode, spans: &mut Vec<Span>) -> Option<(i64, i64)> {
+    /// The rows of one series in a range as spans, into `spans`, and their first and last time. `None` if a row would have
+    /// to be looked at by itself, or none is there.
+    pub(crate) fn spans(
+        &self,
+        ordinal: u32,
+        mode: TableMode,
+        range: TimeRange,
+        spans: &mut VecDeque<Span>,
+    ) -> Option<(i64, i64)> {
         spans.clear();
-        let mut times: Option<(i64, i64)> = None;
-        for (seen, at) in self.chunks.iter().zip(0..) {
+        let mut found: Vec<(i64, i64, Span)> = Vec::new();
+        for (seen, at) in self.meeting(range) {
             let Some((run, rows, is_whole)) = seen.run(ordinal) else { continue };
             if (seen.visible as usize) < seen.chunk.times.len() || (mode == TableMode::Upsert && !run.rising) {
                 return None;
             }
             let time = |at: usize| rows.get(at).and_then(|row| seen.chunk.times.get(*row as usize)).copied();
-            let mut from = 0;
-            while from < rows.len() {
-                let rest = rows.get(from..).unwrap_or_default();
+            let (mut from, to) = within(&seen.chunk, rows, range);
+            while from < to {
+                let rest = rows.get(from..to).unwrap_or_default();
                 let (skipped, count) = if is_whole { (0, rest.len()) } else { stretch(seen, rest) };
                 let (start, end) = (from + skipped, from + skipped + count);
                 from = end;
                 if count == 0 {
                     continue;
                 }
-                let (first, last) = (time(start)?, time(end - 1)?);
-                let (earliest, behind) = match times {
-                    None => (first, true),
-                    Some((earliest, before)) if mode == TableMode::Append => (earliest, before <= first),
-                    Some((earliest, before)) => (earliest, before < first),
-                };
-                if !behind {
-                    return None;
-                }
-                times = Some((earliest, last));
-                spans.push(Span { chunk: at, start: run.start + start as u32, end: run.start + end as u32 });
+                let span = Span { chunk: at, start: run.start + start as u32, end: run.start + end as u32 };
+                found.push((time(start)?, time(end - 1)?, span));
             }
         }
+        // Writers side by side reach the log in any order: what came later may lie before.
+        if !found.is_sorted_by_key(|(first, ..)| *first) {
+            found.sort_by_key(|(first, ..)| *first);
+        }
+        let apart = |pair: &[(i64, i64, Span)]| match pair {
+            [(_, last, before), (first, _, behind)] => {
+                last < first || (last == first && mode == TableMode::Append && before.chunk <= behind.chunk)
+            }
+            _ => true,
+        };
+        if !found.windows(2).all(apart) {
+            return None;
+        }
+        let times = Some((found.first()?.0, found.last()?.1));
+        spans.extend(found.into_iter().map(|(.., span)| span));
         times
     }
 
-    /// Leaves of spans what lies in a range. Returns the first and the last time that are left.
-    pub(crate) fn trim(&self, range: TimeRange, spans: &mut Vec<Span>) -> Option<(i64, i64)> {
-        let time = |chunk: &Chunk, row: Option<&u32>| row.and_then(|row| chunk.times.get(*row as usize)).copied();
-        let mut times: Option<(i64, i64)> = None;
-        spans.retain_mut(|span| {
-            let Some((chunk, rows)) = self.rows_of(*span) else { return false };
-            let before = |end: i64| rows.partition_point(|row| time(chunk, Some(row)).is_some_and(|time| time < end));
-            let (from, to) = (before(range.start()), before(range.end()));
-            let left = rows.get(from..to).unwrap_or_default();
-            let (Some(first), Some(last)) = (time(chunk, left.first()), time(chunk, left.last())) else { return false };
-            times = Some((times.map_or(first, |(earliest, _)| earliest), last));
-            (span.start, span.end) = (span.start + from as u32, span.start + to as u32);
-            true
-        });
-        times
+    /// The chunks that may have rows in a range.
+    fn meeting(&self, range: TimeRange) -> impl Iterator<Item = (&Seen, u32)> {
+        self.chunks.iter().zip(0..).filter(move |(seen, _)| range.meets(seen.chunk.time_min, seen.chunk.time_max))
     }
 
     fn rows_of(&self, span: Span) -> Option<(&Chunk, &[u32])> {
@@ -243,6 +244,15 @@ impl MemSource {
         let find = |chunk: &'_ Arc<Chunk>| chunk.fields.iter().position(|field| field.column == column);
         self.chunks.iter().map(|seen| find(&seen.chunk).and_then(|at| seen.chunk.fields.get(at))).collect()
     }
+}
+
+/// Which of a series' rows in the order of a chunk lie in a range.
+fn within(chunk: &Chunk, rows: &[u32], range: TimeRange) -> (usize, usize) {
+    if range.contains(chunk.time_min) && range.contains(chunk.time_max) {
+        return (0, rows.len());
+    }
+    let before = |end: i64| rows.partition_point(|row| chunk.times.get(*row as usize).is_some_and(|time| *time < end));
+    (before(range.start()), before(range.end()))
 }
 
 /// How many of some rows are gone before the next that are not, and how many these are.

@@ -1,5 +1,6 @@
 //! The series of a memtable, and their rows.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::memscan::MemSource;
@@ -50,16 +51,12 @@ impl MemCursor {
     pub(super) fn take(&mut self, source: usize, range: TimeRange) -> Option<(i64, i64, Piece)> {
         let ordinal = *self.source.series.get(self.at)?;
         self.at += 1;
-        let mut spans = Vec::new();
-        if let Some((mut first, mut last)) = self.source.spans(ordinal, self.mode, &mut spans) {
-            if !range.contains(first) || !range.contains(last) {
-                (first, last) = self.source.trim(range, &mut spans)?;
-            }
-            return Some((first, last, Piece::Spans { source, spans: spans.into() }));
+        let mut spans = VecDeque::new();
+        if let Some((first, last)) = self.source.spans(ordinal, self.mode, range, &mut spans) {
+            return Some((first, last, Piece::Spans { source, spans }));
         }
         let mut rows = Vec::new();
-        self.source.run(ordinal, &mut rows);
-        rows.retain(|row| range.contains(row.time));
+        self.source.run(ordinal, range, &mut rows);
         let (first, last) = (rows.first()?.time, rows.last()?.time);
         Some((first, last, Piece::Memory { source, rows, at: 0 }))
     }
