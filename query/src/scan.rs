@@ -13,13 +13,15 @@ use std::task::{Context as TaskContextOfPoll, Poll, ready};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{Schema, SchemaRef};
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result as DfResult, assert_or_internal_err};
+use datafusion::common::{DataFusionError, Result as DfResult, Statistics, assert_or_internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
@@ -30,6 +32,8 @@ use marigram_storage::{Scan, ScanPart, ScanRequest, ScanStats, SeriesRun};
 use crate::at_once::AtOnce;
 use crate::context::Context;
 use crate::error::QueryError;
+use crate::pushdown::Conditions;
+use crate::session::estimated;
 
 /// A scan of one table.
 pub(crate) struct ScanExec {
@@ -272,6 +276,18 @@ impl ExecutionPlan for ScanExec {
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+
+    /// About how many rows: a join builds its table of the side that has fewer.
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> DfResult<Arc<Statistics>> {
+        let conditions = Conditions { time: Some(self.request.time), tags: self.request.tags.clone() };
+        let expected = estimated(&self.context, &self.table, &conditions, self.schema.fields().len())?;
+        let all = expected.map_or(0, |expected| usize::try_from(expected.kept).unwrap_or(usize::MAX));
+        let partitions = self.properties.partitioning.partition_count();
+        // `fetch` holds for each partition.
+        let rows = all.div_ceil(partitions).min(self.fetch.unwrap_or(usize::MAX));
+        let rows = if args.partition().is_some() { rows } else { rows.saturating_mul(partitions).min(all) };
+        Ok(Arc::new(Statistics::new_unknown(&self.schema).with_num_rows(Precision::Inexact(rows))))
     }
 
     fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {

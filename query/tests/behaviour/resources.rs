@@ -78,6 +78,22 @@ fn groups_of_many_times_their_memory_spill() {
     assert_eq!(store.query.stats().spill_bytes, 0);
 }
 
+/// Whichever is named first.
+#[test]
+fn a_join_keeps_the_smaller_of_its_sides() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = spilling(directory.path(), SMALL);
+    let table = "CREATE TABLE stations (station VARCHAR, time TIMESTAMP NOT NULL, height BIGINT)";
+    assert!(matches!(store.sql(table), Ok(Answer::Done)));
+    let values: Vec<String> = (0..40).map(|i| format!("('s{i:02}', '2026-01-01', {i})")).collect();
+    let insert = format!("INSERT INTO stations (station, time, height) VALUES {}", values.join(", "));
+    assert!(matches!(store.sql(&insert), Ok(Answer::Count(Some(40)))));
+    for joined in ["gauge g JOIN stations s", "stations s JOIN gauge g"] {
+        let sql = format!("SELECT count(*), sum(height), max(n) FROM {joined} ON g.station = s.station");
+        assert_eq!(store.rows(&sql), [["600000", "11700000", "599999"]], "{joined}");
+    }
+}
+
 #[test]
 fn statements_that_spill_at_the_same_time_all_end() {
     let directory = tempfile::tempdir().unwrap();
