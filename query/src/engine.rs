@@ -182,7 +182,8 @@ impl QueryEngine {
         let (memory_bytes, memory_failed) =
             (self.shared.template.budget().reserved(), self.shared.template.budget().failed());
         let spill_bytes = self.shared.template.spill_bytes();
-        QueryStats { memory_bytes, memory_failed, spill_bytes, ..self.shared.registry.stats() }
+        let tasks = self.shared.pools.tasks() as u64;
+        QueryStats { memory_bytes, memory_failed, spill_bytes, tasks, ..self.shared.registry.stats() }
     }
 
     /// The same about one pool, as it is now.

@@ -56,6 +56,8 @@ pub struct QueryStats {
     pub memory_failed: u64,
     /// In files, by all that run.
     pub spill_bytes: u64,
+    /// Asynchronous ones that have not ended, of statements of any state.
+    pub tasks: u64,
 }
 
 /// One pool of statements, in numbers.

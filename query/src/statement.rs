@@ -46,6 +46,8 @@ pub(crate) use view::CreateView;
 
 /// A longer text waits for its turn, whatever it is.
 const CALL_BYTES_MAX: usize = 256;
+/// Longer texts wait for their turn before they are parsed.
+const WATCH_BYTES_MAX: usize = 4096;
 
 /// One statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -281,6 +283,25 @@ pub(crate) fn fold_ref(ident: &Ident) -> String {
 pub(crate) fn is_call(sql: &str) -> bool {
     let word = sql.split_whitespace().next().unwrap_or_default();
     sql.len() <= CALL_BYTES_MAX && word.eq_ignore_ascii_case("call")
+}
+
+/// Whether a text may be of a statement that only looks at a table of `system`: see [`Statement::watches`].
+pub(crate) fn may_watch(sql: &str) -> bool {
+    let system = b"system";
+    sql.len() <= WATCH_BYTES_MAX && sql.as_bytes().windows(system.len()).any(|name| name.eq_ignore_ascii_case(system))
+}
+
+impl Statement {
+    /// Whether it reads one table of `system` and nothing else: who looks for a statement to stop does not wait behind it.
+    pub(crate) fn watches(&self) -> bool {
+        let Self::Query(query) = self else { return false };
+        let ast::Statement::Query(query) = query.as_ref() else { return false };
+        let (None, ast::SetExpr::Select(select)) = (&query.with, query.body.as_ref()) else { return false };
+        let [from] = select.from.as_slice() else { return false };
+        let ast::TableFactor::Table { name, args: None, .. } = &from.relation else { return false };
+        let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).map(fold_ref).collect();
+        from.joins.is_empty() && matches!(parts.as_slice(), [schema, _] if schema == "system")
+    }
 }
 
 /// `key = value` of a `WITH (…)`, the value as it was written, without quotes.

@@ -88,7 +88,9 @@ async fn describe(
     entry: Arc<Entry>,
     mut types: Vec<Option<DataType>>,
 ) -> Result<Description, QueryError> {
-    let _permit = shared.pools.of(Pool::Interactive).admission.enter().await?;
+    let pools = &shared.pools;
+    let looks = ahead.statement.as_ref().is_some_and(Statement::watches);
+    let _permit = if looks { &pools.watches } else { &pools.of(Pool::Interactive).admission }.enter().await?;
     let statement = ahead.statement.take();
     let database = request.database.clone();
     let context = Arc::new(shared.context(&request, &ahead, &database, entry, Pool::Interactive)?);

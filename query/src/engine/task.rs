@@ -129,14 +129,18 @@ async fn route(task: &Task, named: Option<Pool>) -> Result<(), QueryError> {
 /// Runs a statement in a pool. `may_leave`: it is given back untouched where it is too large for it.
 async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryError> {
     let Task { shared, request, ahead, events, .. } = task;
-    let _permit = match statement::is_call(&request.sql) {
-        true => None,
-        false => Some(shared.pools.of(pool).admission.enter().await?),
+    let parse = || statement::parse(&request.sql, &Parameters(&request.params));
+    let parsed = match &ahead.statement {
+        Some(statement) => Some(statement.clone()),
+        None if statement::may_watch(&request.sql) => Some(parse()?),
+        None => None,
     };
-    let statement = match &ahead.statement {
-        Some(statement) => statement.clone(),
-        None => statement::parse(&request.sql, &Parameters(&request.params))?,
+    let _permit = match &parsed {
+        _ if statement::is_call(&request.sql) => None,
+        Some(statement) if statement.watches() => Some(shared.pools.watches.enter().await?),
+        _ => Some(shared.pools.of(pool).admission.enter().await?),
     };
+    let statement = parsed.map_or_else(parse, Ok)?;
     if request.read_only && statement.needs_post() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
     }

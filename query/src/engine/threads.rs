@@ -14,6 +14,8 @@ const NICE_INTERACTIVE: u8 = 5;
 const NICE_BATCH: u8 = 10;
 /// Statements of both pools that store or define something at the same time; the others wait for a thread.
 const WRITERS_MAX: usize = 8;
+/// Looks at tables of `system` at the same time, beside what runs.
+const WATCHES_MAX: usize = 4;
 
 /// A runtime, dropped without waiting for what runs in it.
 struct Threads(Option<Runtime>);
@@ -65,6 +67,8 @@ pub(super) struct Pools {
     interactive: PoolOf,
     batch: PoolOf,
     writers: Threads,
+    /// Statements that only look at what the server does; on the threads of the interactive pool.
+    pub(super) watches: Admission,
 }
 
 impl Pools {
@@ -82,6 +86,7 @@ impl Pools {
                 WRITERS_MAX.min(options.concurrency + options.batch_concurrency),
                 0,
             )?,
+            watches: Admission::new(Pool::Interactive, WATCHES_MAX, options.queue_max),
         })
     }
 
@@ -90,6 +95,12 @@ impl Pools {
             Pool::Interactive => &self.interactive,
             Pool::Batch => &self.batch,
         }
+    }
+
+    /// Asynchronous tasks that have not ended.
+    pub(super) fn tasks(&self) -> usize {
+        let all = [&self.interactive.threads, &self.batch.threads, &self.writers];
+        all.iter().filter_map(|threads| threads.0.as_ref()).map(|runtime| runtime.metrics().num_alive_tasks()).sum()
     }
 
     /// Where statements wait for what they store or define to be durable.

@@ -189,6 +189,36 @@ fn calls_name_what_they_stop() {
 }
 
 #[test]
+fn a_look_at_one_table_of_the_system_is_known() {
+    let looks = |sql: &str| may_watch(sql) && read(sql).unwrap().watches();
+    for sql in [
+        "SELECT * FROM system.queries",
+        "select query_id from System.\"queries\" q where state = 'running' and sql like '%x%' order by 1 limit 3",
+        "SELECT sum(bytes) FROM system.memory",
+    ] {
+        assert!(looks(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT 1",
+        "SELECT * FROM gauge",
+        "SELECT 'system.' FROM gauge",
+        "SELECT * FROM \"System\".queries",
+        "SELECT * FROM system",
+        "SELECT * FROM x.system.queries",
+        "SELECT * FROM system.queries, gauge",
+        "SELECT * FROM system.queries q JOIN gauge g ON q.rows = g.n",
+        "SELECT * FROM system.queries UNION ALL SELECT * FROM system.queries",
+        "WITH g AS (SELECT * FROM gauge) SELECT * FROM system.queries",
+        "SELECT * FROM (SELECT * FROM system.queries) q",
+        "EXPLAIN SELECT * FROM system.queries",
+        "INSERT INTO gauge SELECT * FROM system.queries",
+    ] {
+        assert!(!looks(sql), "{sql}");
+    }
+    assert!(!may_watch(&format!("SELECT * FROM system.queries{}", " ".repeat(5000))));
+}
+
+#[test]
 fn parts_that_nothing_plans_are_refused() {
     refused("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "0A000", "TABLESAMPLE");
     refused("SELECT * FROM t FOR UPDATE", "0A000", "FOR UPDATE");

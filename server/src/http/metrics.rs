@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, header};
 use marigram_query::{Action, Pool, PoolStats, QueryEngine};
 use marigram_storage::{Engine, EngineStats, MemoryUsage, MemoryUse};
+use tokio::runtime::Handle;
 
 use crate::metrics::{BUCKETS, Histogram};
 use crate::status::Refusal;
@@ -17,14 +18,14 @@ use crate::{Shared, auth};
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response<Body>, Refusal> {
     let (parts, _) = request.into_parts();
     auth::principal(&parts)?.may_everywhere(Action::Read)?;
-    let mut response = Response::new(Body::from(text(&shared)));
+    let mut response = Response::new(Body::from(text(&shared, Handle::current().metrics().num_alive_tasks())));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
 }
 
-/// All metrics of this process.
-fn text(shared: &Shared) -> String {
+/// All metrics of this process, whose `connections` run as so many tasks.
+fn text(shared: &Shared, connections: usize) -> String {
     let metrics = &shared.metrics;
     let road = shared.pipeline.metrics();
     let mut page = Page::default();
@@ -78,6 +79,10 @@ fn text(shared: &Shared) -> String {
     page.gauge("marigram_write_inflight_bytes", "Decoded bytes of bodies being stored.", waiting);
     page.gauge("marigram_queries_running", "Statements that run or wait for their turn.", shared.query.running());
     pools(&mut page, &shared.query);
+    page.head("marigram_tasks", "gauge", "Asynchronous tasks that have not ended, of connections and of statements.");
+    for (runtime, count) in [("connections", connections as u64), ("statements", shared.query.stats().tasks)] {
+        page.sample("marigram_tasks", &format!("{{runtime=\"{runtime}\"}}"), count);
+    }
     engine(&mut page, &shared.engine.stats());
     memory(&mut page, &shared.engine);
     page.gauge("marigram_writes_stopped", "1 after a failed sync, else 0.", u8::from(shared.failure().is_some()));
@@ -89,6 +94,8 @@ fn pools(page: &mut Page, query: &QueryEngine) {
     let stats = query.stats();
     page.gauge("marigram_query_memory_bytes", "Memory reserved by running statements.", stats.memory_bytes);
     page.gauge("marigram_query_spill_bytes", "Files that running statements spilled to.", stats.spill_bytes);
+    let help = "Statements that somebody stopped, or whose client went.";
+    page.counter("marigram_queries_canceled_total", help, stats.canceled);
     let help = "Statements that failed for want of memory or of room to spill.";
     page.counter("marigram_query_memory_failed_total", help, stats.memory_failed);
     let pools = Pool::ALL.map(|pool| (pool.name(), query.pool_stats(pool)));

@@ -33,6 +33,7 @@ fn a_request_names_its_pool() {
     for (pool, expected) in [("batch", "batch"), ("interactive", "interactive"), ("auto", "interactive")] {
         let own = "SELECT pool FROM system.queries WHERE state = 'running'";
         assert_eq!(sql(&server, pool, own).json(), serde_json::json!([{ "pool": expected }]));
+        assert_eq!(sql(&server, pool, "SELECT 1").status, 200);
     }
     let wrong = sql(&server, "fast", "SELECT 1");
     assert_eq!(wrong.status, 400);
@@ -56,6 +57,9 @@ fn a_full_pool_refuses_and_the_other_answers() {
     assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("53300")), "{}", refused.text());
     assert!(refused.text().contains("query.queue_max"), "{}", refused.text());
     assert_eq!(sql(&server, "auto", "SELECT 1").status, 200);
+    // Who looks for what fills the pool finds it.
+    let found = sql(&server, "batch", "SELECT query_id FROM system.queries WHERE state = 'running'");
+    assert_eq!((found.status, found.json().as_array().map(Vec::len)), (200, Some(2)), "{}", found.text());
     wait_for(&server, "marigram_query_pool_refused_total{pool=\"batch\"} 1\n");
     drop(endless);
     wait_for(&server, "marigram_query_pool_running{pool=\"batch\"} 0\n");
