@@ -5,6 +5,7 @@
 #   tests/campaign.sh rot FIRST COUNT               so many drawings of flipped bits, one in 64
 #   tests/campaign.sh bits                          every bit of the small stores of tests/rot.rs, once
 #   tests/campaign.sh faults                        every call of every scenario crashed and failed, once
+#   tests/campaign.sh cancels SEED COUNT            so many statements stopped at random moments
 #   tests/campaign.sh differential FIRST COUNT [SLICE]  generated queries against DuckDB and PostgreSQL 15, 20,000 over other
 #                                                   rows at a time; MARIGRAM names a server that was built for speed
 #
@@ -12,21 +13,26 @@
 # at once.
 set -eu
 cd "$(dirname "$0")/.."
-suite=${1:?crash, rot, bits, faults or differential} first=${2:-0} count=${3:-1}
+suite=${1:?crash, rot, bits, faults, cancels or differential} first=${2:-0} count=${3:-1}
 slice=${4:-100000} jobs=${JOBS:-1}
 case $suite in
 crash) ;;
 rot) slice=${4:-100} ;;
 bits | faults) first=0 count=1 slice=1 ;;
+cancels) slice=${4:-$count} ;;
 differential) slice=${4:-20000} ;;
-*) sed -n '2,13p' "$0" && exit 2 ;;
+*) sed -n '2,14p' "$0" && exit 2 ;;
 esac
 test=$suite
-[ "$suite" = bits ] && test=rot
+case $suite in
+bits) test=rot ;;
+cancels) test=http ;;
+esac
 case $test in
 crash) filter=what_is_shown_after_a_crash ;;
 rot) filter=flipped_bits ;;
 faults) filter= ;;
+http) filter=nothing_is_left ;;
 esac
 if [ "$suite" = differential ]; then
     binary=tests/differential/run.sh
@@ -45,6 +51,7 @@ run() {
     crash) MARIGRAM_CRASH_FROM=$1 MARIGRAM_CRASH_SEEDS=$2 "$binary" "$filter" --nocapture >"$log" 2>&1 || status=$? ;;
     rot) MARIGRAM_ROT_SEED=$1 MARIGRAM_ROT_SEEDS=$2 "$binary" "$filter" --nocapture >"$log" 2>&1 || status=$? ;;
     bits) MARIGRAM_ROT_STEP=1 "$binary" "$filter" --nocapture >"$log" 2>&1 || status=$? ;;
+    cancels) MARIGRAM_CANCELS_SEED=$1 MARIGRAM_CANCELS=$2 "$binary" "$filter" --nocapture >"$log" 2>&1 || status=$? ;;
     faults) "$binary" --nocapture >"$log" 2>&1 || status=$? ;;
     differential) "$binary" --from "$1" --count "$2" --data $(($1 / 20000 + 1)) >"$log" 2>&1 || status=$? ;;
     esac

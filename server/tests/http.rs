@@ -7,6 +7,7 @@
 mod http {
     pub mod abuse;
     pub mod access;
+    pub mod cancels;
     pub mod connection;
     pub mod copy;
     pub mod damage;
