@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A statement is planned in thousands of small pieces, which threads hand to one another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     marigram_server::cli::run(std::env::args_os())
 }
