@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) doomed: OnceLock<TableId>,
     /// Where the statement runs.
     pub(crate) pool: Pool,
+    /// It runs beside as many as the pool may run.
+    pub(crate) is_extra: bool,
     /// Whether it runs on the thread of its client.
     pub(crate) at_once: Arc<AtOnce>,
     /// Which operators of ours may be planned.

@@ -186,6 +186,11 @@ impl QueryEngine {
         QueryStats { memory_bytes, memory_failed, spill_bytes, tasks, ..self.shared.registry.stats() }
     }
 
+    /// The same about statements that look at tables of `system` and take no place in a pool.
+    pub fn watch_stats(&self) -> PoolStats {
+        self.shared.pools.watches.stats()
+    }
+
     /// The same about one pool, as it is now.
     pub fn pool_stats(&self, pool: Pool) -> PoolStats {
         self.shared.pools.of(pool).admission.stats()
@@ -223,6 +228,7 @@ impl Shared {
             now_ns,
             database: database.to_owned(),
             pool,
+            is_extra: false,
             rules: request.rules,
             settings: ahead.settings.clone().unwrap_or_else(settings),
             writers: self.pools.writers()?,

@@ -4,7 +4,7 @@
 //! [`Budget`]. The sum of all reservations never exceeds it.
 //!
 //! - Half of the budget is *assured*: a quarter to each pool of statements, in equal parts for as many statements as it
-//!   runs at once. However greedy the others are, a statement gets its part.
+//!   runs at once. However greedy the others are, a statement gets its part; one that runs beside those has none.
 //! - The other half is *common*. A statement may have three quarters of what the others leave of it, so there is always some
 //!   for the next one. What can spill may not have more than an equal part with the other statements that can spill either,
 //!   and spills what it holds beyond that; what cannot spill fails where nothing is left.

@@ -165,7 +165,11 @@ impl Template {
 
     /// The memory of one statement, and what all share.
     fn runtime_of(&self, context: &Context) -> Result<Arc<RuntimeEnv>, QueryError> {
-        let assured = self.budget.assured(context.options.concurrency_of(context.pool));
+        // The parts of a pool are those of the statements that it may run.
+        let assured = match context.is_extra {
+            true => 0,
+            false => self.budget.assured(context.options.concurrency_of(context.pool)),
+        };
         Ok(Arc::new(RuntimeEnv {
             memory_pool: Arc::new(StatementMemory::new(&self.budget, assured, &context.entry)),
             disk_manager: Arc::clone(&self.runtime.disk_manager),

@@ -25,12 +25,14 @@ mod table;
 mod translate;
 pub(crate) mod view;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use sqlparser::ast;
-use sqlparser::ast::{Expr, Ident, ObjectName};
+use sqlparser::ast::{Expr, Ident, ObjectName, Visit, Visitor};
 
+use crate::context::schemas;
 use crate::error::QueryError;
 use crate::files::CopyFile;
 
@@ -287,20 +289,34 @@ pub(crate) fn is_call(sql: &str) -> bool {
 
 /// Whether a text may be of a statement that only looks at a table of `system`: see [`Statement::watches`].
 pub(crate) fn may_watch(sql: &str) -> bool {
-    let system = b"system";
+    let system = schemas::SYSTEM.as_bytes();
     sql.len() <= WATCH_BYTES_MAX && sql.as_bytes().windows(system.len()).any(|name| name.eq_ignore_ascii_case(system))
 }
 
 impl Statement {
     /// Whether it reads one table of `system` and nothing else: who looks for a statement to stop does not wait behind it.
     pub(crate) fn watches(&self) -> bool {
-        let Self::Query(query) = self else { return false };
-        let ast::Statement::Query(query) = query.as_ref() else { return false };
+        let Self::Query(statement) = self else { return false };
+        let ast::Statement::Query(query) = statement.as_ref() else { return false };
         let (None, ast::SetExpr::Select(select)) = (&query.with, query.body.as_ref()) else { return false };
         let [from] = select.from.as_slice() else { return false };
         let ast::TableFactor::Table { name, args: None, .. } = &from.relation else { return false };
         let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).map(fold_ref).collect();
-        from.joins.is_empty() && matches!(parts.as_slice(), [schema, _] if schema == "system")
+        from.joins.is_empty()
+            && matches!(parts.as_slice(), [schema, _] if schema == schemas::SYSTEM)
+            && statement.visit(&mut OneQuery(0)).is_continue()
+    }
+}
+
+/// Breaks off at the second query of a statement, which is within the first.
+struct OneQuery(usize);
+
+impl Visitor for OneQuery {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+        self.0 += 1;
+        if self.0 > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{QueryError, QueryErrorKind};
-use crate::request::Pool;
 use crate::running::PoolStats;
 
 pub(super) struct Admission {
-    pool: Pool,
+    /// Of the pool.
+    name: &'static str,
     concurrency: usize,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -29,10 +29,10 @@ impl Drop for Waiting<'_> {
 }
 
 impl Admission {
-    pub(super) fn new(pool: Pool, concurrency: usize, waiting_max: usize) -> Self {
+    pub(super) fn new(name: &'static str, concurrency: usize, waiting_max: usize) -> Self {
         let concurrency = concurrency.max(1);
         Self {
-            pool,
+            name,
             concurrency,
             slots: Arc::new(Semaphore::new(concurrency)),
             waiting: AtomicUsize::new(0),
@@ -57,7 +57,7 @@ impl Admission {
         let _waiting = Waiting(&self.waiting);
         if before >= self.waiting_max {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            let (pool, max) = (self.pool.name(), self.waiting_max);
+            let (pool, max) = (self.name, self.waiting_max);
             let message =
                 format!("too many statements: {max} wait in the {pool} pool already (query.queue_max); retry later");
             return Err(QueryError::new(QueryErrorKind::QueueFull, message));

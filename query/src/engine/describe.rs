@@ -93,7 +93,9 @@ async fn describe(
     let _permit = if looks { &pools.watches } else { &pools.of(Pool::Interactive).admission }.enter().await?;
     let statement = ahead.statement.take();
     let database = request.database.clone();
-    let context = Arc::new(shared.context(&request, &ahead, &database, entry, Pool::Interactive)?);
+    let mut context = shared.context(&request, &ahead, &database, entry, Pool::Interactive)?;
+    context.is_extra = looks;
+    let context = Arc::new(context);
     context.check_database()?;
     let session = Session::new(&shared.template, Arc::clone(&context))?;
     match statement {

@@ -141,6 +141,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
         _ => Some(shared.pools.of(pool).admission.enter().await?),
     };
     let statement = parsed.map_or_else(parse, Ok)?;
+    let is_extra = statement.watches();
     if request.read_only && statement.needs_post() {
         return Err(QueryError::new(QueryErrorKind::ReadOnlyMethod, "a statement that changes something needs POST"));
     }
@@ -155,6 +156,7 @@ async fn run(task: &Task, pool: Pool, may_leave: bool) -> Result<Outcome, QueryE
     let entry = Arc::clone(task.running.entry());
     let mut context = shared.context(request, ahead, &task.database, entry, pool)?;
     context.at_once = Arc::clone(&task.at_once);
+    context.is_extra = is_extra;
     let context = Arc::new(context);
     if !matches!(statement, Statement::Query(_)) {
         context.at_once.leave().await;

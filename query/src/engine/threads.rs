@@ -4,6 +4,7 @@ use marigram_storage::lower_priority;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::admission::Admission;
+use crate::context::schemas;
 use crate::error::QueryError;
 use crate::request::{Pool, QueryOptions};
 
@@ -74,7 +75,7 @@ pub(super) struct Pools {
 impl Pools {
     pub(super) fn start(options: &QueryOptions) -> Result<Self, QueryError> {
         let start = |pool: Pool, name, nice| {
-            let admission = Admission::new(pool, options.concurrency_of(pool), options.queue_max);
+            let admission = Admission::new(pool.name(), options.concurrency_of(pool), options.queue_max);
             Ok::<_, QueryError>(PoolOf { admission, threads: Threads::start(name, options.threads_of(pool), nice)? })
         };
         Ok(Self {
@@ -86,7 +87,7 @@ impl Pools {
                 WRITERS_MAX.min(options.concurrency + options.batch_concurrency),
                 0,
             )?,
-            watches: Admission::new(Pool::Interactive, WATCHES_MAX, options.queue_max),
+            watches: Admission::new(schemas::SYSTEM, WATCHES_MAX, options.queue_max),
         })
     }
 

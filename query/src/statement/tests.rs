@@ -210,6 +210,8 @@ fn a_look_at_one_table_of_the_system_is_known() {
         "SELECT * FROM system.queries UNION ALL SELECT * FROM system.queries",
         "WITH g AS (SELECT * FROM gauge) SELECT * FROM system.queries",
         "SELECT * FROM (SELECT * FROM system.queries) q",
+        "SELECT * FROM system.queries WHERE query_id IN (SELECT n FROM gauge)",
+        "SELECT (SELECT count(*) FROM generate_series(1, 1000000000)) FROM system.queries",
         "EXPLAIN SELECT * FROM system.queries",
         "INSERT INTO gauge SELECT * FROM system.queries",
     ] {

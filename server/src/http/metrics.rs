@@ -78,11 +78,7 @@ fn text(shared: &Shared, connections: usize) -> String {
     let waiting = shared.admission.bytes_used();
     page.gauge("marigram_write_inflight_bytes", "Decoded bytes of bodies being stored.", waiting);
     page.gauge("marigram_queries_running", "Statements that run or wait for their turn.", shared.query.running());
-    pools(&mut page, &shared.query);
-    page.head("marigram_tasks", "gauge", "Asynchronous tasks that have not ended, of connections and of statements.");
-    for (runtime, count) in [("connections", connections as u64), ("statements", shared.query.stats().tasks)] {
-        page.sample("marigram_tasks", &format!("{{runtime=\"{runtime}\"}}"), count);
-    }
+    pools(&mut page, &shared.query, connections);
     engine(&mut page, &shared.engine.stats());
     memory(&mut page, &shared.engine);
     page.gauge("marigram_writes_stopped", "1 after a failed sync, else 0.", u8::from(shared.failure().is_some()));
@@ -90,8 +86,12 @@ fn text(shared: &Shared, connections: usize) -> String {
 }
 
 /// What statements take of the machine.
-fn pools(page: &mut Page, query: &QueryEngine) {
+fn pools(page: &mut Page, query: &QueryEngine, connections: usize) {
     let stats = query.stats();
+    page.head("marigram_tasks", "gauge", "Asynchronous tasks that have not ended, of connections and of statements.");
+    for (runtime, count) in [("connections", connections as u64), ("statements", stats.tasks)] {
+        page.sample("marigram_tasks", &format!("{{runtime=\"{runtime}\"}}"), count);
+    }
     page.gauge("marigram_query_memory_bytes", "Memory reserved by running statements.", stats.memory_bytes);
     page.gauge("marigram_query_spill_bytes", "Files that running statements spilled to.", stats.spill_bytes);
     let help = "Statements that somebody stopped, or whose client went.";
@@ -99,6 +99,7 @@ fn pools(page: &mut Page, query: &QueryEngine) {
     let help = "Statements that failed for want of memory or of room to spill.";
     page.counter("marigram_query_memory_failed_total", help, stats.memory_failed);
     let pools = Pool::ALL.map(|pool| (pool.name(), query.pool_stats(pool)));
+    let pools = pools.into_iter().chain([("system", query.watch_stats())]);
     type Figure = fn(&PoolStats) -> u64;
     let shown: [(&str, &str, &str, Figure); 4] = [
         ("running", "gauge", "Statements of a pool that run.", |pool| pool.running),
@@ -109,8 +110,8 @@ fn pools(page: &mut Page, query: &QueryEngine) {
     for (name, kind, help, value) in shown {
         let name = format!("marigram_query_pool_{name}");
         page.head(&name, kind, help);
-        for (pool, stats) in &pools {
-            page.sample(&name, &format!("{{pool=\"{pool}\"}}"), value(stats));
+        for (pool, stats) in pools.clone() {
+            page.sample(&name, &format!("{{pool=\"{pool}\"}}"), value(&stats));
         }
     }
 }

@@ -106,7 +106,7 @@ impl Running {
         answer(self.agent.delete(format!("{}{path}", self.base)).call().unwrap())
     }
 
-    /// What `/metrics` says of one metric without labels.
+    /// What `/metrics` says of one metric, whose labels are written as there.
     #[track_caller]
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").text();

@@ -1,6 +1,6 @@
 //! The extended protocol: prepared statements, values, portals.
 
-use super::client::{Client, Frame, columns, fields, values};
+use super::client::{Client, Frame, columns, cstr, fields, values};
 use crate::http::support::Running;
 
 /// µs from 2000-01-01 to 2026-01-01.
@@ -51,6 +51,31 @@ fn values_and_columns_are_binary_where_that_is_asked_for() {
     client.execute("", 0);
     client.sync();
     assert_eq!(client.kinds(), "2C");
+}
+
+#[test]
+fn a_look_at_what_runs_is_described_and_run_beside_it() {
+    let server = Running::start(&[("query.concurrency", "1"), ("query.queue_max", "0"), ("query.pool", "interactive")]);
+    let mut busy = Client::connect(server.pg);
+    busy.send('Q', &cstr("SELECT count(*) FROM generate_series(1, 1000000000000) AS a(i)"));
+    while server.metric("marigram_query_pool_running{pool=\"interactive\"}") == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut client = Client::connect(server.pg);
+    client.parse("", "SELECT sql FROM system.queries WHERE state = $1 AND sql LIKE '%generate%_series%'", &[]);
+    client.describe('S', "");
+    client.bind("", "", [0, 0], &[Some(b"running")]);
+    client.describe('P', "");
+    client.execute("", 0);
+    client.sync();
+    let frames = client.until_ready();
+    assert_eq!(kinds(&frames), "1tT2TDDC", "itself, and what it looks for");
+    client.parse("", "SELECT i FROM generate_series(1, 3) AS a(i)", &[]);
+    client.describe('S', "");
+    client.sync();
+    let refused = client.until_ready();
+    assert_eq!(fields(&refused.last().unwrap().body)[&'C'], "53300");
+    Client::cancel(server.pg, busy.key);
 }
 
 #[test]
