@@ -36,7 +36,7 @@ const STATEMENTS: [&str; 17] = [
     "SELECT count(*), sum(a.v) FROM m a JOIN m b ON a.time = b.time",
     "SELECT a.host, b.host, a.v FROM m a JOIN m b ON a.v % 100 = b.v % 100",
     "SELECT host, time, v, lag(v) OVER (PARTITION BY host ORDER BY time), rank() OVER (ORDER BY w) FROM m",
-    "SELECT a.time, a.v, b.w FROM m a ASOF JOIN m b ON a.host = b.host AND a.time >= b.time",
+    "SELECT a.time, a.v, b.w FROM m a ASOF JOIN m b MATCH_CONDITION (a.time >= b.time) ON a.host = b.host",
     "SELECT DISTINCT ON (host) host, time, v FROM m ORDER BY host, time DESC",
     "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY w) FROM m GROUP BY v % 3",
     "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 1000000) SELECT max(i) FROM r",
@@ -105,14 +105,6 @@ fn filled(settings: &[(&str, &str)]) -> Running {
     server
 }
 
-/// A sample of `/metrics` with its labels.
-#[track_caller]
-fn sample(server: &Running, name: &str) -> u64 {
-    let text = server.get("/metrics").text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no sample {name}")).parse().unwrap()
-}
-
 /// One statement, and its end.
 fn stop(server: &Running, flight: &mut Flight, sql: &str, road: Road, pause: Duration) {
     match road {
@@ -170,8 +162,7 @@ fn stop(server: &Running, flight: &mut Flight, sql: &str, road: Road, pause: Dur
             let _ = stream.read(&mut [0; 1024]);
         }
         Road::FlightDrop | Road::FlightCancel => {
-            // A statement that stores has no ticket.
-            let Ok(info) = flight.info(sql) else { return };
+            let info = flight.info(sql).unwrap_or_else(|failure| panic!("{sql}: {failure:?}"));
             let ticket = info.endpoint[0].ticket.clone().unwrap();
             let mut fetching = flight.sql.clone();
             let fetched = flight.runtime.spawn(async move {
@@ -228,22 +219,22 @@ fn resident() -> u64 {
 
 /// Waits until nothing of any statement is left.
 fn settle(server: &Running, connections: u64) {
-    let held = |of: &str| sample(server, &format!("marigram_memory_bytes{{use=\"{of}\"}}"));
+    let held = |of: &str| server.metric(&format!("marigram_memory_bytes{{use=\"{of}\"}}"));
     let left = || {
         [
-            ("statements", sample(server, "marigram_queries_running")),
-            ("statements of HTTP", sample(server, "marigram_queries_in_flight")),
-            ("connections of PostgreSQL's protocol", sample(server, "marigram_pg_connections")),
-            ("bytes reserved", sample(server, "marigram_query_memory_bytes")),
-            ("bytes spilled", sample(server, "marigram_query_spill_bytes")),
+            ("statements", server.metric("marigram_queries_running")),
+            ("statements of HTTP", server.metric("marigram_queries_in_flight")),
+            ("connections of PostgreSQL's protocol", server.metric("marigram_pg_connections")),
+            ("bytes reserved", server.metric("marigram_query_memory_bytes")),
+            ("bytes spilled", server.metric("marigram_query_spill_bytes")),
             ("bytes of statements", held("statements")),
             ("bytes of scans", held("scans")),
             ("bytes of writes", held("writes")),
             ("bytes of bodies", held("bodies")),
-            ("tasks of statements", sample(server, "marigram_tasks{runtime=\"statements\"}")),
+            ("tasks of statements", server.metric("marigram_tasks{runtime=\"statements\"}")),
             (
                 "tasks of connections",
-                sample(server, "marigram_tasks{runtime=\"connections\"}").saturating_sub(connections),
+                server.metric("marigram_tasks{runtime=\"connections\"}").saturating_sub(connections),
             ),
         ]
     };
@@ -269,9 +260,12 @@ fn nothing_is_left_of_what_was_stopped() {
     let server = filled(&[("query.memory_bytes_max", "48 MiB"), ("query.concurrency", "3")]);
     let sums = "SELECT host, count(*), sum(v), sum(w) FROM m GROUP BY host ORDER BY host";
     let before = server.rows("main", sums);
+    for sql in STATEMENTS.into_iter().filter(|sql| sql.starts_with("SELECT") || sql.starts_with("WITH")) {
+        server.rows("main", &format!("EXPLAIN {sql}")); // what is refused would end by itself
+    }
     settle(&server, u64::MAX);
     // Alone, this client's connection is all there is.
-    let connections = sample(&server, "marigram_tasks{runtime=\"connections\"}");
+    let connections = server.metric("marigram_tasks{runtime=\"connections\"}");
     let mut sizes = Vec::new();
     for part in 0..4 {
         std::thread::scope(|scope| {
@@ -294,11 +288,11 @@ fn nothing_is_left_of_what_was_stopped() {
         });
         settle(&server, connections);
         // Rows that were stored are no leak.
-        let held = sample(&server, "marigram_memory_bytes{use=\"total\"}");
+        let held = server.metric("marigram_memory_bytes{use=\"total\"}");
         sizes.push(resident().saturating_sub(held) >> 20);
     }
     assert_eq!(server.rows("main", sums), before);
-    let canceled = sample(&server, "marigram_queries_canceled_total");
+    let canceled = server.metric("marigram_queries_canceled_total");
     println!(
         "points: {canceled}, of {count} statements; MiB of memory that nobody counts after each quarter: {sizes:?}"
     );
